@@ -322,7 +322,7 @@ class Node:
             run("umount", mount)
         for named in NAMED.iterdir():
             self.remove(Space(str(named)))
-        for directory in (MEMORY, LEASES / "networks", LEASES / "results", LOGS):
+        for directory in (MEMORY, *LEASES.iterdir(), LOGS):
             with suppress(FileNotFoundError):
                 shutil.rmtree(directory)
         LOGS.mkdir(0o700)

@@ -179,12 +179,8 @@ def _silence(question: Question) -> Iterator[Finding]:
         asker = facts.asking(wire.out)
         pings += [(asker.side, commands.arping(wire.hop, asker.link.name))] * (":" not in wire.hop)
     port, is_global = question.one.port, ":" in target and target[:4] != "fe80"
-    if (
-        port
-        and is_global
-        and port.link.name == there.first.device
-        and not of_family(target, port.usual)
-    ):
+    lacks = port and not of_family(target, port.usual) and port.link.name == there.first.device
+    if is_global and lacks:
         text, advice = f"{port} has no IPv6 address but link-local ones", "see ipvlan check"
         yield Finding(PROBLEM, "address", text, advice)
     lo = [question.side.ports["lo"]] if there.first.kind == "local" else []
@@ -270,10 +266,8 @@ def _outside(question: Question, wire: Wire, source: str) -> Iterator[Finding]:
         yield Finding(PROBLEM, "return", text, advice)
     elif is_there:
         text = f"{target} answers {asker} ({own[0]}), but not {source}"
-        advice = (
-            f"let the network accept {source}: its switch or cloud may let only addresses pass "
-        )
-        advice += "that it knows, a router on the way have no route back to it, or no NAT for it"
+        advice = f"let the network accept {source}: its switch or cloud may let only some pass, "
+        advice += "or a router on the way has no route back to it, or no NAT for it"
         yield Finding(PROBLEM, "refused", text, advice)
     elif known and wire.hop == target:
         text = f"{target} answers ARP or ND ({known}), but not ping"
