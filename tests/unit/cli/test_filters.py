@@ -16,6 +16,7 @@ def dropping(before: dict[str, str], after: dict[str, str], *, routed: bool = Tr
     for printed in (before, after):
         world: Any = SimpleNamespace(
             has=lambda program, printed=printed: program in printed,
+            holders=lambda _address: [],
             ask=lambda asked, printed=printed: [
                 SimpleNamespace(status=0, stdout=printed.get(asked[1][0], "").encode())
             ],
