@@ -355,7 +355,9 @@ class World:
     def lessee(self, address: str) -> str:
         """Return the container to which host-local has leased an address, or empty."""
         stores = (os.path.join(LEASES, name) for name in configs.listed(LEASES))
-        leases = (each for store in stores for each in host_local.leases(store))
+        # Only those with a file of that name: there may be thousands in the others.
+        having = (each for each in stores if os.path.lexists(os.path.join(each, address)))
+        leases = (each for store in having for each in host_local.leases(store))
         return next((each.container_id for each in leases if each.address == address), "")
 
     def ends(
