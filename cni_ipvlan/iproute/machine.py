@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator
 
 from cni_ipvlan.start.namedtuple import NamedTuple
 
-# <linux/capability.h>: CAP_NET_ADMIN changes links, CAP_SYS_ADMIN enters namespaces, and
-# CAP_SYS_PTRACE opens those of other processes.
-_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21}
-_ALWAYS_NEEDED = ("CAP_NET_ADMIN", "CAP_SYS_ADMIN")
+# <linux/capability.h>: CAP_NET_ADMIN changes links, CAP_NET_RAW is arping's, CAP_SYS_ADMIN enters
+# namespaces, and CAP_SYS_PTRACE opens those of other processes.
+_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21}
+_CAPABILITIES |= {"CAP_SYS_PTRACE": 19}
+ALWAYS_NEEDED = ("CAP_NET_ADMIN", "CAP_SYS_ADMIN")
 _CONFIGURATION_OF_MODPROBE = ("etc/modprobe.d", "run/modprobe.d", "usr/lib/modprobe.d")
 
 LOADED = "loaded"
@@ -30,7 +31,7 @@ class Module(NamedTuple):
     text: str
 
 
-def missing_capabilities(needed: Iterable[str] = _ALWAYS_NEEDED) -> list[str]:
+def missing_capabilities(needed: Iterable[str] = ALWAYS_NEEDED) -> list[str]:
     """Return those of the ``needed`` capabilities that this process lacks."""
     with open("/proc/self/status", "rb") as file:
         line = next(line for line in file if line.startswith(b"CapEff:"))
@@ -38,7 +39,7 @@ def missing_capabilities(needed: Iterable[str] = _ALWAYS_NEEDED) -> list[str]:
     return [name for name in needed if not effective >> _CAPABILITIES[name] & 1]
 
 
-def why_not_permitted(needed: Iterable[str] = _ALWAYS_NEEDED) -> str:
+def why_not_permitted(needed: Iterable[str] = ALWAYS_NEEDED) -> str:
     """Return a sentence about which of the ``needed`` capabilities this process lacks."""
     missing = missing_capabilities(needed)
     if missing:

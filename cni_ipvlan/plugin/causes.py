@@ -119,7 +119,7 @@ _CAUSES = (
     Cause(
         codes.NOT_PERMITTED,
         "a capability is missing",
-        "run as root, with CAP_NET_ADMIN and CAP_SYS_ADMIN",
+        "run as root, with CAP_NET_ADMIN and CAP_SYS_ADMIN, for arping also CAP_NET_RAW",
         (("Operation not permitted", ""), ("Permission denied", "")),
     ),
     Cause(

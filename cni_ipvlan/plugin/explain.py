@@ -136,15 +136,16 @@ def _command_failed(error: CommandError) -> CniError:
     what = error.command.purpose or f"run {in_shell!r}"
     why = cause.meaning or answer.splitlines()[-1]
     command = [f"command: {in_shell}", f"answer: {answer}"]
-    state = [f"found: {each}" for each in (*error.found, *_state_of_machine(cause.code))]
+    state = [f"found: {each}" for each in (*error.found, *_state_of_machine(cause.code, error))]
     advice = [f"try: {cause.advice}"] if cause.advice else []
     return CniError(cause.code, f"cannot {what}: {why}", "\n".join((*command, *state, *advice)))
 
 
-def _state_of_machine(code: int) -> list[str]:
+def _state_of_machine(code: int, error: CommandError) -> list[str]:
     if code == codes.NO_IPVLAN:
         return [machine.ipvlan_module().text]
-    return [machine.why_not_permitted()] if code == codes.NOT_PERMITTED else []
+    needed = ("CAP_NET_RAW",) if error.command.argv[0] == "arping" else machine.ALWAYS_NEEDED
+    return [machine.why_not_permitted(needed)] if code == codes.NOT_PERMITTED else []
 
 
 def in_container(error: CommandError, tx: Transaction, netns: Namespace) -> list[str]:

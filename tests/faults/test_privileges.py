@@ -43,9 +43,10 @@ def test_these_capabilities_are_enough_and_add_names_one_that_is_missing(scene: 
         assert answer.stderr == ""
         for verb in ("CHECK", "DEL"):
             with_capabilities(ONLY, verb, scene.one, conf).succeeds()
-    for capability, code in NEEDED.items():
+    for capability, code in {**NEEDED, "net_raw": 112}.items():
+        conf = {**CONF, "checkIPv4Conflict": True}
         with scene.unchanged():
-            error = with_capabilities(f"-{capability}", "ADD", scene.one, CONF).error()
+            error = with_capabilities(f"-{capability}", "ADD", scene.one, conf).error()
         assert error["code"] == code
         assert f"CAP_{capability.upper()}" in error["details"]
 
