@@ -113,6 +113,7 @@ def address(text: str) -> str:
     """Return an IPv4 or IPv6 address, which another host may have, in canonical form."""
     with suppress(ValueError):
         found = ip_address(text)
+        found = getattr(found, "ipv4_mapped", None) or found
         if "%" not in text and is_unicast(found) and not found.is_loopback:
             return str(found)
     zone = "; leave the zone out" if "%" in text else ""

@@ -129,6 +129,15 @@ a second interface | masters; add one 10.2.0.2/24 - master=eth1 name=other CNI_I
     trace one two
 a limit of echoes | pair; two: iptables-legacy -A INPUT -p icmp -m limit --limit 1/min
     --limit-burst 1 -j ACCEPT; two: iptables-legacy -A INPUT -p icmp -j DROP; trace one two
+    => everything answers, but 10.1.0.3 does not always answer
+losses | pair; two: iptables-legacy -A INPUT -p icmp -m statistic --mode nth --every 3 --packet 1
+    -j DROP; trace one two => everything answers, but 10.1.0.3 does not always answer
+losses of large packets by chance | pair; two: iptables-legacy -A INPUT -p icmp -m length
+    --length 1500 -m statistic --mode nth --every 9 --packet 8 -j ACCEPT;
+    two: iptables-legacy -A INPUT -p icmp -m length --length 1500 -j DROP; trace one two
+    => everything answers, but 10.1.0.3 does not always answer
+its own address | pair; one: ip link set dev lo up; probe --netns one --to 10.1.0.2
+    => everything answers, but 10.1.0.2 is an address of ONE itself
 link-local addresses of IPv4 | add one 169.254.1.2/16; add two 169.254.1.3/16; trace one two
 a gateway that ignores ping | pair; neighbour: net/ipv4/icmp_echo_ignore_all=1; probe --netns one
     => everything answers, but 10.1.0.1
@@ -232,6 +241,19 @@ no rule for the table local | pair; two: ip rule delete lookup local; trace one 
 the table local is empty | pair; two: ip route flush table local; trace one two
     => TWO has 10.1.0.3, but takes it for another's
     => exec container2 ip route add local 10.1.0.3 dev net1 table local
+a route to the loopback | pair; one: ip link set dev lo up; one: ip route add 10.1.0.3 dev lo;
+    trace one two
+    => ONE sends what goes to 10.1.0.3 to itself => exec container1 ip route delete 10.1.0.3 dev lo
+its own gateway | add one 10.1.0.2/24 10.1.0.2; probe --netns one
+    => the gateway 10.1.0.2 is an address of ONE itself => correct the gateway
+its own gateway to others | add one 10.1.0.2/24 10.1.0.2; probe --netns one --to 10.9.0.1
+    => the route: default via 10.1.0.2 => correct the gateway 10.1.0.2
+a router without the gateway's address | routed; neighbour: ip address delete 10.1.0.1/24 dev eth0;
+    trace one 10.9.0.1 => nobody answers for 10.1.0.1, the gateway to 10.9.0.1
+two networks with one subnet | wires; neighbour: ip address add 10.1.0.1/24 dev eth1;
+    neighbour: net/ipv4/conf/all/arp_ignore=1; add one 10.1.0.2/24;
+    add one 10.1.0.4/24 - master=eth1 name=other CNI_IFNAME=net2; trace one 10.1.0.1
+    => 10.1.0.1 is looked for by net1, but is on the network of net2 in ONE => correct the route
 a route's source is another interface's | pair; one: ip link add name d0 up type dummy;
     one: ip address add 10.77.0.5/32 dev d0;
     one: ip route add 10.1.0.3/32 dev net1 src 10.77.0.5; trace one two
@@ -258,6 +280,9 @@ duplicate address | masters; space dup;
 input dropped | pair; two: iptables-legacy -A INPUT -s 10.1.0.2 -j DROP; trace one two
     => a rule of TWO drops packets: iptables-legacy -A INPUT -s 10.1.0.2/32 -j DROP
     => exec container2 iptables-legacy -t filter -D INPUT -s 10.1.0.2/32 -j DROP
+sent elsewhere | pair; one: iptables-legacy -t nat -A OUTPUT -d 10.1.0.3 -j DNAT --to 10.1.0.9;
+    trace one two => a rule of ONE sends packets elsewhere
+    => exec container1 iptables-legacy -t nat -D OUTPUT -d 10.1.0.3/32 -j DNAT
 output rejected | pair; one: iptables-legacy -A OUTPUT -p icmp -j REJECT; trace one two
     => a rule of ONE drops packets: iptables-legacy -A OUTPUT -p icmp -j REJECT => -D OUTPUT
 a filter of tc | pair; two: tc qdisc add dev net1 clsact;
@@ -450,11 +475,16 @@ a lease of who is gone | add one 10.1.0.2/24; host: sh -c
     "mkdir -p /var/lib/cni/networks/n && echo db >/var/lib/cni/networks/n/10.1.0.77";
     trace one 10.1.0.77 => leased it to the container db, which lacks it => ipvlan show
 a broadcast address | add one 10.1.0.2/24; trace one 10.1.0.255 => it is a broadcast address
+    => name an address that one host has
 no address | pair; one: ip address flush dev net1; probe --netns one => net1 in ONE has no address
 not on this node | pair; trace 10.1.0.77 one => 10.1.0.77 is not on this node => swap
 IPv6 is switched off beside IPv4 | ipv6; one: ip address add 10.1.0.2/24 dev net1;
     one: net/ipv6/conf/net1/disable_ipv6=1; probe --netns one --to fd00:1::1
     => net1 in ONE can have no IPv6 address (net/ipv6/conf/net1/disable_ipv6 is 1)
+    => echo 0 >/proc/sys/net/ipv6/conf/net1/disable_ipv6
+IPv6 is switched off beside IPv4, for another's IPv6 address | ipv6;
+    one: ip address add 10.1.0.2/24 dev net1; one: net/ipv6/conf/net1/disable_ipv6=1;
+    trace one fd00:1::7 => net1 in ONE (container one) has no IPv6 address, unlike the other
     => echo 0 >/proc/sys/net/ipv6/conf/net1/disable_ipv6
 the MTU is too small for IPv6 | ipv6; one: ip address add 10.1.0.2/24 dev net1;
     one: ip link set dev net1 mtu 1200; probe --netns one --to fd00:1::1
@@ -567,6 +597,9 @@ a neighbour that is not there | pair;
     trace one 10.1.0.9 => nobody answers for 10.1.0.9
 the host's address only | pair; addressed; neighbour: iptables-legacy -A INPUT -s 10.1.0.2 -j DROP;
     probe --netns one => 10.1.0.1 answers eth0 of the host (10.1.0.10), but not 10.1.0.2
+a router that refuses a container | routed; addressed; host: ip route add default via 10.1.0.1;
+    neighbour: iptables-legacy -A FORWARD -s 10.1.0.2 -j REJECT; probe --netns one --to 10.9.0.1
+    => but not 10.1.0.2; asked for 10.9.0.1, 10.1.0.1 answers: Destination Port Unreachable
 nobody behind a router | routed; probe --netns one --to 10.9.0.7
     => asked for 10.9.0.7, 10.1.0.1 answers: Destination Host Unreachable
 MTU black hole | routed; neighbour: ip link set dev far0 mtu 1400;
@@ -719,7 +752,8 @@ def test_words_that_name_no_end(world: World, monkeypatch: pytest.MonkeyPatch) -
     }.items():
         said = ipvlan(*world.words(words))
         assert (said.status, why in said.err) == (2, True), said
-    assert world.ask("probe --netns one --ifname net2 --to 10.1.0.1")["verdict"] == FINE
+    for words in sample(("--ifname net2 --to 10.1.0.1", "--to ::ffff:10.1.0.1"), 1):
+        assert world.ask(f"probe --netns one {words}")["verdict"] == FINE
     world.scene.node.remove(world.scene.two)
     assert "the container two is gone" in ipvlan("trace", "two", "host").err
     unseen = namespace.Namespace("/run/netns/unseen", "", (0, 0))

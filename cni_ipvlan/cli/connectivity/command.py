@@ -47,16 +47,20 @@ def probe_command(
     if ifname and ifname not in there:
         why = f"{one.side} has no interface {ifname}; it has {', '.join(there)}"
         raise options.wrong(why, "--ifname")
-    if len(ends) > 1:
-        names = ", ".join(each.port.link.name for each in ends if each.port)
-        raise options.wrong(f"choose one with --ifname: {names}", "--netns")
+    side = one.side
+    if len(ends) > 1:  # the route may say which of them is meant
+        way = side.lookup(to).device if to else ""
+        names = [each.port.link.name for each in ends if each.port]
+        if way not in names:
+            raise options.wrong(f"choose one with --ifname: {', '.join(names)}", "--netns")
+        one = ends[names.index(way)]
     servers, unknown = _servers(result, one)
     by = ifname or (one.port.link.name if one.port else "")
     if to:
         targets = [("reach", to)]
     else:
         # Of all links: with one, ip leaves out routes by several next hops.
-        shown = one.side.answer(commands.route_show("table", "all")).stdout
+        shown = side.answer(commands.route_show("table", "all")).stdout
         ours = [each for each in queries.routes(shown) if by in ("", each.device)]
         ours.sort(key=lambda each: each.priority)
         # With a better route to the same, a route is not used.
@@ -66,7 +70,7 @@ def probe_command(
         below = one.port.below if one.port and one.port.link.mode in L3 else None
         used = (each for each in gateways if each and (not below or is_near(each, below.usual)))
         targets = [("gateway", each) for each in dict.fromkeys(used)]
-    side, of_vrf = one.side, one.port.by if one.port else ""
+    of_vrf = one.port.by if one.port else ""
 
     def question(what: str, target: str) -> Question:
         is_local = target[:4] == "fe80"
@@ -97,7 +101,8 @@ def trace_command(one: str, other: str, as_json: bool) -> int:
         unasked += [Finding(PROBLEM, "from", text, "run this on its node, or swap the two")]
     elif not questions:
         text = f"{start.name} and {end.name} have no addresses of one family"
-        unasked += [Finding(PROBLEM, "family", text, "ipvlan show lists addresses")]
+        unlike = [each._replace(state=PROBLEM) for each in _unlike(start, end)]
+        unasked += unlike or [Finding(PROBLEM, "family", text, "ipvlan show lists addresses")]
     elif not (start.is_exact or end.is_exact):
         unasked += _unlike(start, end)
     return _report(world, [start, end], unasked, questions, as_json=as_json)
@@ -138,13 +143,14 @@ def _unlike(one: End, other: End) -> Iterator[Finding]:
     """Yield that of two containers one has no address of a family, so that it is not asked for."""
     for version, like in ((4, "0.0.0.0"), (6, "::")):
         lacking = [each for each in (one, other) if not of_family(like, each.addresses)]
-        if len(lacking) == 1 and one.port and other.port:
+        port = lacking[0].port if len(lacking) == 1 and not lacking[0].is_exact else None
+        if port and (one.is_exact or other.is_exact or (one.port and other.port)):
             text = f"{lacking[0].name} has no IPv{version} address, unlike the other"
-            port = one.port if one in lacking else other.port
+            advice = "ipvlan check compares it with what ADD gave it"
             why, cure = against_ipv6(port) if like == "::" else ("", "")
-            text += f": it {why}" if why else ""
-            advice = f"if it should, {cure or 'ipvlan check compares it with what ADD gave it'}"
-            yield Finding(WARNING, "family", text, advice)
+            if why:
+                text, advice = f"{text}: it {why}", f"{cure}; then attach it again"
+            yield Finding(WARNING, "family", text, f"if it should have one: {advice}")
 
 
 def _servers(result: Any, one: End) -> tuple[list[str], list[Finding]]:

@@ -213,6 +213,9 @@ class Walk:
         if way.is_local or way.device not in side.ports:
             return
         out, hop = side.ports[way.device], way.gateway or self.target
+        if out.is_loopback:
+            self.found.append(_to_itself(side, self.target))
+            return
         # Whatever the hop, a host and what is on its master don't hear each other.
         if any(_is_own(each, out) for each in self._world.holders(self.target)):
             hop = self.target
@@ -232,13 +235,13 @@ class Walk:
         into = next(iter(self._world.holders(hop, out)), None)
         if into and (into.is_loopback or into.link.kind == "dummy"):  # others answer for it
             there, own = (into, *into.side.ports.values()), None if into.is_loopback else into
-            near = (each for each in there if own is None or not each.link.is_ipvlan)
-            into = next((each for each in near if each in out.joined), own)
+            others = (each for each in there if own is None or not each.link.is_ipvlan)
+            into = next((each for each in others if each in out.joined), own)
         shown = side.answer(commands.neighbour_show(way.device, hop)).stdout
         known = next(iter(queries.neighbours(shown)), Neighbour())
         if into and known.mac and into not in out.joined:  # another may answer for it (proxy ARP)
-            near = (each for each in self._world.ports if each in out.joined and each is not out)
-            into = next((each for each in near if each.link.mac == known.mac), into)
+            near = [each for each in out.joined if each is not out and each.link.mac == known.mac]
+            into = next((each for each in near if each.side is into.side), (*near, into)[0])
         self._cross(Wire(self, out, hop, into, known))
 
     def _leave_by(self, master: Port, mode: str) -> None:
@@ -293,10 +296,17 @@ def leaves_by(port: Port, device: str, target: str, source: str = "") -> Finding
 
 def _route(side: Side, device: str, target: str, source: str = "") -> str:
     """Return the route by which packets leave a side, as ip prints it."""
-    is_own = source and any(each.has(source) for each in side.ports.values())
-    words = (target, "oif", device, *(("from", source) if is_own else ()))
+    words = (target, "oif", device, *(("from", source) if side.has(source) else ()))
     shown = side.answer(("ip", "route", "get", "fibmatch", *words)).stdout.decode()
     return " ".join(shown.split()) or "not known"
+
+
+def _to_itself(side: Side, target: str) -> Finding:
+    """Return that a side keeps packets for an address that it does not have."""
+    route = side.answer(("ip", "route", "get", "fibmatch", target)).stdout.decode().split()
+    text = f"{side} sends what goes to {target} to itself, by the route {' '.join(route)}"
+    remove = side.shell("ip", "route", "delete", *route)
+    return Finding(PROBLEM, "blackhole", text, f"if it is not meant so: {remove}")
 
 
 def _round(target: str, one: Side, other: Side) -> Finding:
@@ -489,18 +499,22 @@ def _masters(wire: Wire) -> Iterator[Finding]:
     """Yield that nothing connects the two: subnets, VLANs or masters differ."""
     if wire.into is None or wire.into in wire.out.joined:
         return
-    out, into = wire.out, wire.into
-    wide = [each for each in out.usual if is_near(wire.hop, [each])]
-    there = [each for each in into.usual if is_near(wire.hop, [each])]
+    out, into, hop = wire.out, wire.into, wire.hop
+    wide = [each for each in out.usual if is_near(hop, [each])]
+    there = [each for each in into.usual if is_near(hop, [each])]
     there = [each for each in there if not each.endswith(("/32", "/128"))]  # a point's
-    if wide and there and not any(is_near(each, there) for each in of_family(wire.hop, wide)):
-        text = f"{out} has {wide[0]}, so {wire.hop} seems to be near, but {into} is elsewhere"
+    if wide and there and not any(is_near(each, there) for each in of_family(hop, wide)):
+        text = f"{out} has {wide[0]}, so {hop} seems to be near, but {into} is elsewhere"
         yield Finding(PROBLEM, "masters", text, "correct the prefix length of its address")
+    elif beside := [p for p in out.side.ports.values() if p is not out and p in into.joined]:
+        text = f"{hop} is looked for by {out.link.name}, but is on the network of {beside[0]}"
+        advice = "correct the route; two networks of one container need subnets of their own"
+        yield Finding(PROBLEM, "masters", text, advice)
     elif out.vlans != into.vlans:
         text = f"{out} is in {out.vlans}, {into} is in {into.vlans}"
         yield Finding(PROBLEM, "vlan", text, "use the same option vlan, or the same VLAN, for both")
     else:
-        text = f"{wire.hop} is looked for on {out.chain[-1]}, but {into} is on {into.chain[-1]}"
+        text = f"{hop} is looked for on {out.chain[-1]}, but {into} is on {into.chain[-1]}"
         yield Finding(PROBLEM, "masters", text, "use one master, connect the two, or use a router")
 
 
@@ -545,7 +559,7 @@ def unanswered(wire: Wire) -> Finding:
             return Finding(PROBLEM, "neighbour", text, f"let it: {into.set_link('arp', 'on')}")
         who = into if into.has(wire.hop) else into.side
         text = f"{who} has {wire.hop}, but does not answer ARP or ND"
-        advice = "look at arp_ignore, arptables, bridge link, bridge vlan"
+        advice = "look at arp_ignore, arptables, bridge link, bridge vlan, bridge fdb"
         for name in ("all", into.link.name) if ":" not in wire.hop else ():
             key = f"net/ipv4/conf/{name}/arp_ignore"
             if into.side.sysctl(key) > (who is into):  # 1 lets it answer for its own
@@ -557,7 +571,7 @@ def unanswered(wire: Wire) -> Finding:
     text += f" ({out.vlans})" if any(each.link.vlan for each in out.chain) else ""
     advice = "check the address, the cable, the switch's VLAN, and which MACs its port allows"
     like = [each for each in master.usual if (":" in each) == (":" in wire.hop)]
-    if like and not is_near(wire.hop, like):
+    if like and wire.hop[:4] != "fe80" and not is_near(wire.hop, like):
         text += f", which has {_subnets(like)}"
         advice = f"correct the route or a prefix length, or else {advice}"
     if (bottom := out.chain[-1]).link.kind == "dummy":
@@ -565,8 +579,11 @@ def unanswered(wire: Wire) -> Finding:
     if not into and (lessee := out.side.world.lessee(wire.hop)):
         text += f"; host-local has leased it to the container {lessee}, which lacks it"
         advice = "is it gone? ipvlan show lists what is left of it"
-    text += f"; the route: {_route(out.side, out.link.name, target, wire.walk.source)}"
-    return Finding(PROBLEM, "unanswered", text, advice)
+    route = _route(out.side, out.link.name, target, wire.walk.source)
+    gateway = route.partition(" via ")[2].partition(" ")[0]
+    if out.side.has(gateway):
+        advice = f"correct the gateway {gateway}: it is an address of {out.side} itself"
+    return Finding(PROBLEM, "unanswered", f"{text}; the route: {route}", advice)
 
 
 def _subnets(addresses: Sequence[str]) -> str:
@@ -602,8 +619,7 @@ def _unroutable(side: Side, entry: Port | None, walk: Walk, answer: str) -> Iter
     elif entry and (found := [*_forwarding(entry, target)]):
         onwards = side.lookup(target)
         before, hop = walk.sides[-2], onwards.gateway
-        is_back = hop and any(each.has(hop) for each in before.ports.values())
-        yield from [_round(target, before, side)] if is_back else found
+        yield from [_round(target, before, side)] if before.has(hop) else found
     else:
         yield from _no_route(side, target, entry or walk.port)
 

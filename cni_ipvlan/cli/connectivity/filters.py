@@ -96,6 +96,8 @@ def _of_iptables(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int
                 what, advice = "drops packets", "if it is not meant so"
                 if table == "nat":
                     subject, what = "nat", "changes addresses"
+                    if re.search(r"-j (?:DNAT|REDIRECT)", words):
+                        subject, what = "filter", "sends packets elsewhere"
                     if any(each.link.mode == "l3" for each in _above(side, ends)):
                         subject, advice = "mode", f"use mode l3s; or {advice}"
                         what += ", so that in mode l3 answers don't come back"
@@ -109,7 +111,7 @@ def _of_iptables(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int
 
 def _ways(side: Side, ends: Sequence[str], hook: str) -> list[tuple[str, str]]:
     """Return what has to pass a hook of a side: packets by source, destination or protocol."""
-    own = [each for each in ends if any(port.has(each) for port in side.ports.values())]
+    own = [each for each in ends if side.has(each)]
     own += [each for each in ends if any(port.has(each) for port in _above(side, ends))]
     is_here = ends[0] == (*own, ends[-1])[0]
     sender = ends[0] if is_here == (hook == "output") else ends[-1]

@@ -85,6 +85,9 @@ def ask(question: Question) -> Iterator[Finding]:
 def _echo(question: Question, way: RouteLookup) -> Iterator[Finding]:
     by = f" through {way.gateway}" if way.gateway else ""
     yield Finding(OK, question.what, f"{question.target} answers {question.one.name}{by}")
+    if not question.other and question.side.has(question.target):
+        text = f"{question.target} is an address of {question.side} itself, so nothing was sent"
+        yield Finding(WARNING, "own", text)
     port = question.one.port
     if port and not way.is_local and way.device != port.link.name:
         yield facts.leaves_by(port, way.device, question.target)._replace(state=WARNING)
@@ -99,6 +102,8 @@ def _sizes(question: Question, way: RouteLookup) -> Iterator[Finding]:
     (done,) = side.world.ask(question.ping(mtu))
     if done.status == 0:
         yield Finding(OK, "path", f"packets of {mtu} bytes reach {target}")
+        if b" 3 received" not in done.stdout:
+            yield _lossy(target)
         return
     told = _MTU.search(done.stdout + done.stderr)
     known = int(told[1]) if told else question.lookup().mtu
@@ -111,9 +116,10 @@ def _sizes(question: Question, way: RouteLookup) -> Iterator[Finding]:
     sizes = {*(each for each in _SIZES if each < mtu), *narrow.values()}
     tried = zip(sizes, side.world.ask(*map(question.ping, sizes)), strict=True)
     most = max((size for size, done in tried if done.status == 0), default=0)
-    if not most:
-        text = f"{target} has answered, but not again, whatever the size"
-        yield Finding(WARNING, "path", text, "something limits how often it answers, or has failed")
+    # By chance, a larger one may be lost and a smaller one not.
+    again = side.world.ask(*(question.ping(size) for size in (mtu, most) for _ in range(4) if most))
+    if not most or [each.status for each in again] != [1] * 4 + [0] * 4:
+        yield _lossy(target)
         return
     yield from _dropping([walk], [walk.source, target], question.ping(mtu))[0]
     text = f"packets of {mtu} bytes don't reach {target}, those of {most} do; no router says why"
@@ -124,6 +130,12 @@ def _sizes(question: Question, way: RouteLookup) -> Iterator[Finding]:
         if port.below and port.link.mtu < mtu <= port.below.link.mtu:
             advice = f"let it take as much as its master: {port.set_link('mtu', str(mtu))}"
     yield Finding(PROBLEM, "path", text, advice)
+
+
+def _lossy(target: str) -> Finding:
+    text = f"{target} does not always answer, whatever the size of packets"
+    advice = "packets are lost on the way, or something limits how often it answers"
+    return Finding(WARNING, "loss", text, advice)
 
 
 def _back(question: Question, way: RouteLookup) -> Iterator[Finding]:
@@ -146,15 +158,18 @@ def _several(question: Question, way: RouteLookup) -> Iterator[Finding]:
 def _itself(question: Question, way: RouteLookup) -> Iterator[Finding]:
     """Yield that an end takes the other's address for its own, or for a broadcast address."""
     other, side, target = question.other, question.side, question.target
-    if not (way.is_local and other) or other.side is side:
+    if not way.is_local or (other and other.side is side):
         return
-    if any(each.has(target) for each in side.ports.values()):
+    if other and side.has(target):
         yield facts.duplicate(f"{target} is an address of {side}, too, which so asks itself")
-    else:
+    elif other:
         text = f"{side} takes {target} for a {way.kind} address"
         delete = side.shell("ip", "route", "delete", way.kind, target, "table", "local")
         advice = f"correct the prefix length of its addresses, or else delete the route: {delete}"
         yield Finding(PROBLEM, "route", text, advice)
+    elif question.what == "gateway":
+        text = f"the gateway {target} is an address of {side} itself"
+        yield Finding(PROBLEM, "route", text, "correct the gateway, in the routes or in ipam")
 
 
 TRIALS = (_echo, _sizes, _back, _several, _itself)
@@ -162,7 +177,7 @@ TRIALS = (_echo, _sizes, _back, _several, _itself)
 
 def _silence(question: Question) -> Iterator[Finding]:
     """Yield all that may explain why an address does not answer."""
-    world, target = question.side.world, question.target
+    target = question.target
     there = Walk(question.side, question.source, target, question.by, question.one.port)
     reached = next((each.into for each in there.wires if each.into and each.into.has(target)), None)
     holder = reached or question.holder()
@@ -170,7 +185,9 @@ def _silence(question: Question) -> Iterator[Finding]:
     # A router looks for the next hop for three seconds before it says that there is none.
     is_far = any(each.into is None and each.hop != target for each in there.wires[-1:])
     walks, pings = [there], [question.ping(seconds=4 if is_far else 2)]
-    if holder and source:
+    # What reaches no gateway, or is looked for on another network, needs no way back.
+    lost = [each for each in there.wires if each.known.state and not each.known.mac]
+    if holder and source and all(each.hop == target and each.tags for each in lost):
         # Where nothing was sent, it does not matter by what an answer would leave.
         is_sent = all(each.subject != "route" for each in there.found)
         walks.append(Walk(holder.side, target, source, holder.by, reached if is_sent else None))
@@ -195,6 +212,19 @@ def _silence(question: Question) -> Iterator[Finding]:
         advice = "ask again: packets are lost on the way, or it has just come up"
         yield Finding(PROBLEM, "echo", text, advice)
         return
+    yield from _ignored(question, holder)
+    for wire in there.wires[-1:]:
+        yield from _outside(question, wire, source, [*_told(question, answers[0])])
+    kind, text = there.first.kind, f"{target} does not answer {question.one.name}"
+    advice = "look at filters on the way, and at the way back"
+    if kind in ("broadcast", "multicast"):
+        text, advice = f"{text}: it is a {kind} address", "name an address that one host has"
+    yield Finding(PROBLEM, question.what, text, advice)
+
+
+def _ignored(question: Question, holder: Port | None) -> Iterator[Finding]:
+    """Yield that an address answers no ping whoever asks, and what could not be looked at."""
+    target, world = question.target, question.side.world
     if not (filters.programs(question.side, target) or world.has("nft")):
         yield Finding(WARNING, "not looked", "no iptables-save or nft: filters were not looked at")
     key = "net/ipv6/icmp/echo_ignore_all" if ":" in target else "net/ipv4/icmp_echo_ignore_all"
@@ -206,11 +236,6 @@ def _silence(question: Question) -> Iterator[Finding]:
         advice = "they apply to what passes the host: set hostAccess and routesViaHost; "
         advice += "then try its port, since a service answers no ping"
         yield Finding(PROBLEM, "service", text, advice)
-    for wire in there.wires[-1:]:
-        yield from _outside(question, wire, source)
-    kind, text = there.first.kind, f"{target} does not answer {question.one.name}"
-    text += f": it is a {kind} address" if kind in ("broadcast", "multicast") else ""
-    yield Finding(PROBLEM, question.what, text, "look at filters on the way, and at the way back")
 
 
 def _dropping(
@@ -234,13 +259,15 @@ def _dropping(
 def _told(question: Question, done: Completed) -> Iterator[Finding]:
     """Yield what another host has answered instead of the one that was asked."""
     found = _REFUSAL.search(done.stdout.decode("utf-8", "replace"))
-    if found and not any(each.has(found[1]) for each in question.side.ports.values()):
+    if found and not question.side.has(found[1]):
         text = f"asked for {question.target}, {found[1]} answers: {found[2]}"
         yield Finding(PROBLEM, "told", text, "look there, at its routes and filters")
 
 
-def _outside(question: Question, wire: Wire, source: str) -> Iterator[Finding]:
-    """Yield what can be told of a next hop that is not on this node."""
+def _outside(
+    question: Question, wire: Wire, source: str, told: Sequence[Finding]
+) -> Iterator[Finding]:
+    """Yield what can be told of a next hop that is not on this node; others may have told why."""
     port, target, known = question.one.port, question.target, wire.known.mac.lower()
     if wire.into:
         return
@@ -265,10 +292,7 @@ def _outside(question: Question, wire: Wire, source: str) -> Iterator[Finding]:
         advice = f"the network must have a route to {source} through this host"
         yield Finding(PROBLEM, "return", text, advice)
     elif is_there:
-        text = f"{target} answers {asker} ({own[0]}), but not {source}"
-        advice = f"let the network accept {source}: its switch or cloud may let only some pass, "
-        advice += "or a router on the way has no route back to it, or no NAT for it"
-        yield Finding(PROBLEM, "refused", text, advice)
+        yield _refused(wire, f"{target} answers {asker} ({own[0]}), but not {source}", source, told)
     elif known and wire.hop == target:
         text = f"{target} answers ARP or ND ({known}), but not ping"
         advice = f"it may ignore ping, have a filter, or have no route to {source}"
@@ -277,3 +301,15 @@ def _outside(question: Question, wire: Wire, source: str) -> Iterator[Finding]:
         text = f"{lost}; its gateway {wire.hop} ({known}) is there"
         advice = "look at the gateway: does it forward, its route back, its firewall, its NAT; "
         yield Finding(PROBLEM, "beyond", text, f"{advice}or {target} ignores ping")
+
+
+def _refused(wire: Wire, text: str, source: str, told: Sequence[Finding]) -> Finding:
+    """Return that a source is not answered where others are; a router may have told why."""
+    if told:
+        return Finding(PROBLEM, "refused", f"{text}; {told[0].text}", told[0].advice)
+    target = wire.walk.target
+    advice = f"let the network accept {source}: its switch or cloud may let only some pass, "
+    advice += f"{target} may have a filter or a wrong neighbour entry for it"
+    if wire.hop != target:
+        advice += ", a router on the way one of these, no route back to it, or no NAT for it"
+    return Finding(PROBLEM, "refused", text, advice)

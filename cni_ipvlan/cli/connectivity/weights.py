@@ -20,6 +20,7 @@ _SUBJECTS = (
     *("duplicate", "vlan", "echo"),
     *("masters", "path", "ttl", "not asked", "tentative", "refused", *_VAGUE),
 )
+_NOTED = ("own", "duplicate", "loss", "gateway", "family")  # that the verdict has if all answers
 _RANKS = {subject: rank for rank, subject in enumerate(_SUBJECTS)}
 
 
@@ -42,8 +43,8 @@ def weigh(of_ends: Sequence[Finding], answers: Sequence[Finding]) -> tuple[list[
         text = "nothing is wrong here, but nobody was asked: no route uses a gateway"
         return findings, Finding(OK, "", text, "name an address with --to")
     notes = [each for each in findings if each.state == WARNING]
-    silent = [f", but {each.text}" for each in notes if each.subject in ("gateway", "family")]
-    return findings, Finding(OK, "", f"everything answers{''.join(silent[:1])}")
+    noted = [f", but {each.text}" for kind in _NOTED for each in notes if each.subject == kind]
+    return findings, Finding(OK, "", f"everything answers{''.join(noted[:1])}")
 
 
 def _rank(finding: Finding) -> int:

@@ -55,6 +55,10 @@ class Side:
         """The usual addresses of all its interfaces but the loopback."""
         return [each for port in self.ports.values() if not port.is_loopback for each in port.usual]
 
+    def has(self, address: str) -> bool:
+        """Whether one of its interfaces has an address, which may be empty."""
+        return bool(address) and any(each.has(address) for each in self.ports.values())
+
     @cached_property
     def _names(self) -> dict[int, str]:
         listed = self.entries("ip", "-j", "netns", "list-id")
@@ -376,7 +380,7 @@ class World:
             joined = near.joined if near else self.ports
             holders = self.holders(address)
             if not holders:
-                return [End(address, [address])]
+                return [End(address, [address], is_exact=True)]
             port = min(holders, key=lambda each: (each not in joined, not each.link.is_ipvlan))
             if port.side is self.host:
                 return [End("the host", [address], self.host, is_exact=True)]
