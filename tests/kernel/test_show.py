@@ -248,11 +248,14 @@ def test_it_says_mtu_gateways_and_routes(scene: Scene, person: Person) -> None:
     assert by_dst["10.9.0.0/16"] == expected
 
 
+@pytest.mark.scene(master="wire")
 def test_what_another_program_has_changed_is_a_problem(scene: Scene, person: Person) -> None:
     scene.add()
     assert problems(person) == [[]]
     scene.one.ip("link set dev net1 mtu 1501 type ipvlan mode l3")
-    assert problems(person) == [["mode l3 bridge, not l2 bridge", "MTU above its master's"]]
+    scene.neighbour.ip("link set dev eth0 down")
+    changed = ["mode l3 bridge, not l2 bridge", "MTU above its master's", "master without carrier"]
+    assert problems(person) == [changed]
 
 
 def test_a_default_route_without_a_gateway_is_a_route(scene: Scene, person: Person) -> None:
@@ -271,6 +274,9 @@ def test_leases_are_shown_where_host_local_gave_them(scene: Scene, person: Perso
     assert (leased["leases"], given["leases"]) == (["10.1.0.2"], None)
     assert problems(person) == [[], []]
     assert leftovers(person) == []
+    scene.one.ip("address flush dev net1")
+    assert problems(person) == [["lacks 10.1.0.2"], []]
+    scene.one.ip("address add 10.1.0.2/24 dev net1")
     (OF_NET / "10.1.0.2").write_text("thief\r\nnet1")
     assert problems(person) == [["no lease"], []]
     (OF_NET / "10.1.0.2").unlink()

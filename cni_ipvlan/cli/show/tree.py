@@ -66,6 +66,8 @@ def look(
         row = _row(each, known, routes.get(netns, ()))
         if master and link.mtu > master.mtu:  # which loses larger packets
             row["problems"].append("MTU above its master's")
+        if master and master.is_up and not master.has_carrier:
+            row["problems"].append("master without carrier")
         up, mtu = (master.is_up, master.mtu) if master else (None, None)
         about = {"master": name, "up": up, "mtu": mtu, "mode": link.mode, "flag": link.flag}
         masters.setdefault(name, {**about, "attachments": []})["attachments"].append(row)
@@ -198,6 +200,7 @@ def _problems(
         return
     if leased is not None and not _own(each).issubset(leased):
         yield "no lease"  # host-local, which gave out its address, no longer knows that
+    yield from (f"lacks {address}" for address in leased or () if address not in _own(each))
     if not complete.has_mode_of(link):  # another program has changed it
         yield f"mode {link.mode} {link.flag}, not {complete.mode} {complete.flag}"
 
