@@ -126,7 +126,8 @@ def test_validate_and_doctor_report_it(addressed: Scene, tmp_path: Path) -> None
         assert judged(tmp_path, ipam=ipam, master=master) == expected
         assert told_by_doctor(ipam=ipam, master=master) == by_doctor
     (ipam,) = (ipam for ipam, said in JUDGED if said[0] == GATEWAY)
-    assert told_by_doctor(ipam=ipam, mode="l3") == ""
+    for fine in ({"mode": "l3"}, {"hostAccess": True}):
+        assert told_by_doctor(ipam=ipam, **fine) == ""
 
 
 def test_validate_does_not_compare_what_is_elsewhere(

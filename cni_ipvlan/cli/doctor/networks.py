@@ -185,10 +185,11 @@ def _of_host(conf: NetConf, ipam: IpamConfig, master: Master) -> Iterator[Findin
     hops |= {each.gateway for each in ipam.pools} if None in hops else set()
     found = hops.intersection(map(ip_address, master.addresses))
     # The modes but l2 send nothing to a gateway.
-    for hop in sorted(found, key=str) if conf.mode == "l2" else ():
+    for hop in sorted(found, key=str) if conf.mode == "l2" and not conf.host_access else ():
         text = f"the gateway {hop} is the host's own address on {master.link.name}"
         text += ", which its ipvlan containers can't reach"
-        yield Finding(PROBLEM, "addresses", text, "use the network's router as gateway")
+        advice = "use the network's router as gateway, or set hostAccess"
+        yield Finding(PROBLEM, "addresses", text, advice)
 
 
 def _host_access(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]:
