@@ -214,7 +214,7 @@ class Walk:
             return
         out, hop = side.ports[way.device], way.gateway or self.target
         if out.is_loopback:
-            self.found.append(_to_itself(side, self.target))
+            self.found.append(_to_itself(side, self.target, self.source))
             return
         # Whatever the hop, a host and what is on its master don't hear each other.
         if any(_is_own(each, out) for each in self._world.holders(self.target)):
@@ -301,9 +301,10 @@ def _route(side: Side, device: str, target: str, source: str = "") -> str:
     return " ".join(shown.split()) or "not known"
 
 
-def _to_itself(side: Side, target: str) -> Finding:
+def _to_itself(side: Side, target: str, source: str) -> Finding:
     """Return that a side keeps packets for an address that it does not have."""
-    route = side.answer(("ip", "route", "get", "fibmatch", target)).stdout.decode().split()
+    words = (target, *(("from", source) if side.has(source) else ()))
+    route = side.answer(("ip", "route", "get", "fibmatch", *words)).stdout.decode().split()
     text = f"{side} sends what goes to {target} to itself, by the route {' '.join(route)}"
     remove = side.shell("ip", "route", "delete", *route)
     return Finding(PROBLEM, "blackhole", text, f"if it is not meant so: {remove}")

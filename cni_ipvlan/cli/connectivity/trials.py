@@ -118,7 +118,7 @@ def _sizes(question: Question, way: RouteLookup) -> Iterator[Finding]:
     most = max((size for size, done in tried if done.status == 0), default=0)
     # By chance, a larger one may be lost and a smaller one not.
     again = side.world.ask(*(question.ping(size) for size in (mtu, most) for _ in range(4) if most))
-    if not most or [each.status for each in again] != [1] * 4 + [0] * 4:
+    if not most or [each.status == 0 for each in again] != [False] * 4 + [True] * 4:
         yield _lossy(target)
         return
     yield from _dropping([walk], [walk.source, target], question.ping(mtu))[0]
