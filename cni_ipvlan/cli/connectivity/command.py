@@ -94,16 +94,16 @@ def trace_command(one: str, other: str, as_json: bool) -> int:
     world = World(calls.read_only_node())
     starts = _ends(world, "A", one)
     start, end = _nearest(starts, _ends(world, "B", other, near=starts[0].port))
-    questions = list(_pairs(start, end))
+    questions, is_exact = list(_pairs(start, end)), start.is_exact or end.is_exact
     unasked = []
     if start.side is None:
         text = f"{start.name} is not on this node, so nothing can be sent from there"
         unasked += [Finding(PROBLEM, "from", text, "run this on its node, or swap the two")]
     elif not questions:
         text = f"{start.name} and {end.name} have no addresses of one family"
-        unlike = [each._replace(state=PROBLEM) for each in _unlike(start, end)]
+        unlike = [each._replace(state=PROBLEM) for each in _unlike(start, end) if is_exact]
         unasked += unlike or [Finding(PROBLEM, "family", text, "ipvlan show lists addresses")]
-    elif not (start.is_exact or end.is_exact):
+    elif not is_exact:
         unasked += _unlike(start, end)
     return _report(world, [start, end], unasked, questions, as_json=as_json)
 

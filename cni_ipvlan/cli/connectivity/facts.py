@@ -507,13 +507,13 @@ def _masters(wire: Wire) -> Iterator[Finding]:
     if wide and there and not any(is_near(each, there) for each in of_family(hop, wide)):
         text = f"{out} has {wide[0]}, so {hop} seems to be near, but {into} is elsewhere"
         yield Finding(PROBLEM, "masters", text, "correct the prefix length of its address")
+    elif out.vlans != into.vlans:
+        text = f"{out} is in {out.vlans}, {into} is in {into.vlans}"
+        yield Finding(PROBLEM, "vlan", text, "use the same option vlan, or the same VLAN, for both")
     elif beside := [p for p in out.side.ports.values() if p is not out and p in into.joined]:
         text = f"{hop} is looked for by {out.link.name}, but is on the network of {beside[0]}"
         advice = "correct the route; two networks of one container need subnets of their own"
         yield Finding(PROBLEM, "masters", text, advice)
-    elif out.vlans != into.vlans:
-        text = f"{out} is in {out.vlans}, {into} is in {into.vlans}"
-        yield Finding(PROBLEM, "vlan", text, "use the same option vlan, or the same VLAN, for both")
     else:
         text = f"{hop} is looked for on {out.chain[-1]}, but {into} is on {into.chain[-1]}"
         yield Finding(PROBLEM, "masters", text, "use one master, connect the two, or use a router")
