@@ -180,14 +180,17 @@ class HostAccess(Feature):
     def release(self, call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:
         """DEL, GC: remove the host's routes to an attachment, and after the last one its interface.
 
-        ``records`` are those with routes; without any, what is certainly its own is removed.
+        ``records`` are those with routes; without any, what is certainly its own is removed. The
+        interface stays for routes that no record names, as those of a dry run's script.
         """
         tx, registry = call.tx, call.registry
         for record in records:
             index = record.master[1]
             with _locked(call, index):
                 if is_only(registry.with_host(record.master), attachment):
-                    _remove_link(tx, link_name(index))  # and with it all its routes
+                    found = _routes_through(tx, link_name(index))
+                    own = [each for each in found if _is_of(record, each)]
+                    _remove_last(tx, own, found, link_name(index))
                 else:
                     _remove(tx, _routes_of(tx, record), link_name(index))
                 registry.drop_routes(record)
@@ -217,15 +220,13 @@ def _release_unrecorded(call: Call, attachment: AttachmentId) -> None:
         index = int(link.name.removeprefix(_PREFIX))
         with _locked(call, index):
             key = key_of(index)
-            argv = commands.route_show("table", "all", "dev", link.name)
-            output = tx.run(Command(argv, accept=commands.ABSENT)).stdout
             others = {
                 each for record in registry.with_host(key, number) for each in record.host_routes
             }
-            found = [each for each in queries.routes(output) if not each.is_connected]
+            found = _routes_through(tx, link.name)
             own = [each for each in found if each.priority == number and each.ip not in others]
-            if own == found and own and is_only(registry.with_host(key), attachment):
-                _remove_link(tx, link.name)
+            if own and is_only(registry.with_host(key), attachment):
+                _remove_last(tx, own, found, link.name)
             else:
                 _remove(tx, own, link.name)
 
@@ -447,8 +448,29 @@ def _routes_of(tx: Transaction, record: Record) -> list[queries.Route]:
     name = link_name(record.master[1])
     if not namespace.own_has_link(name):
         return []
+    return [each for each in _routes_to(tx, record.host_routes, name) if _is_of(record, each)]
+
+
+def _is_of(record: Record, route: queries.Route) -> bool:
     metrics = (record.attachment.number, *_METRICS_BEFORE)
-    return [each for each in _routes_to(tx, record.host_routes, name) if each.priority in metrics]
+    return route.ip in record.host_routes and route.priority in metrics
+
+
+def _routes_through(tx: Transaction, name: str) -> list[queries.Route]:
+    """Return all routes through the host's interface but those that it has by itself."""
+    argv = commands.route_show("table", "all", "dev", name)
+    output = tx.run(Command(argv, accept=commands.ABSENT)).stdout
+    return [each for each in queries.routes(output) if not each.is_connected]
+
+
+def _remove_last(
+    tx: Transaction, own: Sequence[queries.Route], found: Sequence[queries.Route], name: str
+) -> None:
+    """Remove one's own routes, with the interface if these are all."""
+    if own == found:
+        _remove_link(tx, name)
+    else:
+        _remove(tx, own, name)
 
 
 def _remove(tx: Transaction, routes: Sequence[queries.Route], name: str) -> None:

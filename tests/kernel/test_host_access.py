@@ -332,8 +332,11 @@ def test_gc_removes_what_is_of_no_valid_attachment(scene: Scene) -> None:
 def test_a_pasted_dry_run_gives_what_the_plugin_gives(
     scene: Scene, shell: str, ipam: dict[str, Any]
 ) -> None:
+    recorded = scene.add(CONF, at=scene.two, ipam=static("10.1.0.9/24"))
     status, out = scene.dry(conf=CONF, ipam=ipam).run(shell)
     assert status == 0, out
+    assert scene.host.reaches(FIRST)
+    recorded.delete()  # with the last record, but not with the last route
     assert scene.host.reaches(FIRST)
     assert scene.one.reaches(HOST)
 

@@ -272,6 +272,7 @@ def test_leases_are_shown_where_host_local_gave_them(scene: Scene, person: Perso
     leased, given = attachments(person)
 
     assert (leased["leases"], given["leases"]) == (["10.1.0.2"], None)
+    assert [each["LEASE"] for each in wide(person)] == ["10.1.0.2", "-"]
     assert problems(person) == [[], []]
     assert leftovers(person) == []
     scene.one.ip("address flush dev net1")

@@ -70,6 +70,7 @@ def _attachment(master: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
         "MODE": f"{master['mode']} {master['flag']}",
         "MASTER": master["master"],
         "MASTER MTU": master["mtu"],
+        "LEASE": " ".join(row["leases"] or ()),
         "PROBLEMS": ", ".join((*is_down, *row["problems"])),
     }
 
