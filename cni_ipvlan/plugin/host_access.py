@@ -187,10 +187,9 @@ class HostAccess(Feature):
         for record in records:
             index = record.master[1]
             with _locked(call, index):
-                if is_only(registry.with_host(record.master), attachment):
-                    found = _routes_through(tx, link_name(index))
-                    own = [each for each in found if _is_of(record, each)]
-                    _remove_last(tx, own, found, link_name(index))
+                is_last = is_only(registry.with_host(record.master), attachment)
+                if is_last and not _has_others(tx, registry, record):
+                    _remove_link(tx, link_name(index))  # and with it all its routes
                 else:
                     _remove(tx, _routes_of(tx, record), link_name(index))
                 registry.drop_routes(record)
@@ -225,8 +224,8 @@ def _release_unrecorded(call: Call, attachment: AttachmentId) -> None:
             }
             found = _routes_through(tx, link.name)
             own = [each for each in found if each.priority == number and each.ip not in others]
-            if own and is_only(registry.with_host(key), attachment):
-                _remove_last(tx, own, found, link.name)
+            if own == found and own and is_only(registry.with_host(key), attachment):
+                _remove_link(tx, link.name)
             else:
                 _remove(tx, own, link.name)
 
@@ -463,14 +462,14 @@ def _routes_through(tx: Transaction, name: str) -> list[queries.Route]:
     return [each for each in queries.routes(output) if not each.is_connected]
 
 
-def _remove_last(
-    tx: Transaction, own: Sequence[queries.Route], found: Sequence[queries.Route], name: str
-) -> None:
-    """Remove one's own routes, with the interface if these are all."""
-    if own == found:
-        _remove_link(tx, name)
-    else:
-        _remove(tx, own, name)
+def _has_others(tx: Transaction, registry: Registry, record: Record) -> bool:
+    """Whether a route leads through the host's interface that is of no record.
+
+    Of those that were there at first: in a dry run, no route has gone with its record.
+    """
+    found = _routes_through(tx, link_name(record.master[1]))
+    known = [*registry.read_only.with_host(record.master)] if found else []
+    return not all(any(_is_of(each, route) for each in known) for route in found)
 
 
 def _remove(tx: Transaction, routes: Sequence[queries.Route], name: str) -> None:

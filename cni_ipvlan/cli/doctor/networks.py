@@ -62,7 +62,7 @@ def _leases(config: dict[str, Any]) -> Iterator[Finding]:
         if each.leased < each.room:
             yield Finding(OK, "ipam", text)
         else:
-            advice = "delete leases of containers that are gone: each file has its container's ID"
+            advice = "release those of containers that are gone: ipvlan gc -c FILE --keep-existing"
             yield Finding(PROBLEM, "ipam", text, advice)
     own = [each for group in host_local.ranges(config["ipam"]) for each in group]
     bases = dict.fromkeys((netconf.LEASES, os.path.dirname(store)))

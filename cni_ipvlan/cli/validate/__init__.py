@@ -44,7 +44,9 @@ def in_all(
     for network in networks:
         found = in_config(network)
         if not any(problem.path[-1:] in (("mode",), ("flag",)) for problem in found):
-            is_sound = all(problem.is_warning for problem in found)
+            # What is unknown is ignored, and hides nothing.
+            unknown = [network.place((key,)) for key, _ in netconf.suspicious_keys(network.config)]
+            is_sound = all(problem.is_warning or problem.path in unknown for problem in found)
             found += _placed(network, _conflicts(network, seen, begin, is_sound=is_sound))
         for problem in found:
             yield network, problem

@@ -159,6 +159,7 @@ ROW: dict[str, Any] = {
     "mtu": 1500,
     "gateways": [],
     "routes": [],
+    "leases": None,
     "netns": "/var/run/netns/cni-8f9bd5d8-1d8f-4d2b-8c39-0c5a7c1f9a11",
     "hostAccess": False,
     "containerID": "0123456789abcdef" * 4,

@@ -250,7 +250,7 @@ def test_ranges_that_overlap_on_one_master_are_a_problem_between_files(tmp_path:
         ("b", {"ipam": pool(rangeStart="10.1.0.100")}),
         ("c", {"ipam": pool(rangeStart="10.1.0.9", rangeEnd="10.1.0.50"), "name": "a"}),
         ("d", {"master": "eth1"}),
-        ("e", {"ipam": static("10.1.0.200/16")}),
+        ("e", {"ipam": static("10.1.0.200/16"), "mtuu": 1400}),
         ("f", {"linkInContainer": True}),
     ):
         put(tmp_path / name, **{"ipam": POOL, "name": name, **change})
@@ -258,12 +258,13 @@ def test_ranges_that_overlap_on_one_master_are_a_problem_between_files(tmp_path:
     status, out = validate(*sorted(tmp_path.iterdir()))
 
     assert status == 1
-    first, second = out.replace(str(tmp_path), "DIR").splitlines()
+    first, misspelt, second = out.replace(str(tmp_path), "DIR").splitlines()
     same = "of a in DIR/a, on the same master; an address in use there is refused here"
     assert first == (
         f"DIR/b:{line(tmp_path / 'b', 'ipam')}: $.ipam: 10.1.0.100 to 10.1.0.254 overlaps with "
         f"10.1.0.1 to 10.1.0.254 {same}"
     )
+    assert "$.mtuu: mtuu is unknown" in misspelt  # which hides nothing
     assert second.startswith("DIR/e:")
     assert f"10.1.0.200 overlaps with 10.1.0.1 to 10.1.0.254 {same}" in second
 
