@@ -209,7 +209,7 @@ def test_a_pasted_dry_run_of_gc_leaves_nothing_of_what_is_gone(scene: Scene, opt
     for at in (scene.one, scene.two):
         scene.node.remove(at)
     status, out = scene.dry("gc", "--keep-none", conf={**conf, "cniVersion": "1.1.0"}).run()
-    assert (status, out) == (0, "")  # whatever an IPAM plugin says that is older than GC
+    assert status == 0, out
     assert [scene.host.links(), scene.host.routes(), scene.node.leases()] == before
 
 

@@ -152,9 +152,7 @@ def _line(step: Command, otherwise: str = "") -> str:
     head = next((head for head, _ in loops.values()), "")
     words = [loops[word][1] if word in loops else quote(word) for word in step.full_argv]
     if step.stdin:
-        # What an IPAM plugin that is older than GC says of that is of no interest.
-        is_told = step.environment is not None and step.parameters.get("CNI_COMMAND") != "GC"
-        output = ">&2" if is_told else ">/dev/null"
+        output = ">&2" if step.environment is not None else ">/dev/null"
         words = ["printf '%s\\n'", _one_line(step.stdin), "|", *words, output]
     line = _printable(" ".join([*words, otherwise] if otherwise else words))
     if step.purpose:
