@@ -12,8 +12,7 @@ from cni_ipvlan.start.namedtuple import NamedTuple
 
 # <linux/capability.h>: CAP_NET_ADMIN changes links, CAP_NET_RAW is arping's, CAP_SYS_ADMIN enters
 # namespaces, and CAP_SYS_PTRACE opens those of other processes.
-_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21}
-_CAPABILITIES |= {"CAP_SYS_PTRACE": 19}
+_BITS = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21}
 ALWAYS_NEEDED = ("CAP_NET_ADMIN", "CAP_SYS_ADMIN")
 _CONFIGURATION_OF_MODPROBE = ("etc/modprobe.d", "run/modprobe.d", "usr/lib/modprobe.d")
 
@@ -36,7 +35,7 @@ def missing_capabilities(needed: Iterable[str] = ALWAYS_NEEDED) -> list[str]:
     with open("/proc/self/status", "rb") as file:
         line = next(line for line in file if line.startswith(b"CapEff:"))
     effective = int(line.split()[1], 16)
-    return [name for name in needed if not effective >> _CAPABILITIES[name] & 1]
+    return [name for name in needed if not effective >> _BITS[name] & 1]
 
 
 def why_not_permitted(needed: Iterable[str] = ALWAYS_NEEDED) -> str:

@@ -303,10 +303,9 @@ def _route(side: Side, device: str, target: str, source: str = "") -> str:
 
 def _to_itself(side: Side, target: str, source: str) -> Finding:
     """Return that a side keeps packets for an address that it does not have."""
-    words = (target, *(("from", source) if side.has(source) else ()))
-    route = side.answer(("ip", "route", "get", "fibmatch", *words)).stdout.decode().split()
-    text = f"{side} sends what goes to {target} to itself, by the route {' '.join(route)}"
-    remove = side.shell("ip", "route", "delete", *route)
+    route = _route(side, "lo", target, source)
+    text = f"{side} sends what goes to {target} to itself, by the route {route}"
+    remove = side.shell("ip", "route", "delete", *route.split())
     return Finding(PROBLEM, "blackhole", text, f"if it is not meant so: {remove}")
 
 

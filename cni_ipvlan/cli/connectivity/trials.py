@@ -206,7 +206,8 @@ def _silence(question: Question) -> Iterator[Finding]:
         yield from (*walk.found, *facts.short_lived(walk))
     yield from facts.wrong_source(walks[0], walks[1:])
     found, answers = _dropping(walks, [each for each in (source, target) if each], *pings)
-    yield from (*found, *(_told(question, answers[0]) if is_far else ()))
+    told = [*_told(question, answers[0])]
+    yield from (*found, *(told if is_far else ()))
     if not holder and answers[0].was_run and answers[0].status == 0:
         text = f"{target} answers now, but has not before"
         advice = "ask again: packets are lost on the way, or it has just come up"
@@ -214,7 +215,7 @@ def _silence(question: Question) -> Iterator[Finding]:
         return
     yield from _ignored(question, holder)
     for wire in there.wires[-1:]:
-        yield from _outside(question, wire, source, [*_told(question, answers[0])])
+        yield from _outside(question, wire, source, told)
     kind, text = there.first.kind, f"{target} does not answer {question.one.name}"
     advice = "look at filters on the way, and at the way back"
     if kind in ("broadcast", "multicast"):
