@@ -22,8 +22,8 @@ _LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, 
 def delete(node: Node, request: Request) -> None:
     """Release a container's addresses and remove its link; always try both."""
     with node.attachment(request, strict=False):
-        if not request.may_share_netns and namespace.leads_to(request.netns, namespace.own()):
-            # It never was a container's, but a process has its number now: IPAM plugins refuse.
+        if not request.may_share_netns and _leads_elsewhere(request.netns):
+            # Newer IPAM plugins would open it, and refuse our own or wait for a pipe's writer.
             environment = {**request.environment, "CNI_NETNS": ""}
             request = request._replace(netns="", environment=environment)
         failures, later = Failures(), Failures()
@@ -38,6 +38,19 @@ def delete(node: Node, request: Request) -> None:
         with failures.noted():
             later.raise_any()
         failures.raise_any()
+
+
+def _leads_elsewhere(path: str) -> bool:
+    """Whether a path leads to our own namespace, or to no network namespace.
+
+    It is no container's, or not any more: a process may have its number now.
+    """
+    try:
+        return namespace.find(path).identity == namespace.own()
+    except namespace.NotANamespaceError:
+        return True
+    except (OSError, ValueError):  # nobody can open it
+        return False
 
 
 def detach(call: Call) -> None:

@@ -107,7 +107,7 @@ lab_packages() {
 }
 
 user_mode_packages() {
-    printf '%s\n' user-mode-linux kmod
+    printf '%s\n' user-mode-linux kmod util-linux-extra
     ! registers_are_wide || echo tcc
 }
 

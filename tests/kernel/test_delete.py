@@ -74,11 +74,13 @@ def test_a_late_delete_leaves_the_next_containers_interface_alone(scene: Scene) 
     assert [*registry.all_records()] == [record]
 
 
-def test_ipam_does_not_get_the_plugins_own_namespace(scene: Scene) -> None:
-    own = "/proc/self/ns/net"  # as that of a container's process, whose number another has now
+def test_ipam_gets_no_namespace_that_is_no_containers(scene: Scene) -> None:
     conf = network(ipam=scene.fake.conf)
-    scene.runtime.delete(own, conf, CNI_PATH=scene.fake.path).succeeds()
-    assert scene.fake.environment("DEL")["CNI_NETNS"] == ""
+    # The first as that of a container's process, whose number another has now.
+    for path in ("/proc/self/ns/net", "/dev/null", "/run/netns/gone"):
+        scene.runtime.delete(path, conf, CNI_PATH=scene.fake.path).succeeds()
+        given = path if path == "/run/netns/gone" else ""
+        assert scene.fake.environment("DEL")["CNI_NETNS"] == given
 
 
 def test_delete_leaves_what_is_not_its_own_alone(scene: Scene) -> None:
