@@ -188,7 +188,7 @@ def allocate(conf: Conf) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [f"{PLUGINS}/{conf['ipam']['type']}"],
         input=json.dumps(conf),
-        env=call_environment("ADD", "/proc/self/ns/net"),
+        env=call_environment("ADD", "/proc/self/ns/net", CNI_NETNS_OVERRIDE="1"),
         capture_output=True,
         text=True,
         check=False,

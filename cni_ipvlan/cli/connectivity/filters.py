@@ -19,7 +19,7 @@ from cni_ipvlan.cli.output import PROBLEM, Finding
 
 _QUEUES = ("cake", "fq", "fq_codel", "mq", "pfifo", "pfifo_fast", "sfq")  # that drop when full
 _DROPS = re.compile(
-    r"\[(\d+):\d+\] -A (\S+) (.*-j (?:DROP|REJECT|NFQUEUE|[DS]NAT|MASQUERADE|REDIRECT)\b.*)"
+    r"\[(\d+):\d+\] -A (\S+) (.*-j (DROP|REJECT|NFQUEUE|[DS]NAT|MASQUERADE|REDIRECT)\b.*)"
     r"|:(\S+) DROP \[(\d+):\d+\]"
 )
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')  # a comment, which may read as anything
@@ -27,7 +27,15 @@ _UNCOUNTED = -1
 _PREFIX = re.compile(r"(?<!! )-[sd] (\S+)")
 _PROTOCOL = re.compile(r"(?<!! )-p (?!icmp|ipv6-icmp|all)")
 _OF_IPTABLES = ("filter", "nat", "mangle", "raw", "security")
-_NFT_DROPS = re.compile(r'"(?:drop|reject)": ')  # a rule's own verdict, or one of a map
+_NFT_TARGETS = re.compile(  # a rule's own, or one of a map
+    r'"(drop|reject|queue|dnat|redirect|snat|masquerade)": '
+)
+_EFFECTS = {  # by target: the kind of finding, and what the rule does
+    **dict.fromkeys(("drop", "reject"), ("filter", "drop packets")),
+    **dict.fromkeys(("dnat", "redirect"), ("filter", "send packets elsewhere")),
+    **dict.fromkeys(("snat", "masquerade"), ("nat", "change addresses")),
+    **dict.fromkeys(("queue", "nfqueue"), ("may filter", "let a program decide about packets")),
+}
 _OF_IP = {"s": "saddr", "d": "daddr", "p": "nexthdr"}
 _OF_FRAMES = ("arp", "bridge", "netdev")
 _NFT_OTHERS = {  # by the family that echoes are not of
@@ -44,9 +52,12 @@ def programs(side: Side, target: str) -> list[str]:
 
 
 def translates(side: Side, target: str) -> bool:
-    """Whether rules of iptables for address translation name an address, as a service's."""
+    """Whether rules for address translation name an address, as a service's."""
     saved = (side.answer((each, "-t", "nat")).stdout.decode() for each in programs(side, target))
-    return any(re.search(rf"(?<!! )-d {re.escape(target)}/", each) for each in saved)
+    of_nft = (each for each in map(json.dumps, _ruleset(side)) if f'"{target}"' in each)
+    return any(re.search(rf"(?<!! )-d {re.escape(target)}/", each) for each in saved) or any(
+        '"dnat": ' in each or each.startswith('{"map": ') for each in of_nft
+    )
 
 
 def counted(
@@ -84,29 +95,33 @@ def _of_iptables(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int
             match, bare = _DROPS.fullmatch(line), _QUOTED.sub('""', line)
             if match is None or not _DROPS.fullmatch(bare) or _is_of_others(bare, ends):
                 continue
-            packets, chain, words, policy_of, by_policy = match.groups()
-            subject = "filter"
+            packets, chain, words, target, policy_of, by_policy = match.groups()
             if policy_of:
                 text = f"the policy of {side} drops packets: {name} -P {policy_of} DROP"
                 ways = _ways(side, ends, policy_of.lower())
                 at = ("-t", table, "-I", policy_of)
                 accept = ((*at, f"-{way}", sender, "-j", "ACCEPT") for way, sender in ways)
                 advice = f"let them pass: {' && '.join(side.shell(name, *each) for each in accept)}"
+                yield Finding(PROBLEM, "filter", text, advice), int(by_policy)
             else:
-                what, advice = "drops packets", "if it is not meant so"
-                if table == "nat":
-                    subject, what = "nat", "changes addresses"
-                    if re.search(r"-j (?:DNAT|REDIRECT)", words):
-                        subject, what = "filter", "sends packets elsewhere"
-                    if any(each.link.mode == "l3" for each in _above(side, ends)):
-                        subject, advice = "mode", f"use mode l3s; or {advice}"
-                        what += ", so that in mode l3 answers don't come back"
-                elif "-j NFQUEUE" in words:
-                    subject, what = "may filter", "lets a program decide about packets"
-                text = f"a rule of {side} {what}: {name} -A {chain} {words}"
+                place = f"{name} -A {chain} {words}"
                 remove = side.shell(name, "-t", table, "-D", chain, *split(words))
-                advice = f"{advice}: {remove}"
-            yield Finding(PROBLEM, subject, text, advice), int(packets or by_policy)
+                yield _blamed(side, ends, target.lower(), place, remove), int(packets)
+
+
+def _blamed(
+    side: Side, ends: Sequence[str], target: str, place: str, remove: str, unsure: str = ""
+) -> Finding:
+    """Return the finding that blames a rule, or one of the kind ``unsure`` that suspects it."""
+    subject, effect = _EFFECTS[target]
+    advice = "if it is not meant so"
+    is_nat = target in ("dnat", "redirect", "snat", "masquerade")
+    if is_nat and any(each.link.mode == "l3" for each in _above(side, ends)):
+        subject, advice = "mode", f"use mode l3s; or {advice}"
+        effect += ", so that in mode l3 answers don't come back"
+    how = f"may {effect}" if unsure else effect.replace(" ", "s ", 1)
+    kind = unsure if subject != "nat" and unsure else subject
+    return Finding(PROBLEM, kind, f"a rule of {side} {how}: {place}", f"{advice}: {remove}")
 
 
 def _ways(side: Side, ends: Sequence[str], hook: str) -> list[tuple[str, str]]:
@@ -139,7 +154,7 @@ def _is_of_others(line: str, ends: Sequence[str]) -> bool:
 def _of_nft(
     side: Side, ends: Sequence[str], devices: set[str], is_routed: bool
 ) -> Iterator[tuple[Finding, int]]:
-    listed = json.loads(side.answer(("nft", "-j", "list", "ruleset")).stdout)["nftables"]
+    listed = _ruleset(side)
     hooked = [each["chain"] for each in listed if "hook" in each.get("chain", ())]
     # What iptables-save does not print, though it is in a table with a name of iptables'.
     native = {(each["family"], each["table"]) for each in hooked if not each["name"].isupper()}
@@ -154,8 +169,8 @@ def _of_nft(
         found = each.get("rule") or each.get("chain") or {}
         steps = found.get("expr", [])
         words = json.dumps(steps)
-        drops = _NFT_DROPS.search(words)
-        if not drops and found.get("policy") != "drop":
+        target = _NFT_TARGETS.search(words)
+        if not target and found.get("policy") != "drop":
             continue
         family, table = found["family"], found["table"]
         at = (family, table, found.get("chain") or found["name"])
@@ -166,30 +181,34 @@ def _of_nft(
             or family in others
             or _NFT_OTHERS[other].search(words)
             or not all(_may_match(step.get("match", {}), ends, devices) for step in steps)
-            or (is_of_iptables and (family, table) not in native and (counts or not drops))
+            or (is_of_iptables and (family, table) not in native and (counts or not target))
         ):
             continue
-        kind, how = ("filter", "drops") if counts else ("may filter", "may drop")
+        unsure = "" if counts else "may filter"
         if not counts and (family in _OF_FRAMES or other == "ip"):  # which ARP and ND need
-            kind = "may filter frames"
-        handle, policy = (str(found["handle"]), "") if drops else ("", found["hook"])
-        place = f"nft {' '.join(at)}{f' handle {handle}' if handle else ''}"
-        advice = _against_nft(side, ends, at, handle, policy)
-        text = f"a rule of {side} {how} packets: {place}"
-        yield Finding(PROBLEM, kind, text, advice), (*counts, _UNCOUNTED)[0]
+            unsure = "may filter frames"
+        place = f"nft {' '.join(at)}"
+        if target:
+            handle = ("handle", str(found["handle"]))
+            remove = side.shell("nft", "delete", "rule", *at, *handle)
+            blamed = _blamed(side, ends, target[1], f"{place} {' '.join(handle)}", remove, unsure)
+        else:
+            text = f"a rule of {side} may drop packets: {place}"
+            blamed = Finding(PROBLEM, unsure, text, _against_policy(side, ends, at, found["hook"]))
+        yield blamed, (*counts, _UNCOUNTED)[0]
 
 
-def _against_nft(
-    side: Side, ends: Sequence[str], at: tuple[str, ...], handle: str, policy: str
-) -> str:
-    """Return what to do about a rule in a chain, or with a hook, about its policy there."""
-    if not policy:
-        remove = side.shell("nft", "delete", "rule", *at, "handle", handle)
-        return f"if it is not meant so: {remove}"
+def _ruleset(side: Side) -> list[dict[str, Any]]:
+    done = side.answer(("nft", "-j", "list", "ruleset"))
+    return [] if done.status else list(json.loads(done.stdout)["nftables"])
+
+
+def _against_policy(side: Side, ends: Sequence[str], at: tuple[str, ...], hook: str) -> str:
+    """Return what to do about the policy of a chain of nft's."""
     if at[0] in _OF_FRAMES:
         return f"look at it: {side.shell('nft', '-a', 'list', 'chain', *at)}"
     ip = "ip6" if ":" in ends[-1] else "ip"
-    ways = _ways(side, ends, policy)
+    ways = _ways(side, ends, hook)
     accept = (("insert", "rule", *at, ip, _OF_IP[way], of, "accept") for way, of in ways)
     return f"let them pass: {' && '.join(side.shell('nft', *each) for each in accept)}"
 

@@ -10,19 +10,24 @@ from cni_ipvlan.cli.connectivity.world import Side
 ENDS = ("10.1.0.2", "10.1.0.3")
 
 
+def printing(printed: dict[str, str]) -> Side:
+    """Return a namespace in which programs print this."""
+    world: Any = SimpleNamespace(
+        has=lambda program: program in printed,
+        holders=lambda _address: [],
+        ask=lambda asked: [
+            SimpleNamespace(
+                status=asked[1][0] not in printed, stdout=printed.get(asked[1][0], "").encode()
+            )
+        ],
+    )
+    return Side(world, None)
+
+
 def dropping(before: dict[str, str], after: dict[str, str], *, routed: bool = True) -> list[str]:
     """Return the texts of what is found when programs print one thing, then another."""
-    counted = []
-    for printed in (before, after):
-        world: Any = SimpleNamespace(
-            has=lambda program, printed=printed: program in printed,
-            holders=lambda _address: [],
-            ask=lambda asked, printed=printed: [
-                SimpleNamespace(status=0, stdout=printed.get(asked[1][0], "").encode())
-            ],
-        )
-        side = Side(world, None)
-        counted.append(filters.counted(side, ENDS, {"eth0"}, is_routed=routed))
+    sides = map(printing, (before, after))
+    counted = [filters.counted(side, ENDS, {"eth0"}, is_routed=routed) for side in sides]
     return [f"{each.subject}: {each.text}" for each in filters.dropping(*counted)]
 
 
@@ -105,6 +110,12 @@ def test_a_rule_of_nft_that_an_echo_may_meet() -> None:
     assert of_nft("inet", "t", "in", by_type)
     assert of_nft("inet", "t", "in", of("icmp"), {"drop": None})
     assert of_nft("arp", "t", "in", {"drop": None})
+    for target, said in {
+        "queue": "may filter: a rule of the host may let a program decide about packets",
+        "dnat": "may filter: a rule of the host may send packets elsewhere",
+        "masquerade": "nat: a rule of the host may change addresses",
+    }.items():
+        assert of_nft("ip", "t", "in", {target: {}}) == [f"{said}: nft ip t in handle 7"]
     for protocol in ("tcp", "udp", "th", "icmpv6", "ip6"):
         assert not of_nft("inet", "t", "in", of(protocol), {"drop": None})
     assert not of_nft("ip6", "t", "in", {"drop": None})
@@ -124,6 +135,22 @@ def test_a_rule_of_nft_that_an_echo_may_meet() -> None:
     ):
         match = {"match": {"op": "==", "left": left, "right": right}}
         assert bool(of_nft("inet", "t", "in", match, {"drop": None})) == is_suspected
+
+
+def test_a_services_address_is_in_rules_of_either_kind() -> None:
+    left = {"payload": {"protocol": "ip", "field": "daddr"}}
+    match = {"match": {"op": "==", "left": left, "right": "10.96.0.1"}}
+    of_service = {"concat": ["10.96.0.1", "tcp", 443]}, {"goto": {"target": "service"}}
+    for rule, is_one in (
+        ({"map": {"name": "service-ips", "elem": [of_service]}}, True),  # kube-proxy's
+        ({"rule": {"expr": [match, {"dnat": {"addr": "10.1.0.2"}}]}}, True),
+        ({"rule": {"expr": [match, {"drop": None}]}}, False),
+    ):
+        side = printing({"nft": json.dumps({"nftables": [rule]})})
+        assert filters.translates(side, "10.96.0.1") == is_one
+        assert not filters.translates(side, "10.96.0.2")
+    saved = printing({"iptables-save": "-A PREROUTING -d 10.96.0.1/32 -j DNAT"})
+    assert filters.translates(saved, "10.96.0.1")
 
 
 def test_what_passes_as_frames_only_meets_rules_for_frames() -> None:
