@@ -1,6 +1,7 @@
 """Pods as the kubelet has them made: through containerd's Container Runtime Interface (CRI)."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,8 +49,8 @@ def cri(client: Cri) -> Iterator[Cri]:
 
 def test_where_debians_containerd_looks_unless_told() -> None:
     settings = lab.run("containerd", "config", "default")
-    assert 'bin_dir = "/usr/lib/cni"' in settings
-    assert 'conf_dir = "/etc/cni/net.d"' in settings
+    assert re.search(r"""bin_dirs? = \[?["']/usr/lib/cni["']""", settings)  # a list since 2.1
+    assert re.search(r"""conf_dir = ["']/etc/cni/net\.d["']""", settings)
 
 
 @pytest.mark.slow
