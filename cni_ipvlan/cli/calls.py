@@ -214,6 +214,9 @@ def gc(
         networks = [options.chosen(values["config"], values["network"])]
     else:
         networks = [found[0] for found in configs.known().values() if found]
+        if not networks:
+            where = f"{configs.DIRECTORY} has no network of ipvlan, and libcni has kept none"
+            output.echo_err(f"{where}; -c FILE names one")
     failures = Failures()
     for network in networks:
         with failures.noted():

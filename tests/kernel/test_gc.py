@@ -68,10 +68,11 @@ def test_without_a_file_all_networks_of_the_node_are_looked_after(
 ) -> None:
     """As after a reboot: containers, records and interfaces are gone, leases are on disk."""
     here, cache = tmp_path / "net.d", tmp_path / "results"
-    here.mkdir()
-    cache.mkdir()
     monkeypatch.setattr(configs, "DIRECTORY", str(here))
     monkeypatch.setattr(configs, "KEPT", (str(cache),))
+    assert "libcni has kept none; -c FILE" in person.types("ipvlan gc --keep-existing")[2]
+    here.mkdir()
+    cache.mkdir()
     confs = [network(name=name, ipam=host_local("10.1.0.0/24")) for name in ("a", "b", "c")]
     (here / "10-a.conf").write_text(json.dumps(confs[0]))
     (here / "20-bridge.conf").write_text(json.dumps({**confs[2], "type": "bridge"}))
