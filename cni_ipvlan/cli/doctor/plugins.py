@@ -21,12 +21,12 @@ from cni_ipvlan.plugin import about, dhcp, explain
 
 _SECONDS = 5.0
 _INSTALL = "scripts/install-node installs it there"
-_ORIGIN = f"{USUAL}; --cni-path names those of your runtime"
+_WHICH = "--cni-path names those of your runtime"
 
 
 def examine(tools: Tools) -> Iterator[Finding]:
     """Yield the findings about the directories, and about the ipvlan in them."""
-    origin = f"set by {tools.set_by}" if tools.set_by else _ORIGIN
+    origin = f"set by {tools.set_by}" if tools.set_by else f"{USUAL}; {_WHICH}"
     text = f"searched in this order: {', '.join(tools.directories)} ({origin})"
     yield Finding(OK, "plugins", text)
     for directory in tools.directories:
@@ -67,7 +67,7 @@ def ipam(tools: Tools, plugin: str, version: str) -> Iterator[Finding]:
         path = delegate.find(plugin, tuple(tools.directories))
     except CniError as error:
         if not tools.set_by:
-            error.add_details(f"these are {_ORIGIN}")
+            error.add_details(_WHICH)
         raise as_typed(error, {"CNI_PATH": tools.set_by or USUAL}) from None
     supported = _versions(tools, path, version)
     if version in supported:

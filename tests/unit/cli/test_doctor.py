@@ -181,21 +181,19 @@ def test_ipam_plugin_that_does_not_tell_its_versions_or_run(machine: Machine, an
     assert f"problem ipam {wanted}" in machine.doctor("-c", machine.network())
 
 
-USUAL = "the usual directories; --cni-path names those of your runtime"
-
-
 def test_ipam_plugin_that_is_missing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "USUAL_DIRECTORIES", (str(machine.plugins),))
+    which = "--cni-path names those of your runtime"
     for name, chosen, path, variable in (
         ("--cni-path", "set by --cni-path", None, ""),
         ("CNI_PATH", "set by CNI_PATH", "", str(machine.plugins)),
-        ("the usual directories", USUAL, "", ""),
+        ("the usual directories", f"the usual directories; {which}", "", ""),
     ):
         monkeypatch.setenv("CNI_PATH", variable)
         lines = machine.doctor("-c", machine.network(), path=path)
         place = lines.index(f"problem ipam cannot find the plugin 'static' in {name}")
         assert f"searched: {machine.plugins}" in lines[place + 1 :]
-        assert (f"these are {chosen}" in lines[place + 1 :]) == (chosen == USUAL)
+        assert (which in lines[place + 1 :]) == (which in chosen)
         assert f"ok plugins searched in this order: {machine.plugins} ({chosen})" in lines
 
 
