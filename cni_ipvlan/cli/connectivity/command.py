@@ -86,7 +86,7 @@ def probe_command(
 @click.argument("one", metavar="A", shell_complete=complete_ends)
 @click.argument("other", metavar="B", shell_complete=complete_ends)
 def trace_command(one: str, other: str, as_json: bool) -> int:
-    """Say whether and why A reaches B: ask, and look at all that is between.
+    """Say whether A reaches B, or why not: ask, and look at all that is between.
 
     A and B are each a namespace (name, path, or process ID), a container's ID, a pod's name, an
     address, or host.
