@@ -98,7 +98,7 @@ def read_source(source: str) -> str:
             with open(descriptor, "rb") as file:
                 text = _bounded(source, file)
         else:
-            why = "it is not a regular file; give - for standard input, and lead it there"
+            why = "it is not a regular file; give - and redirect it to standard input"
             raise ConfigError(f"cannot read {source}: {why}")
         return text.decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError:

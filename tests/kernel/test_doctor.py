@@ -31,7 +31,7 @@ def doctor(person: Person, arguments: str = "", conf: Conf | None = None) -> dic
 
 
 def test_records_that_cannot_be_kept(scene: Scene, person: Person) -> None:
-    assert doctor(person)["ok records"] == ["/run/cni-ipvlan can have the records of attachments"]
+    assert doctor(person)["ok records"] == ["attachments can be recorded in /run/cni-ipvlan"]
     container = scene.one
     run("mount", "-o", "remount,bind,ro", "/run")
     try:

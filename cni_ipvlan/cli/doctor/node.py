@@ -94,7 +94,7 @@ def _permission() -> Iterator[Finding]:
 
 def _records() -> Iterator[Finding]:
     check_records()
-    yield Finding(OK, "records", f"{DIRECTORY} can have the records of attachments")
+    yield Finding(OK, "records", f"attachments can be recorded in {DIRECTORY}")
 
 
 def examine_container(tools: Tools, place: Namespace, network: str) -> Iterator[Finding]:

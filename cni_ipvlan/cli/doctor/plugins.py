@@ -21,7 +21,7 @@ from cni_ipvlan.plugin import about, dhcp, explain
 
 _SECONDS = 5.0
 _INSTALL = "scripts/install-node installs it there"
-_WHICH = "--cni-path names those of your runtime"
+_WHICH = "give those of your runtime with --cni-path"
 
 
 def examine(tools: Tools) -> Iterator[Finding]:

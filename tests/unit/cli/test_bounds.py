@@ -100,5 +100,5 @@ def test_only_a_regular_file_is_opened(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     (tmp_path / "link").symlink_to(pipe)
     for file in (str(pipe), str(tmp_path / "link"), "/dev/zero", "/dev/null"):
-        with pytest.raises(ConfigError, match=f"{file}: it is not a regular file; give - for"):
+        with pytest.raises(ConfigError, match=f"{file}: it is not a regular file; give - and"):
             configs.read_source(file)

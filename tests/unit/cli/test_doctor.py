@@ -183,7 +183,7 @@ def test_ipam_plugin_that_does_not_tell_its_versions_or_run(machine: Machine, an
 
 def test_ipam_plugin_that_is_missing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "USUAL_DIRECTORIES", (str(machine.plugins),))
-    which = "--cni-path names those of your runtime"
+    which = "give those of your runtime with --cni-path"
     for name, chosen, path, variable in (
         ("--cni-path", "set by --cni-path", None, ""),
         ("CNI_PATH", "set by CNI_PATH", "", str(machine.plugins)),
