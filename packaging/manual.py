@@ -31,6 +31,7 @@ PARTS = {
     },
     "FILES": {
         "/etc/cni/net.d": "the network configurations of most container runtimes",
+        "/etc/cni-ipvlan/ipam-types": "the IPAM plugins that root permits, if it exists",
         "/run/cni-ipvlan": "locks, and records of this node's attachments",
         "/var/log/cni-ipvlan": "log files and captured calls: network configurations name them "
         "with logFile and captureDir",
