@@ -175,8 +175,9 @@ def the_capture(calls: Path, person: Person) -> str:
 
 
 def test_a_call_is_made_again(scene: Scene, calls: Path, person: Person) -> None:
-    container = scene.one
-    added = scene.add(captured(ipam=host_local("10.1.0.0/24")), CNI_ARGS=ARGS, **PATH)
+    container, conf = scene.one, captured(ipam=host_local("10.1.0.0/24"))
+    assert "no problems" in person.succeeds(f"ipvlan validate {person.writes(conf)}")
+    added = scene.add(conf, CNI_ARGS=ARGS, **PATH)
     file = the_capture(calls, person)
     added.delete(captureDir="")
 

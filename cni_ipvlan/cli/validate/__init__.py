@@ -4,6 +4,7 @@ Some are between two of them, or with this machine: what a network gives out or 
 of its master, or the host, have already.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import ip_address
@@ -102,7 +103,7 @@ def _in_options(config: dict[str, Any], *, is_chained: bool) -> Iterator[Problem
 def _log_file(option: str, name: str) -> Iterator[Problem]:
     if fault := log_file.fault(name):
         yield Problem((option,), f"{option} is {name!r}; {fault}")
-    elif option == "captureDir":
+    elif option == "captureDir" and not os.path.isdir(os.path.join(log_file.DIRECTORY, name)):
         text = f"{option} is {name!r}; in {log_file.DIRECTORY}, that directory must exist"
         yield Problem((option,), text, is_warning=True)
 
