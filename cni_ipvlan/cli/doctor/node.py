@@ -114,10 +114,10 @@ def examine_container(tools: Tools, place: Namespace, network: str) -> Iterator[
         if owner is not None:
             whose = described(owner.container_id, owners.pod_of(owner, place))
             text += f": the {whose} in the network {owner.network}"
-        state = WARNING if owner is not None and network in ("", owner.network) else PROBLEM
-        if not tools.ifname:
-            state, text = WARNING, f"{text}; an add without --ifname is refused"
-        advice = "an ADD of that name is refused: delete the interface, or choose another name"
+        is_own = owner is not None and network in ("", owner.network)
+        state = WARNING if is_own or not tools.ifname else PROBLEM
+        refused = "an ADD of that name" if tools.ifname else "an add without --ifname"
+        advice = f"{refused} is refused: delete the interface, or choose another name"
         yield Finding(state, "interface", text, advice)
         return
     if tools.ifname:
