@@ -375,16 +375,18 @@ vepa without hairpin | switch; add one 10.1.0.2/24 - flag=vepa; add two 10.1.0.3
     trace one two
     => flag vepa sends their packets to the switch of eth0
     => exec switch bridge link set dev p0 hairpin on
+the host without a route to its own in l3 | addressed; add one 10.7.0.2/24 - mode=l3; trace one host
+    => lets no packets pass between a host and its own ipvlan interfaces => set hostAccess
+the host with another route to its own in l3 | addressed; add one 10.7.0.2/24 - mode=l3; wires;
+    host: ip route add default dev eth1; trace host one
+    => lets no packets pass between a host and its own ipvlan interfaces => set hostAccess
 the host and its own | addressed; add one 10.1.0.2/24; trace one host
-    => the kernel lets no packets pass between a host and its own ipvlan interfaces
-    => set hostAccess
+    => lets no packets pass between a host and its own ipvlan interfaces => set hostAccess
 the host is the gateway of its own | addressed; add one 10.1.0.2/24 10.1.0.10; probe --netns one
-    => the kernel lets no packets pass between a host and its own ipvlan interfaces
-    => set hostAccess
+    => lets no packets pass between a host and its own ipvlan interfaces => set hostAccess
 the host is the gateway of its own to others | addressed; add one 10.1.0.2/24 10.1.0.10;
     probe --netns one --to 10.9.0.1
-    => the kernel lets no packets pass between a host and its own ipvlan interfaces
-    => set hostAccess
+    => lets no packets pass between a host and its own ipvlan interfaces => set hostAccess
 the host and an address on lo of its own | addressed; add one 10.1.0.2/24;
     one: ip link set dev lo up; one: ip address add 10.1.0.50/32 dev lo; trace host 10.1.0.50
     => the kernel lets no packets pass between a host and its own ipvlan interfaces
@@ -441,7 +443,7 @@ hostAccess without its neighbour | access; one: ip neighbour delete 10.1.0.10 de
     => exec container1 ip neighbour replace 10.1.0.10 lladdr
 hostAccess without its route | access;
     host: sh -c "ip route flush dev $(ip -o link | grep -o 'ipvhost[0-9]*')"; trace one host
-    => but sends to 10.1.0.2 by eth0 => ip route replace 10.1.0.2 dev ipvhost
+    => but does not send to 10.1.0.2 by it => ip route replace 10.1.0.2 dev ipvhost
 hostAccess down | access; host: sh -c "ip link set $(ip -o link | grep -o 'ipvhost[0-9]*') down";
     trace host one => ipvhost => ip link set dev ipvhost
 l3 without a way back | l3; probe --netns one --to 10.1.0.1

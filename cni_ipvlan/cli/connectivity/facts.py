@@ -216,9 +216,10 @@ class Walk:
         if out.is_loopback:
             self.found.append(_to_itself(side, self.target, self.source))
             return
-        # Whatever the hop, a host and what is on its master don't hear each other.
-        if any(_is_own(each, out) for each in self._world.holders(self.target)):
-            hop = self.target
+        # Whatever the route, a host and what is on its master don't hear each other. In mode l2 one
+        # that leads elsewhere may come back by the network.
+        if apart := next(_own(side, self.target, out), None):
+            out, hop = apart[1], self.target
         if any((each.out, each.hop) == (out, hop) for each in self.wires):
             self.found.append(_round(self.target, side, self.sides[-2]))
             return
@@ -438,12 +439,21 @@ def _host_and_own(wire: Wire) -> Iterator[Finding]:
     elif is_from_host:
         yield from states(own.chain)
         add = ("ip", "route", "replace", hop, "dev", own.link.name, "src", wire.walk.source)
-        text = f"the host has {own.link.name} beside {port}, but sends to {hop} by {out.link.name}"
+        text = f"the host has {own.link.name} beside {port}, but does not send to {hop} by it"
         yield Finding(PROBLEM, "host access", text, f"add the route: {master.side.shell(*add)}")
     else:
         restore = port.side.shell(*commands.neighbour_replace(hop, master.link.mac, port.link.name))
         text = f"{port} has no permanent neighbour entry for {hop}, the host"
         yield Finding(PROBLEM, "host access", text, f"hostAccess makes it: {restore}")
+
+
+def _own(side: Side, address: str, out: Port | None = None) -> Iterator[tuple[Port, Port]]:
+    """Yield who has an address on a master of a side, and that; not who gets what ``out`` sends."""
+    for port in side.world.holders(address):
+        if (master := port.below) and master.side is side and _is_own(port, master):
+            is_l3 = port.link.mode in L3 and not (out and port.is_beside(out))
+            if out in (None, master) or is_l3:
+                yield port, master
 
 
 def _is_own(port: Port, master: Port) -> bool:
@@ -620,6 +630,8 @@ def _unroutable(side: Side, entry: Port | None, walk: Walk, answer: str) -> Iter
         onwards = side.lookup(target)
         before, hop = walk.sides[-2], onwards.gateway
         yield from [_round(target, before, side)] if before.has(hop) else found
+    elif own := next(_own(side, target), None):
+        yield from _host_and_own(Wire(walk, own[1], target, own[0]))
     else:
         yield from _no_route(side, target, entry or walk.port)
 
