@@ -68,6 +68,7 @@ l3 | addressed; gateway; add one 10.1.0.2/24 - mode=l3
 hosted | addressed; wires; host: ip address add 10.2.0.10/24 dev eth1; host: net/ipv4/ip_forward=1;
     add one 10.1.0.2/24 10.1.0.10 hostAccess=1;
     add two 10.2.0.3/24 10.2.0.10 hostAccess=1 master=eth1
+input | two: nft 'table inet t {chain c {type filter hook input priority 0;}}'
 vlans | neighbour: ip link add name v10 link eth0 up type vlan id 10;
     neighbour: ip address add 10.1.0.1/24 dev v10; add one 10.1.0.2/24 10.1.0.1 vlan=10
 """
@@ -575,6 +576,30 @@ both ends have the same address | wires; add one 10.1.0.2/24;
 no family in common | pair; two: ip address flush dev net1;
     two: ip address add fd00::1/64 dev net1 nodad; trace one two => have no addresses of one family
 """
+BY_NFT = """
+a rule that counts | pair; input; two: nft add rule inet t c counter drop; trace one two
+    => a rule of TWO drops packets: nft inet t c => nft delete rule inet t c handle
+a rule that does not count | pair; input; two: nft add rule inet t c icmp type echo-request drop;
+    trace one two => a rule of TWO may drop packets: nft inet t c
+a rule for others | pair; input; two: nft add rule inet t c ip saddr 192.0.2.1 drop; trace one two
+    => everything answers
+a policy | pair; input; two: nft 'chain inet t c {policy drop;}'; trace one two
+    => a rule of TWO may drop packets => nft insert rule inet t c ip saddr 10.1.0.2 accept
+a rule for ARP | pair; two: nft 'table arp t {chain c {type filter hook input priority 0;drop;}}';
+    trace one two => a rule of TWO may drop packets: nft arp t c
+an address translated | pair; one: nft 'table ip t {chain c {type nat hook output priority -100;
+    ip daddr 10.1.0.3 counter dnat to 10.1.0.9;}}'; trace one two
+    => a rule of ONE sends packets elsewhere: nft ip t c => nft delete rule ip t c
+masquerading in mode l3 | l3; neighbour: ip route add 10.1.0.2 via 10.1.0.10;
+    host: nft 'table ip t {chain c {type nat hook postrouting priority 100;
+    ip saddr 10.1.0.2 masquerade;}}'; trace one 10.1.0.1
+    => may change addresses, so that in mode l3 answers don't come back => use mode l3s
+a service | routed; host: nft 'table ip t {chain s {};map m {type ipv4_addr . inet_service: verdict;
+    elements = {10.96.0.10 . 80: goto s};};}'; probe --netns one --to 10.96.0.10
+    => 10.96.0.10 is known to rules of the host only => set hostAccess and routesViaHost
+iptables | pair; two: iptables-nft -A INPUT -s 10.1.0.2 -j DROP; trace one two
+    => a rule of TWO drops packets: iptables-nft -A INPUT => iptables-nft -t filter -D INPUT
+"""
 pytestmark = pytest.mark.scene(master="wire")
 
 
@@ -672,13 +697,24 @@ def world(scene: Scene) -> World:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_the_verdict_names_the_cause_and_the_next_step(world: World, name: str) -> None:
-    network, *expected = ROWS[name].split(" => ")
+    judge(world, ROWS[name], is_broken=name not in read(HEALTHY))
+
+
+@pytest.mark.parametrize("name", read(BY_NFT))
+def test_rules_of_nft_are_blamed(world: World, name: str) -> None:
+    asking = ("sh", "-c", "nft --check add table inet t")
+    if subprocess.run(asking, capture_output=True, check=False).returncode:
+        pytest.skip("nftables is not installed, or this kernel lacks it")
+    judge(world, read(BY_NFT)[name], is_broken=FINE not in read(BY_NFT)[name])
+
+
+def judge(world: World, row: str, *, is_broken: bool) -> None:
+    network, *expected = row.split(" => ")
     made, _, asked = network.rpartition("; ")
     world.make(made)
     said = world.ask(asked)
     for words, there in zip(expected, (said["verdict"], said["next"]), strict=False):
         assert world.named(words) in there, said
-    is_broken = name not in read(HEALTHY)
     assert said["status"] == is_broken, said
     if not is_broken:
         assert expected or said["verdict"].startswith(FINE), said
