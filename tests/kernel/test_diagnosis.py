@@ -68,7 +68,7 @@ l3 | addressed; gateway; add one 10.1.0.2/24 - mode=l3
 hosted | addressed; wires; host: ip address add 10.2.0.10/24 dev eth1; host: net/ipv4/ip_forward=1;
     add one 10.1.0.2/24 10.1.0.10 hostAccess=1;
     add two 10.2.0.3/24 10.2.0.10 hostAccess=1 master=eth1
-input | two: nft 'table inet t {chain c {type filter hook input priority 0;}}'
+input | two: nft 'table inet t {chain c {type filter hook input priority 0;};}'
 vlans | neighbour: ip link add name v10 link eth0 up type vlan id 10;
     neighbour: ip address add 10.1.0.1/24 dev v10; add one 10.1.0.2/24 10.1.0.1 vlan=10
 """
@@ -585,17 +585,17 @@ a rule for others | pair; input; two: nft add rule inet t c ip saddr 192.0.2.1 d
     => everything answers
 a policy | pair; input; two: nft 'chain inet t c {policy drop;}'; trace one two
     => a rule of TWO may drop packets => nft insert rule inet t c ip saddr 10.1.0.2 accept
-a rule for ARP | pair; two: nft 'table arp t {chain c {type filter hook input priority 0;drop;}}';
+a rule for ARP | pair; two: nft 'table arp t {chain c {type filter hook input priority 0;drop;};}';
     trace one two => a rule of TWO may drop packets: nft arp t c
-an address translated | pair; one: nft 'table ip t {chain c {type nat hook output priority -100;
-    ip daddr 10.1.0.3 counter dnat to 10.1.0.9;}}'; trace one two
+an address translated | pair; one: nft 'table ip t {chain c {type nat hook output
+    priority -100;ip daddr 10.1.0.3 counter dnat to 10.1.0.9;};}'; trace one two
     => a rule of ONE sends packets elsewhere: nft ip t c => nft delete rule ip t c
 masquerading in mode l3 | l3; neighbour: ip route add 10.1.0.2 via 10.1.0.10;
-    host: nft 'table ip t {chain c {type nat hook postrouting priority 100;
-    ip saddr 10.1.0.2 masquerade;}}'; trace one 10.1.0.1
+    host: nft 'table ip t {chain c {type nat hook postrouting
+    priority 100;ip saddr 10.1.0.2 masquerade;};}'; trace one 10.1.0.1
     => may change addresses, so that in mode l3 answers don't come back => use mode l3s
-a service | routed; host: nft 'table ip t {chain s {};map m {type ipv4_addr . inet_service: verdict;
-    elements = {10.96.0.10 . 80: goto s};};}'; probe --netns one --to 10.96.0.10
+a service | routed; host: nft 'table ip t {chain s {};map m {type ipv4_addr . inet_service:
+    verdict;elements = {10.96.0.10 . 80: goto s};};}'; probe --netns one --to 10.96.0.10
     => 10.96.0.10 is known to rules of the host only => set hostAccess and routesViaHost
 iptables | pair; two: iptables-nft -A INPUT -s 10.1.0.2 -j DROP; trace one two
     => a rule of TWO drops packets: iptables-nft -A INPUT => iptables-nft -t filter -D INPUT
