@@ -15,6 +15,7 @@ from cni_ipvlan.cni.errors import DELEGATE_FAILED, INCOMPATIBLE_VERSION, CniErro
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command, Undo
+from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Completed, Running
 from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.start import json
@@ -145,6 +146,10 @@ def _wait(call: Call, name: str, started: Running, parse: Callable[[Completed], 
     command = started.command
     stderr = completed.stderr.decode("utf-8", "replace").strip()
     if not completed.was_run:
+        from cni_ipvlan.plugin import causes
+
+        if causes.explain(command, stderr).meaning:  # the node's, as a limit on open files
+            raise CommandError(command, completed)
         raise delegate.not_executed(stderr, command.argv[0])
     if stderr:
         call.warn(stderr)
