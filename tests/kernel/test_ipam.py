@@ -25,7 +25,6 @@ STRANGE = [
     "sleep 1000 &",  # which holds its streams
     "(sleep 0.3; echo late) & sleep 0.1",
     "exec 0<&-",
-    "cd /",
     "trap '' TERM INT HUP",
 ]
 # What it answers, and what of that is used: other keys are nobody's business.
@@ -33,7 +32,6 @@ ANSWERS: list[dict[str, Any]] = [
     {"cniVersion": "0.2.0", "ip4": {"ip": ADDRESS}},
     {"cniVersion": "0.4.0", "ips": [{"version": "4", "address": ADDRESS}]},
     {"ips": [{"address": ADDRESS}]},
-    {**GOOD, "unknown": {"a": [1]}},
     {**GOOD, "ips": [{"address": ADDRESS, "interface": 7, "unknown": None}]},
     {**GOOD, "ips": [{"address": ADDRESS, "interface": 0}], "interfaces": [{"name": "eth9"}]},
     {**GOOD, "dns": {"nameservers": ["10.1.0.1"], "unknown": 1}, "routes": []},
@@ -105,26 +103,22 @@ WRONG: list[dict[str, Any]] = [
     {"ips": [{"address": "\ud800"}]},
     {"ips": [{"address": "127.0.0.1/8"}, {"address": ADDRESS}], "routes": [{"dst": "x"}]},
     {"routes": [{"dst": "10.9.0.0/16", "gw": "192.0.2.1"}]},
-    {"routes": [{"dst": "10.9.0.0/16", "gw": "fd00::1"}]},
-    {"routes": [{"dst": "0.0.0.0/0", "table": 10**12}]},
     {"routes": [{"dst": "10.9.0.0/16"}, {"dst": "10.9.0.0/16", "priority": 1, "scope": 300}]},
 ]
+NO_GATEWAY = "the route to 10.9.0.0/16: a route with scope link or host can't have a gateway\n"
+
+
+def scoped(scope: int) -> dict[str, Any]:
+    return {"routes": [{"dst": "10.9.0.0/16", "gw": "10.1.0.1", "scope": scope}]}
+
+
 # Answers of which the error must say more.
 WRONG_SO: list[tuple[dict[str, Any], int, str]] = [
     ({"ips": []}, 109, "no address"),
     ({"cniVersion": "9.0.0"}, 109, "9.0.0"),
-    *(
-        (
-            {"routes": [{"dst": "10.9.0.0/16", "gw": "10.1.0.1", "scope": scope}]},
-            107,
-            f"cannot add the route to 10.9.0.0/16: {why}\n",
-        )
-        for scope, why in (
-            (253, "a route with scope link or host can't have a gateway"),
-            (254, "a route with scope link or host can't have a gateway"),
-            (255, "there is no such scope"),
-        )
-    ),
+    (scoped(253), 107, NO_GATEWAY),
+    (scoped(254), 107, NO_GATEWAY),
+    (scoped(255), 107, "cannot add the route to 10.9.0.0/16: there is no such scope\n"),
 ]
 
 
@@ -229,9 +223,7 @@ def test_every_verb_names_one_not_executable(scene: Scene, content: bytes, reaso
     assert "net1" not in added.container.links()
 
 
-def test_a_limit_of_the_node_is_no_fault_of_its_file(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_limit_is_named(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     def spawn(program: str, *rest: Any, **options: Any) -> int:
         if program == scene.fake.program:
             raise OSError(errno.EMFILE, "Too many open files")
