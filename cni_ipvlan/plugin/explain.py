@@ -55,6 +55,10 @@ _ADVICE_OF_IPAM = {
         "release those of containers that are gone: ipvlan gc -c FILE --keep-existing; "
         "{leases} has a file for each, with the container's ID in it; or enlarge the range"
     ),
+    "requested ": (
+        "ask for another address (ips, or IP in CNI_ARGS), in a range of ipam and free: {leases} "
+        "has a file for each that is not"
+    ),
     "duplicate allocation is not allowed": (
         "delete the container's attachment first; its lease is in {leases}"
     ),

@@ -24,7 +24,6 @@ STRANGE = [
     "sleep 1",
     "sleep 1000 &",  # which holds its streams
     "(sleep 0.3; echo late) & sleep 0.1",
-    "exec 0<&-",
     "trap '' TERM INT HUP",
 ]
 # What it answers, and what of that is used: other keys are nobody's business.
@@ -190,6 +189,7 @@ def test_refusals_of_real_ones(scene: Scene) -> None:
     daemon = "try: start its daemon on this node: systemctl enable --now cni-dhcp.socket"
     asked = scene.refuses(999, "dhcp.sock", f"{daemon} cni-dhcp.service", ipam={"type": "dhcp"})
     scene.refuses(999, "ARGS: unknown args", "try: correct CNI_ARGS", CNI_ARGS="FOO=BAR")
+    scene.refuses(999, "10.9.0.9", "try: ask for another", ipam=LEASED, CNI_ARGS="IP=10.9.0.9")
     errors = [error, asked]
     if '"1.1.0"' not in run("env", "CNI_COMMAND=VERSION", f"{PLUGINS}/host-local", stdin="{}"):
         errors.append(scene.refuses(1, 'config is "1.1.0"', cniVersion="1.1.0", ipam=LEASED))
