@@ -56,9 +56,9 @@ _CAUSES = (
     ),
     Cause(
         codes.ADDRESS_IN_USE,
-        "another ipvlan interface of this master already has the address",
+        "an ipvlan interface of this master already has the address",
         "list the addresses with ipvlan show, and check that no two networks on one "
-        "master hand out the same range",
+        "master hand out the same range, nor one an address twice",
         (("Address already assigned to an ipvlan device", ""),),
     ),
     Cause(

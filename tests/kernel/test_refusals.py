@@ -71,9 +71,7 @@ def name_taken(kind: str) -> list[Row]:
     return [row(105, message, "try: choose another CNI_IFNAME")]
 
 
-IN_USE = (
-    "cannot add the address {}: another ipvlan interface of this master already has the address"
-)
+IN_USE = "cannot add the address {}: an ipvlan interface of this master already has the address"
 PORTS = "port29, port2, port9, port12, port19, " + ", ".join(
     f"port{number}" for number in (*range(20, 29), 0, 1, 3, 4, 5, 6)
 )
@@ -89,6 +87,7 @@ REFUSALS: dict[str, list[Row]] = {
             7, "mtu is 1501; allowed on the master 'eth0': 68 to 1500", "try: leave mtu out",
             "packets larger than the master's MTU would be dropped silently\n", mtu=1501
         ),
+        row(106, IN_USE.format("10.1.0.2/9"), "twice", ipam=static("10.1.0.2/8", "10.1.0.2/9")),
         row(7, "mtu is 1279; IPv6 addresses need 1280 or more", mtu=1279, ipam=static("fd00::2/9")),
         gateway_out_of_reach(
             "0.0.0.0/0", "10.9.0.1",
