@@ -38,9 +38,11 @@ def test_a_route_goes_through_its_gateway_or_the_addresses_of_its_family(scene: 
 
 def test_without_any_gateway_a_route_leads_straight_to_the_wire(scene: Scene) -> None:
     routes = [{"dst": "10.7.0.0/16"}, {"dst": "fd00:7::/64"}]
+    routes.insert(0, {"dst": "0.0.0.0/0", "gw": "10.7.0.1"})  # to which the second leads
     added = scene.add(ipam=static("10.1.0.2/24", "fd00:1::2/64", routes=routes))
     found = {(each["dst"], each["dev"], each.get("gateway")) for each in scene.one.routes()}
-    assert found == {("10.7.0.0/16", "net1", None), ("fd00:7::/64", "net1", None)}
+    straight = {("10.7.0.0/16", "net1", None), ("fd00:7::/64", "net1", None)}
+    assert found == {*straight, ("default", "net1", "10.7.0.1")}
     scene.one.ip("link set dev lo up")
     scene.one.ip("route replace 10.7.0.0/16 dev lo")
     added.check("10.7.0.0/16 is missing")
