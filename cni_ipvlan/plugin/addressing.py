@@ -27,7 +27,7 @@ from cni_ipvlan.start.namedtuple import Any, NamedTuple
 MOST_ADDRESSES = 64  # where each costs a question or a route of the host
 LEAST_MTU_OF_IPV6 = 1280  # RFC 8200, section 5; below it the kernel disables IPv6 on a link
 _BROADCAST = "255.255.255.255"
-_SCOPES_WITHOUT_GATEWAY = (253, 254)  # RT_SCOPE_LINK, RT_SCOPE_HOST, <linux/rtnetlink.h>
+SCOPES_WITHOUT_GATEWAY = (253, 254)  # RT_SCOPE_LINK, RT_SCOPE_HOST, <linux/rtnetlink.h>
 
 
 class Addressing(NamedTuple):
@@ -230,13 +230,14 @@ def _is_master(interface: Interface, master: Master, *, is_single: bool) -> bool
 
 
 def _with_gateway(route: Route, addresses: Sequence[Address]) -> Route:
-    """Give a route without a gateway that of the first address of its family.
+    """Give a route its family's first gateway if it has none and does not lead to that one.
 
     A route with scope link or host can't have one: fib_create_info() in net/ipv4/fib_semantics.c.
     """
-    if route.gateway or route.scope in _SCOPES_WITHOUT_GATEWAY:
+    if route.gateway or route.scope in SCOPES_WITHOUT_GATEWAY:
         return route
     gateway = next(
         (each.gateway for each in addresses if each.family == route.family and each.gateway), ""
     )
-    return route._replace(gateway=gateway)
+    is_there = route.dst.partition("/")[0] == gateway
+    return route if is_there else route._replace(gateway=gateway)

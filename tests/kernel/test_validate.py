@@ -77,6 +77,12 @@ FINE: dict[str, Conf] = {
     "gateway in another address's subnet": static(
         "10.1.0.2/24", "10.2.0.2/24", gateway="10.2.0.1", routes=DEFAULT
     ),
+    "gateway that a route leads to": static(
+        "10.1.0.2/32", routes=[{"dst": "0.0.0.0/0", "gw": "10.2.0.1"}, {"dst": "10.2.0.1/32"}]
+    ),
+    "default gateway that a route leads to": static(
+        "10.1.0.2/32", gateway="10.2.0.1", routes=[*DEFAULT, {"dst": "10.2.0.1/32"}]
+    ),
     "link-local gateway": static("fd00::2/64", gateway="fe80::1", routes=[{"dst": "::/0"}]),
 }
 # The same with a warning.

@@ -14,7 +14,7 @@ from cni_ipvlan.cni import SUPPORTED_VERSIONS
 from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS, PERMITTED
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import Problem
-from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6, is_unicast
+from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6, SCOPES_WITHOUT_GATEWAY, is_unicast
 from cni_ipvlan.suggest import nearest_first
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -77,6 +77,18 @@ class IpamConfig:
         routes = _entries(pool.get("routes") or own.get("routes"), "routes")
         # Where each is given, to what it leads, by which next hop.
         self.routes = [(path, _prefix(to["dst"]), _address(to.get("gw"))) for path, to in routes]
+        # To what routes lead straight, as to a gateway that is in no subnet.
+        gateways = [each.gateway for each in self.pools if each.gateway]
+        self.near = [
+            dst.network
+            for (_, dst, gw), (_, to) in zip(self.routes, routes, strict=True)
+            if not gw
+            and (
+                dst.ip in gateways
+                or dst.version not in [each.version for each in gateways]
+                or to.get("scope") in SCOPES_WITHOUT_GATEWAY
+            )
+        ]
 
     def may_be_given(self, capability: str) -> bool:
         """Whether the runtime hands addresses or ranges to the plugin."""
@@ -336,6 +348,8 @@ def _no_next_hop(ipam: IpamConfig, hop: Address, around: list[Pool], family: int
         return f"but IPv{family} needs an IPv{family} address"
     if ipam.is_static and hop in [each.first for each in ipam.pools]:
         return "the container's own address"
+    if any(hop in each for each in ipam.near):
+        return ""
     return "" if family == _IPV6 and hop.is_link_local else _misfit(hop, around)
 
 
