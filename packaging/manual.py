@@ -33,8 +33,7 @@ PARTS = {
         "/etc/cni/net.d": "the network configurations of most container runtimes",
         "/etc/cni-ipvlan/ipam-types": "the IPAM plugins that root permits, if it exists",
         "/run/cni-ipvlan": "locks, and records of this node's attachments",
-        "/var/log/cni-ipvlan": "log files and captured calls: network configurations name them "
-        "with logFile and captureDir",
+        "/var/log/cni-ipvlan": "what the options logFile and captureDir name",
     },
     "EXIT STATUS": {
         "0": "success",

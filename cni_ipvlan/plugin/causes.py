@@ -85,8 +85,8 @@ _CAUSES = (
     Cause(
         codes.ROUTE_REFUSED,
         "the container already has a route to that destination",
-        "leave the route out, or give it another priority or table; of a master, "
-        "a container can have one interface with hostAccess",
+        "leave the route out, or give it another priority or table; a container can have "
+        "only one interface with hostAccess on a master",
         (("File exists", "ip route"),),
     ),
     Cause(

@@ -71,7 +71,7 @@ def sources(suite: str) -> list[str]:
     return [
         f"deb {uri} {release.replace(name, suite, 1)} {component}"
         for uri, release, component in indexes
-        if release == name or release.startswith(f"{name}-")
+        if release == name or (release.startswith(f"{name}-") and suite != "sid")
     ]
 
 

@@ -120,7 +120,7 @@ def _blamed(
         subject, advice = "mode", f"use mode l3s; or {advice}"
         effect += ", so that in mode l3 answers don't come back"
     how = f"may {effect}" if unsure else effect.replace(" ", "s ", 1)
-    kind = unsure if subject != "nat" and unsure else subject
+    kind = subject if subject == "nat" else unsure or subject
     return Finding(PROBLEM, kind, f"a rule of {side} {how}: {place}", f"{advice}: {remove}")
 
 
@@ -195,7 +195,8 @@ def _of_nft(
         else:
             text = f"a rule of {side} may drop packets: {place}"
             blamed = Finding(PROBLEM, unsure, text, _against_policy(side, ends, at, found["hook"]))
-        yield blamed, (*counts, _UNCOUNTED)[0]
+        if counts or blamed.subject != "nat":  # on many hosts some rule may change addresses
+            yield blamed, (*counts, _UNCOUNTED)[0]
 
 
 def _ruleset(side: Side) -> list[dict[str, Any]]:

@@ -113,9 +113,10 @@ def test_a_rule_of_nft_that_an_echo_may_meet() -> None:
     for target, said in {
         "queue": "may filter: a rule of the host may let a program decide about packets",
         "dnat": "may filter: a rule of the host may send packets elsewhere",
-        "masquerade": "nat: a rule of the host may change addresses",
     }.items():
         assert of_nft("ip", "t", "in", {target: {}}) == [f"{said}: nft ip t in handle 7"]
+    assert not of_nft("ip", "t", "in", {"masquerade": None})
+    assert of_nft("ip", "t", "in", {"counter": {}}, {"masquerade": None})
     for protocol in ("tcp", "udp", "th", "icmpv6", "ip6"):
         assert not of_nft("inet", "t", "in", of(protocol), {"drop": None})
     assert not of_nft("ip6", "t", "in", {"drop": None})
