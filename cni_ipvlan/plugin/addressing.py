@@ -129,9 +129,9 @@ def usable(
             INVALID_CONFIGURATION,
             f"{whose_mtu} is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more",
         )
-    return addresses, tuple(
-        dict.fromkeys(_with_gateway(route, addresses) for route in source.routes)
-    )
+    routes = dict.fromkeys(_with_gateway(route, addresses) for route in source.routes)
+    # The ways to gateways first, as the kernel needs them.
+    return addresses, tuple(sorted(routes, key=lambda each: bool(each.gateway)))
 
 
 def check_not_of_host(tx: Transaction, master: Master, addresses: Sequence[Address]) -> None:

@@ -86,8 +86,7 @@ def _changes(conf: NetConf, name: str, parent: Master, addressing: Addressing) -
     for address in addressing.neighbours:
         argv = commands.neighbour_replace(address, parent.link.mac, name)
         changes.append(Command(argv, f"let it reach {address}, the host's"))
-    # At once, before a router's advertisement makes the same; the ways to gateways first.
-    for route in sorted(addressing.routes, key=lambda each: bool(each.gateway)):
+    for route in addressing.routes:  # at once, before a router's advertisement makes the same one
         argv = commands.route_add(name=name, **route._asdict())
         changes.append(Command(argv, f"add the route to {route.dst}"))
     return changes
