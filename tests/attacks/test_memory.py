@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from attacker import files_about
-from doubles import Steps, stand_in
+from doubles import FakeDhcp, Steps, stand_in
 from executable import Executable
 from lab import Space
 from runtime import Runtime, network, static
@@ -106,6 +106,7 @@ def test_interrupted_delete_forgets_none(scene: Scene, ipvlan: Executable, tmp_p
 
 @pytest.mark.parametrize("verb", ["CHECK", "DEL", "GC", "STATUS"])
 def test_only_add_tells_of_an_undo(scene: Scene, ipvlan: Executable, verb: str) -> None:
+    scene.fake = FakeDhcp(scene.fake.directory)  # whose end DEL waits for, before the link goes
     conf = network(cniVersion="1.1.0", ipam=scene.ipam(ips=["10.1.0.2/24"]))
     result = scene.add(conf).result
     scene.ipam(verb, script=STOPS)
@@ -113,3 +114,6 @@ def test_only_add_tells_of_an_undo(scene: Scene, ipvlan: Executable, verb: str) 
     error = Runtime(ipvlan).call(verb, scene.one, conf, CNI_PATH=scene.fake.path).error()
     assert "SIGTERM" in f"{error}"
     assert "undone" not in f"{error}"
+    if verb == "DEL":
+        assert scene.one.links().keys() == {"lo"}
+        assert files_about("one") == []

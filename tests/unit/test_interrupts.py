@@ -121,12 +121,12 @@ def test_command_that_ignores_a_signal_is_killed_with_its_children() -> None:
     assert outcome(program) == ["-9 it had not ended after 0 s", "gone"]
 
 
-@pytest.mark.parametrize(("seconds", "signals"), [(0.3, 0), (10.0, 2)])
+@pytest.mark.parametrize(("seconds", "signals"), [(0.3, 0), (100.0, 2)])
 def test_plugin_that_undoes_has_its_time_until_a_signal(seconds: float, signals: int) -> None:
     """But not that of a command."""
     program = f"""
         from cni_ipvlan.iproute import running as module
-        module._PATIENCE_WITH_PLUGINS = ({seconds}, 10.0, 0.1)
+        module._PATIENCE_WITH_PLUGINS = ({seconds}, 100.0, 0.1)
         interrupts.install()
         for _ in range({signals}):
             os.kill(os.getpid(), signal.SIGTERM)
