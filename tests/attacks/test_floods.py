@@ -3,13 +3,12 @@
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
-from attacker import end_of, ordinary_users
+from attacker import ordinary_users
 from doubles import Steps
-from executable import Call, Executable
+from executable import Executable
 from lab import MEMORY, wait_until
 from patience import patient
 from runtime import call_environment, network, static, stdin_of
@@ -20,37 +19,6 @@ from cni_ipvlan.plugin import modes
 
 MIB = 1 << 20
 SAYS_ADDRESSES = """echo '{"ips": [{"address": "10.1.0.2/24"}]}'"""
-
-
-def available_memory() -> int:
-    words = Path("/proc/meminfo").read_text().split()
-    return int(words[words.index("MemAvailable:") + 1]) * 1024
-
-
-def memory_taken(call: Call, bound: int) -> int:
-    """Return by how much memory has shrunk at most until a call ended; too much ends it."""
-    before = available_memory()
-    taken, deadline = 0, time.monotonic() + patient(60)
-    while call.process.poll() is None:
-        taken = max(taken, before - available_memory())
-        if taken > bound or time.monotonic() > deadline:
-            call.kill()
-            return taken
-        time.sleep(0.005)
-    return taken
-
-
-@pytest.mark.parametrize("flood", ["cat /dev/zero", "yes"])
-def test_endless_output_of_ipam_is_cut_off(scene: Scene, ipvlan: Executable, flood: str) -> None:
-    ipam = scene.ipam(script=f"sh -c 'echo $$ >child; exec {flood}'")
-    environment = call_environment("ADD", scene.one, CNI_PATH=scene.fake.path)
-    with scene.unchanged():
-        call = ipvlan.start(environment, stdin_of(network(ipam=ipam)))
-        taken = memory_taken(call, bound=100 * MIB)
-        end_of(scene.fake.directory / "child")
-    assert taken < 100 * MIB
-    assert call.end().error()["code"] == 109
-    assert scene.fake.calls == ["ADD", "DEL"]
 
 
 def test_a_signal_ends_writing_megabytes_to_a_slow_reader(scene: Scene, ipvlan: Executable) -> None:
