@@ -1,4 +1,4 @@
-"""Plugins that give out no addresses are not run as IPAM; what one started ends with it."""
+"""Plugins that give out no addresses are not run as IPAM."""
 
 import json
 import os
@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from attacker import end_of
 from doubles import FakeIpam
 from executable import Executable
 from lab import own
@@ -88,23 +87,6 @@ def test_a_list_of_another_user_permits_nothing(scene: Scene) -> None:
         error = scene.runtime.delete(scene.one, network()).error()
     assert (error["code"], str(PERMITTED) in error["msg"]) == (7, True)
     assert scene.one.links().keys() == {"lo"}
-
-
-LEAVES_CHILDREN = "for each in 1 2 3; do sleep 300 >&- 2>&- <&- & done\necho $! >child"
-
-
-@pytest.mark.parametrize("status", [0, 1])
-def test_what_an_ipam_plugin_started_ends_with_it(scene: Scene, status: int) -> None:
-    child = scene.fake.directory / "child"
-    good = f"echo '{json.dumps(ADDRESSES)}'\nexit {status}"
-    conf = network(ipam=scene.ipam(script=f"{LEAVES_CHILDREN}\n{good}"))
-    path = {"CNI_PATH": scene.fake.path}
-    assert scene.runtime.add(scene.one, conf, **path).status == status
-    end_of(child)
-    child.unlink()
-    scene.ipam("DEL", script=f"{LEAVES_CHILDREN}\nexit {status}")
-    assert scene.runtime.delete(scene.one, conf, **path).status == status
-    end_of(child)
 
 
 def test_no_replay_or_dry_run_runs_one(scene: Scene, person: Person, bridge: FakeBridge) -> None:

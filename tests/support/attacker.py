@@ -1,13 +1,11 @@
 """What attacks are made of, and how their success is seen."""
 
-import os
-import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from lab import MEMORY, Space, run, wait_until
+from lab import MEMORY, Space, run
 
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 _LIVES_ON = "\necho\nexec sleep infinity"
@@ -24,15 +22,6 @@ def lives(process: int) -> bool:
         return "(zombie)" not in Path(f"/proc/{process}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def end_of(pid_file: Path) -> None:
-    process = int(pid_file.read_text())
-    try:
-        wait_until(lambda: not lives(process))
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
 
 
 @contextmanager

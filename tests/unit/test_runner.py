@@ -63,8 +63,10 @@ def test_command_and_its_children_are_killed_in_time(runner: Runner, tmp_path: P
     assert 0.3 <= done.seconds < 30
     child = int(done.stdout)
     wait_until(lambda: state_of(child) in ("gone", "Z"))
-    done = runner.run(shell("exit 3"), seconds=30)
+    done = runner.run(shell("sleep 60 >&- 2>&- <&- & echo $!; exit 3"), seconds=30)
     assert (done.status, done.killed_because) == (3, "")
+    child = int(done.stdout)
+    wait_until(lambda: state_of(child) in ("gone", "Z"))
 
 
 def state_of(process: int) -> str:
