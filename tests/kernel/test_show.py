@@ -7,23 +7,25 @@ import re
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import pytest
-from executable import descendants
-from lab import LEASES, MEMORY, Space, own, run, wait_until
+from executable import Executable
+from lab import LEASES, MEMORY, Space, own, run
 from people import Person
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
-from runtime import Conf, host_local, network, static
+from runtime import Conf, Runtime, host_local, network, static
 from scene import Scene
 
 from cni_ipvlan import __version__
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import Runner
 from cni_ipvlan.iproute.running import Running
+from cni_ipvlan.state.attachment import AttachmentId
+from cni_ipvlan.state.registry import Registry
 
 LEASED = network(ipam=host_local("10.1.0.0/24"))
 NETWORKS = Path("/etc/cni/net.d")
@@ -398,38 +400,21 @@ def test_a_record_whose_interface_is_gone_is_left_over(scene: Scene, person: Per
     assert leftovers(person) == []
 
 
-@contextmanager
-def adding(scene: Scene) -> Iterator[int]:
-    """Have an ADD that waits for its IPAM plugin, in another process."""
-    conf = network(ipam=scene.ipam(script="exec sleep 1000"))
-    container = scene.one
-    process = os.fork()
-    if not process:
-        os.setsid()
-        scene.runtime.add(container, conf, CNI_PATH=scene.fake.path)
-        os._exit(0)
-    wait_until(lambda: scene.fake.calls == ["ADD"] and "net1" in container.links())
-    plugins = descendants(process)
-    try:
-        yield process
-    finally:
-        os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)
-        for each in plugins:
-            with suppress(ProcessLookupError):  # one that has ended meanwhile
-                os.kill(each, signal.SIGKILL)
-
-
 @pytest.mark.slow
-def test_an_add_that_was_killed_is_unfinished(scene: Scene, person: Person) -> None:
-    with adding(scene) as process:
-        assert problems(person) == [[]]  # its call is running
+def test_an_add_that_was_killed_is_unfinished(
+    scene: Scene, person: Person, ipvlan: Executable
+) -> None:
+    moved = f"until nsenter --net={scene.one.path} ip link show net1; do :; done >&2"
+    conf = network(ipam=scene.ipam(script=f"{moved}; kill -KILL $PPID"))
+    killed = Runtime(ipvlan).add(scene.one, conf, CNI_PATH=scene.fake.path)
+    assert killed.status == -signal.SIGKILL
+    key = AttachmentId("net", "one", "net1").key
+    with Registry().attachment_lock(key, lambda: None, strict=True):
+        assert problems(person) == [[]]  # as while its call is running
         assert leftovers(person) == []
-        os.kill(process, signal.SIGKILL)
-    wait_until(lambda: problems(person) == [["unfinished"]])
+    assert problems(person) == [["unfinished"]]
     assert leftovers(person) == []
 
-    key = scene.one.links()["net1"]["ifalias"].rpartition("/")[2]
     scene.one.ip("link delete dev net1")
     assert leftovers(person) == [("record", "unfinished", "one")]
     # As if it had never got into its container.
