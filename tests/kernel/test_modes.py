@@ -221,16 +221,3 @@ def test_a_record_of_a_container_does_not_refuse_itself(scene: Scene, change: st
     assert container.ipvlan("net1")["mode"] == "l3"
     again.delete()
     assert records() == []
-
-
-@pytest.mark.slow
-def test_an_interface_that_cannot_be_found_has_the_mode_that_root_recorded(scene: Scene) -> None:
-    """It is in a namespace that only a socket keeps."""
-    scene.add()
-    with scene.one.socket():
-        scene.node.remove(scene.one)
-        answer = scene.runtime.add(scene.two, network(mode="l3"), CNI_CONTAINERID="two")
-        error = answer.error()
-        assert (error["code"], "root's record" in error["details"]) == (104, True)
-        assert "recorded: net1 in" in answer.stderr
-    add_in(scene, "l3")
