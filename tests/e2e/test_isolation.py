@@ -22,22 +22,3 @@ def test_no_environment_changes_an_add(scene: Scene, ipvlan: Executable, case: s
     assert result["ips"] == [{"interface": 0, "address": "10.1.0.2/24"}]
     assert scene.one.addresses(name) == ["10.1.0.2/24"]
     assert answer.stderr == ""
-
-
-def test_the_ipam_plugin_gets_the_callers_environment_and_stdin_as_they_are(scene: Scene) -> None:
-    ipam = scene.ipam(ips=["10.1.0.2/24"])
-    stdin = stdin_of(network(ipam=ipam, args={"x": "ü"})) + b"\n  "
-    environment = call_environment(
-        "ADD",
-        scene.one,
-        CNI_PATH=f"/nonexistent:{scene.fake.path}",
-        CNI_ARGS="K8S_POD_NAME=pod;IgnoreUnknown=1",
-        HTTP_PROXY="http://proxy.example",
-        PYTHONPATH="/somewhere",
-    )
-
-    scene.runtime.raw(stdin, environment).result()
-
-    got = scene.fake.environment("ADD")
-    assert {name: got.get(name) for name in environment} == environment
-    assert scene.fake.stdin("ADD") == stdin

@@ -97,7 +97,7 @@ def call_environment(verb: str, container: Space | str, **others: str) -> dict[s
 
 
 def stdin_of(conf: Conf | bytes) -> bytes:
-    return conf if isinstance(conf, bytes) else json.dumps(conf).encode()
+    return conf if isinstance(conf, bytes) else json.dumps(conf).encode() + b"\n"
 
 
 def network(**options: Any) -> Conf:
