@@ -1,7 +1,6 @@
 """Every file in examples/ is valid, and works on a kernel as its comment describes."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,6 @@ def libcni(node: Node, ipvlan: Executable) -> Libcni:
     node.host.ip("link set dev bond0 up")
     node.host.ip("address add 10.10.100.200/24 dev eth1000")
     return Libcni(str(Path(ipvlan.path).parent), PLUGINS)
-
-
-def test_every_example_is_valid(ipvlan: Executable) -> None:
-    files = [EXAMPLES / name for name in NETWORKS]
-    done = subprocess.run(
-        [ipvlan.path, "validate", *files], check=False, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -37,6 +37,7 @@ def faults(schema: dict[str, Any], document: Any) -> list[str]:
 
 
 def test_the_examples_are_valid(schema: dict[str, Any]) -> None:
+    ipvlan("validate", *map(str, EXAMPLES.iterdir())).fine()
     for file in EXAMPLES.iterdir():
         assert faults(schema, yaml.safe_load(file.read_text())) == [], file
 
