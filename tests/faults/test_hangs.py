@@ -2,13 +2,12 @@
 
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 from doubles import stand_in
 from executable import Executable
-from lab import LOGS, sleeps_in, wait_until
+from lab import LOGS, wait_until
 from runtime import call_environment, call_in_process, host_local, network, stdin_of
 from scene import Scene
 
@@ -79,16 +78,3 @@ def test_a_signal_ends_an_add_that_hangs_and_further_ones_no_undo(scene: Scene, 
     scene.refuses(111, f"SIG{name}", ipam=ipam)
     assert scene.fake.calls == ["ADD", "DEL"]
     assert (scene.fake.directory / "released").exists()
-
-
-def test_a_signal_before_the_request_changes_nothing(scene: Scene, ipvlan: Executable) -> None:
-    environment = call_environment("ADD", scene.one)
-    with (
-        scene.unchanged(),
-        subprocess.Popen(
-            [ipvlan.path], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as process,
-    ):
-        wait_until(lambda: sleeps_in(process.pid, "pipe_read"))
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == -signal.SIGTERM

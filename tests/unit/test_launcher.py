@@ -99,7 +99,8 @@ def test_sigint_ends_no_call_with_a_traceback(tree: Tree) -> None:
     pipe = subprocess.PIPE
     of_a_person = subprocess.run([tree.command, "show"], stderr=pipe, env=VERSION, check=False)
     assert of_a_person.returncode == -signal.SIGINT
-    reading = subprocess.Popen([INSTALLED], stdin=pipe, stderr=pipe, env=VERSION)
+    call = {"CNI_COMMAND": "ADD"}
+    reading = subprocess.Popen([INSTALLED], stdin=pipe, stderr=pipe, env=call)
     assert reading.stdin is not None
     reading.stdin.write(b" " * (1 << 18))  # more than a pipe holds, so it is read
     reading.send_signal(signal.SIGINT)
