@@ -300,7 +300,9 @@ def test_a_dry_run_fails_as_add_does(scene: Scene, tmp_path: Path) -> None:
     scene.host.ip("address add 10.1.0.5/24 dev eth0")
     scene.add(at=scene.two, ipam=static("10.1.0.7/24"))
     scene.one.ip("link add name taken type dummy")
-    lease("net", "10.4.0.2", "other")  # the last one of its range
+    last = LEASES / "networks/net/10.4.0.2"  # of its range
+    last.parent.mkdir(parents=True)
+    last.write_text("other\r\nnet1")
     usual = {"netns": scene.one.path, "cni_path": PLUGINS, "container_id": "c"}
     conf = tmp_path / "net.conf"
     with scene.unchanged():
@@ -331,12 +333,6 @@ def test_a_dry_run_fails_as_add_does(scene: Scene, tmp_path: Path) -> None:
     assert printed.status == 1
     assert "is used in mode l2 bridge; this network wants l3 bridge" in printed.err
     assert not MEMORY.exists()
-
-
-def lease(network: str, address: str, container_id: str) -> None:
-    directory = LEASES / "networks" / network
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / address).write_text(f"{container_id}\r\nnet1")
 
 
 def test_a_given_result_is_used_and_the_plugin_is_not_called(scene: Scene, tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ def test_in_the_container_its_interfaces_are_candidates(several: Scene) -> None:
 
 
 def test_if_none_fits_only_root_sees_which_there_are(scene: Scene) -> None:
-    scene.node.two_masters()
+    for name in ("eth0", "eth1"):
+        scene.node.master(name)
     run("ip", "link", "add", "name", "upper0", "type", "bridge")
     run("ip", "link", "set", "dev", "eth1", "master", "upper0")
     hidden = [

@@ -2,7 +2,7 @@
 
 import pytest
 from doubles import FakeDhcp
-from lab import Space, run, wait_until, without_program
+from lab import Space, run, wait_until
 from runtime import Conf, host_local, network, static
 from scene import Scene
 from wire import listening
@@ -91,8 +91,6 @@ def test_a_master_in_the_container_is_asked_there(scene: Scene) -> None:
 
 @pytest.mark.scene(master="dummy")
 def test_who_cannot_be_asked(scene: Scene) -> None:
-    with without_program("arping"):
-        scene.refuses(113, "iputils-arping", conf=ASKING)
     scene.host.ip("link set dev eth0 down")
     scene.refuses(100, 'Interface "eth0" is down', conf=ASKING)
     scene.host.ip("link set dev eth0 arp off up")

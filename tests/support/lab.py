@@ -277,11 +277,6 @@ class Node:
         neighbour.ip("link set dev eth0 up")
         return neighbour
 
-    def two_masters(self) -> None:
-        for name in ("eth0", "eth1"):
-            self.master(name)
-        self.host.ip("route add default dev eth0")
-
     def master_of(self, container: Space, name: str = "net1") -> str:
         index = container.links()[name]["link_index"]
         return next(name for name, link in self.host.links().items() if link["ifindex"] == index)
