@@ -146,18 +146,6 @@ def test_it_installs_itself_without_python(bundle: Path, tmp_path: Path, prefix:
     assert tree(tmp_path) == before
 
 
-def test_bundle_that_does_not_answer_changes_nothing(bundle: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    shutil.copytree(bundle, broken)
-    (broken / "lib/libc.so.6").write_bytes(b"")
-    node = tmp_path / "node"
-    node.mkdir()
-    done = install(broken, node)
-    assert done.returncode == 1
-    assert "does not answer VERSION, so the old state stays" in done.stderr
-    assert tree(node) == {}
-
-
 def test_bundle_takes_packages_from_nowhere_else(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "some.whl").touch()
     node = tmp_path / "node"
