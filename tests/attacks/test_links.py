@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import faulty
 import pytest
 from attacker import (
     files_about,
@@ -14,13 +15,14 @@ from attacker import (
     ordinary_users,
     replace_by_forged_link,
 )
-from doubles import FakeIpam, Steps
-from executable import Executable
+from doubles import Steps
+from faulty import Faults
 from lab import MEMORY, Space, records, run, sleeps_in, wait_until
 from runtime import Answer, Conf, call_environment, network, static, stdin_of
 from scene import Added, Scene
 
 from cni_ipvlan.iproute import running
+from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.plugin import modes
 
 OTHERS = 6  # namespaces
@@ -252,23 +254,29 @@ ELSEWHERE = {
 @pytest.mark.parametrize("change", list(ELSEWHERE))
 @pytest.mark.parametrize("moment", ["before the move", "after the move"])
 def test_an_add_whose_namespace_is_replaced_fails_and_touches_no_other(
-    scene: Scene, ipvlan: Executable, tmp_path: Path, change: str, moment: str
+    scene: Scene, change: str, moment: str
 ) -> None:
     container, other = scene.one, scene.two
     scene.add(at=other)
-    moved = f"nsenter --net={container.path} ip link show net1 2>&1"
-    wait = f"until {moved}; do :; done >&2" if moment == "after the move" else ":"
-    script = f"PATH={os.environ['PATH']}; {wait}\n" + ELSEWHERE[change].format(
-        name=Path(container.path).name, path=container.path, other=other.path
-    )
+    name = Path(container.path).name
+    script = ELSEWHERE[change].format(name=name, path=container.path, other=other.path)
     untouched = scene.node.snapshot()[other.path]
-    environment = call_environment("ADD", container, CNI_CONTAINERID="misled")
-    conf = stdin_of(network(ipam=scene.ipam(ips=["10.1.0.2/24"])))
-    steps = Steps(tmp_path / "steps", scene.fake.program)
-    steps.at(step_of(ipvlan, environment, conf, steps, moment), script)
+    about = {"CNI_CONTAINERID": "misled", "CNI_PATH": scene.fake.path}
+    call = (
+        call_environment("ADD", container, **about),
+        stdin_of(network(ipam=scene.ipam(ips=["10.1.0.2/24"]))),
+    )
+    points = faulty.points_of_add(*call)
+    moving = next(each for each in points if {"set", "netns"} <= set(each.words.split()))
+
+    def replace(_: object, work: faulty.Work) -> Completed:
+        done = work() if moment == "after the move" else None
+        run("sh", "-c", script)
+        return done or work()
+
     descriptor = os.open(container.path, os.O_RDONLY)
     try:
-        answer = ipvlan({**environment, **steps.environment}, conf)
+        answer = faulty.call(*call, Faults({moving: replace}))
 
         first = Space(f"/proc/{os.getpid()}/fd/{descriptor}")
         assert answer.error()["code"] in {4, 11}
@@ -280,15 +288,3 @@ def test_an_add_whose_namespace_is_replaced_fails_and_touches_no_other(
         assert files_about("misled") == []
     finally:
         os.close(descriptor)
-
-
-def step_of(
-    ipvlan: Executable, environment: dict[str, str], conf: bytes, steps: Steps, moment: str
-) -> str:
-    """Return the number of the step in which the link is moved, or of the one beside that."""
-    ipvlan({**environment, **steps.environment}, conf).result()
-    words = {"set", "netns"}
-    moving = next(each.number for each in steps.taken if words <= set(each.words.split()))
-    ipvlan({**environment, "CNI_COMMAND": "DEL", **steps.environment}, conf).succeeds()
-    steps.forget()
-    return f"{FakeIpam.type}-1" if moment == "after the move" else moving

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import faulty
 import pytest
 from attacker import files_about
-from doubles import FakeDhcp, Steps, stand_in
+from doubles import FakeDhcp, Steps
 from executable import Executable
+from faulty import Faults
 from lab import Space
-from runtime import Runtime, network, static
+from runtime import Runtime, call_environment, network, static, stdin_of
 from sampling import sample
 from scene import Scene
 
@@ -15,26 +17,6 @@ from cni_ipvlan.state.attachment import AttachmentId
 
 # IPAM asks the plugin that calls it to stop, and waits until it is stopped itself.
 STOPS = "kill -TERM $PPID; exec sleep 60"
-
-
-# Stands before ip.
-DELETES_NOTHING = """\
-fail() { echo "RTNETLINK answers: Device or resource busy" >&2; exit 2; }
-case " $* " in
-*" link delete "*) fail ;;
-*" exec "*) ;;
-*" -batch "*)
-    at=
-    if [ "$1" = -n ]; then at="-n $2"; fi
-    while read -r line; do
-        case $line in "link delete "*) fail ;; esac
-        $real $at -j -d $line
-    done
-    exit
-    ;;
-esac
-exec $real "$@"
-"""
 
 
 @pytest.mark.parametrize("is_known", [True, False])
@@ -76,11 +58,14 @@ def relabel(container: Space, name: str, new: str, attachment: AttachmentId) -> 
     container.ip(f"link set dev {name} name {new} alias {attachment.label}")
 
 
-def test_a_delete_that_fails_forgets_nothing(scene: Scene, tmp_path: Path) -> None:
-    added = scene.add()
+def test_a_delete_that_fails_forgets_nothing(scene: Scene) -> None:
+    delete, recorded = (call_environment("DEL", scene.one), stdin_of(network())), Faults()
+    scene.add()
+    faulty.call(*delete, recorded).succeeds()
+    scene.add()
     scene.one.ip("link set dev net1 down")  # its owner does that
-    path = stand_in(tmp_path, "ip", DELETES_NOTHING)
-    scene.runtime.delete(scene.one, added.conf, PATH=path).error()
+    deletion = next(each for each in recorded.points if "link delete" in each.words)
+    faulty.call(*delete, Faults({deletion: faulty.fails_at_once})).error()
     assert files_about("one")
     scene.refuses(104, at=scene.two, mode="l3")
     assert scene.one.ipvlan("net1")["mode"] == "l2"

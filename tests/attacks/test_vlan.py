@@ -1,11 +1,12 @@
 """vlan takes no packets from a bridge or bond, and removes no interface that others made."""
 
-from pathlib import Path
-
+import faulty
 import pytest
-from doubles import stand_in
-from runtime import network
+from faulty import Faults
+from runtime import call_environment, network, stdin_of
 from scene import Scene
+
+from cni_ipvlan.iproute.running import Completed
 
 NEWEST = network(vlan=8, cniVersion="1.1.0", ipam=None)
 BY_HAND = "ip link add link eth0 name NAME type vlan id 8"
@@ -17,19 +18,6 @@ FOREIGN = {
     "of another kind": "link add name eth0.8 type dummy",
     "by another name as well": "link property add dev other altname eth0.8",
 }
-# Stands before ip, and lets another make an interface before a VLAN.
-LATE = """\
-case " $* " in
-*" exec "*) ;;
-*" -batch "*)
-    read -r first
-    case $first in *"type vlan id"*) $real {words} ;; esac
-    {{ echo "$first"; exec cat; }} | $real "$@"
-    exit
-    ;;
-esac
-exec $real "$@"
-"""
 
 
 @pytest.fixture
@@ -73,10 +61,15 @@ def test_a_refused_add_leaves_what_has_the_name_alone(scene: Scene, foreign: str
 @pytest.mark.parametrize(
     "foreign", ["the same VLAN of another", "of another kind", "the very VLAN, made meanwhile"]
 )
-def test_one_that_another_makes_meanwhile_stays(scene: Scene, tmp_path: Path, foreign: str) -> None:
-    words = FOREIGN.get(foreign, "link add link eth0 name eth0.8 type vlan id 8")
-    path = stand_in(tmp_path, "ip", LATE.format(words=words))
-    scene.runtime.add(scene.one, network(vlan=8), PATH=path).error()
+def test_one_that_another_makes_meanwhile_stays(scene: Scene, foreign: str) -> None:
+    call = call_environment("ADD", scene.one), stdin_of(network(vlan=8))
+    making = next(each for each in faulty.points_of_add(*call) if "type vlan id" in each.words)
+
+    def is_late(_: object, work: faulty.Work) -> Completed:
+        scene.host.ip(FOREIGN.get(foreign, "link add link eth0 name eth0.8 type vlan id 8"))
+        return work()
+
+    faulty.call(*call, Faults({making: is_late})).error()
     assert "eth0.8" in scene.host.links()
     scene.runtime.gc(NEWEST).succeeds()
     assert "eth0.8" in scene.host.links()

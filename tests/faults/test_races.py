@@ -43,13 +43,6 @@ def words(
     return call_environment(verb, container, **others), stdin_of(conf)
 
 
-def points_of_add(container: Space, conf: Conf = CONF, **others: str) -> list[Point]:
-    faults = Faults()
-    faulty.call(*words("ADD", container, conf, **others), faults).result()
-    faulty.call(*words("DEL", container, conf, **others), Faults()).succeeds()
-    return faults.points
-
-
 def moments(points: list[Point], salt: str = "") -> list[Point]:
     """Return the point before which nothing has happened, and some of the others."""
     return [points[0], *sampling.spread(points[1:], STRIDE, salt)]
@@ -87,7 +80,7 @@ def leftovers(node: Node, *containers: Space) -> Any:
 def test_a_second_call_for_the_interface_at_any_moment_of_an_add(scene: Scene, verb: str) -> None:
     container = scene.one
     wrong: dict[str, Any] = {}
-    points = moments(points_of_add(container))
+    points = moments(faulty.points_of_add(*words("ADD", container)))
     for point in points:
         other = Other(verb, container)
 
@@ -116,7 +109,7 @@ def test_gc_at_any_moment_of_an_add_removes_nothing_of_it(scene: Scene) -> None:
     conf = network(cniVersion="1.1.0", ipam=scene.ipam(ips=["10.1.0.2/24"]))
     path = {"CNI_PATH": scene.fake.path}
     wrong: dict[str, Any] = {}
-    for point in moments(points_of_add(container, conf, **path)):
+    for point in moments(faulty.points_of_add(*words("ADD", container, conf, **path))):
         gc = Other("GC", container, {**conf, "cni.dev/valid-attachments": []}, **path)
 
         answer = add_with(container, point, gc, conf, **path)
@@ -134,7 +127,7 @@ def test_an_add_in_another_mode_at_any_moment_never_changes_the_mode(scene: Scen
     conf = {**CONF, "mode": "l3", "name": "other"}
     wrong: dict[str, Any] = {}
     winners = set()
-    for point in moments(points_of_add(one)):
+    for point in moments(faulty.points_of_add(*words("ADD", one))):
         other = Other("ADD", two, conf)
 
         first = add_with(one, point, other)
@@ -168,7 +161,7 @@ CHANGES: dict[str, Callable[[Node], object]] = {
 
 def test_the_world_changes_at_any_moment_of_an_add(scene: Scene) -> None:
     node, elsewhere = scene.node, scene.node.namespace("elsewhere")
-    points = points_of_add(scene.one)
+    points = faulty.points_of_add(*words("ADD", scene.one))
     trials = [(change, point) for change in CHANGES for point in moments(points, change)]
     node.remove(scene.one)
     wrong: dict[str, Any] = {}

@@ -71,12 +71,8 @@ def test_what_is_left_on_a_master_in_the_container_is_removed(scene: Scene, remo
 
 
 def commands(container: Space, conf: Conf) -> list[Point]:
-    """Return the commands of an ADD that succeeds, and undo it."""
-    faults = Faults()
-    stdin = stdin_of(conf)
-    faulty.call(call_environment("ADD", container), stdin, faults).result()
-    faulty.call(call_environment("DEL", container), stdin, Faults()).succeeds()
-    return [point for point in faults.points if point.is_command]
+    points = faulty.points_of_add(call_environment("ADD", container), stdin_of(conf))
+    return [point for point in points if point.is_command]
 
 
 def dies(

@@ -171,6 +171,14 @@ def call(environment: Mapping[str, str], stdin: bytes, faults: Faults) -> Answer
     return Answer(status, b"".join(stdout), "\n".join(stderr))
 
 
+def points_of_add(environment: Mapping[str, str], stdin: bytes) -> list[Point]:
+    """Return the points of an ADD that succeeds, and undo it."""
+    faults = Faults()
+    call(environment, stdin, faults).result()
+    call({**environment, "CNI_COMMAND": "DEL"}, stdin, Faults()).succeeds()
+    return faults.points
+
+
 def call_or_die(environment: Mapping[str, str], stdin: bytes, faults: Faults) -> Answer | None:
     """Call the plugin in a process of its own; return the answer unless a fault killed it."""
     reader, writer = os.pipe()
