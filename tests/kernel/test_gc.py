@@ -255,7 +255,9 @@ def test_gc_asks_any_ipam_plugin_to_release_what_a_call_is_not_working_on(scene:
     scene.node.remove(scene.one)
     with locked("one"):
         scene.runtime.raw(about, {**GC, "CNI_PATH": scene.fake.path}).succeeds()
-    assert scene.fake.calls == ["ADD", "GC"]
+    valid = {KEY: [{"containerID": "one", "ifname": "net1"}]}
+    scene.runtime.raw({**about, **valid}, {**GC, "CNI_PATH": scene.fake.path}).succeeds()
+    assert scene.fake.calls == ["ADD", "GC", "GC"]
 
     scene.ipam("DEL", code=11, msg="later", status=1)
     answer = scene.runtime.raw(about, {**GC, "CNI_PATH": scene.fake.path})

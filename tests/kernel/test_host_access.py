@@ -140,7 +140,7 @@ def test_routes_via_the_host_are_in_the_result_and_checked(scene: Scene, mode: s
     one = scene.add({**conf, "ipam": ONE["ipam"]})  # it has no IPv6
     assert "fd00:96::/112" not in {each["dst"] for each in one.result["routes"]}
     second = {**ONE, "mode": mode, "ipam": static("10.1.0.3/24")}
-    scene.refuses(107, HOST, "can have one interface", conf=second, CNI_IFNAME="eth5")
+    scene.refuses(107, HOST, "can have only one interface", conf=second, CNI_IFNAME="eth5")
     one.delete()
     covers = {**ONE, "mode": mode, "routesViaHost": ["10.0.0.0/8"]}
     scene.refuses(107, "10.0.0.0/8, which overlaps with 10.1.0.0/24", conf=covers)
