@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Leaves both in the environment, for what parametrizes tests, and for other processes."""
     config.addinivalue_line(
-        "markers", "slow(together): run every fourth day; those of one name on one"
+        "markers", "slow(together): run every fifth day; those of one name on one"
     )
     refuse_old_copy(config.rootpath)
     os.environ["HISTFILE"] = os.devnull  # shells that tests type into are nobody's history
@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if mark := item.get_closest_marker("slow"):
                 slow.setdefault(mark.kwargs.get("together", item.nodeid), []).append(item)
         together = [] if config.option.keyword else [*slow.values()]
-        chosen = sampling.spread(together, 4)
+        chosen = sampling.spread(together, 5)
         kept = {*quick, *rows} - {*chain(*together)} | {*chain(*chosen)}
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = [item for item in items if item in kept]
