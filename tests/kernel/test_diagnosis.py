@@ -704,7 +704,7 @@ def test_the_verdict_names_the_cause_and_the_next_step(world: World, name: str) 
 def test_rules_of_nft_are_blamed(world: World, name: str) -> None:
     asking = ("sh", "-c", "nft --check add table inet t")
     if subprocess.run(asking, capture_output=True, check=False).returncode:
-        pytest.skip("nftables is not installed, or this kernel lacks it")
+        pytest.skip("nft is not installed, or not in this kernel: scripts/lab-kernel --qemu")
     judge(world, read(BY_NFT)[name], is_broken=FINE not in read(BY_NFT)[name])
 
 

@@ -54,7 +54,8 @@ def programs(side: Side, target: str) -> list[str]:
 def translates(side: Side, target: str) -> bool:
     """Whether rules for address translation name an address, as a service's."""
     saved = (side.answer((each, "-t", "nat")).stdout.decode() for each in programs(side, target))
-    of_nft = (each for each in map(json.dumps, _ruleset(side)) if f'"{target}"' in each)
+    named = re.compile(rf'(?<!"addr": )"{re.escape(target)}"')  # not where packets are sent
+    of_nft = filter(named.search, map(json.dumps, _ruleset(side)))
     return any(re.search(rf"(?<!! )-d {re.escape(target)}/", each) for each in saved) or any(
         '"dnat": ' in each or each.startswith('{"map": ') for each in of_nft
     )

@@ -77,15 +77,15 @@ class IpamConfig:
         routes = _entries(pool.get("routes") or own.get("routes"), "routes")
         # Where each is given, to what it leads, by which next hop.
         self.routes = [(path, _prefix(to["dst"]), _address(to.get("gw"))) for path, to in routes]
+        found = (each.gateway for each in reversed(self.pools) if each.gateway)
+        self.gateways = {each.version: each for each in found}  # the first of each family
         # To what routes lead straight, as to a gateway that is in no subnet.
-        gateways = [each.gateway for each in self.pools if each.gateway]
         self.near = [
             dst.network
             for (_, dst, gw), (_, to) in zip(self.routes, routes, strict=True)
             if not gw
             and (
-                dst.ip in gateways
-                or dst.version not in [each.version for each in gateways]
+                self.gateways.get(dst.version) in (None, dst.ip)
                 or to.get("scope") in SCOPES_WITHOUT_GATEWAY
             )
         ]
@@ -320,8 +320,6 @@ def _gateway(ipam: IpamConfig, each: Pool, around: list[Pool]) -> Iterator[Probl
 
 
 def _in_routes(ipam: IpamConfig, mode: str) -> Iterator[Problem]:
-    found = (each.gateway for each in reversed(ipam.pools) if each.gateway)
-    gateways = {each.version: each for each in found}  # the first of each family
     families = {each.subnet.version for each in ipam.pools}
     # The kernel's own to an address's subnet is in the way of IPv4's; IPv6's has another metric.
     own = (each.subnet for each in ipam.pools if each.subnet.version != _IPV6)
@@ -329,7 +327,7 @@ def _in_routes(ipam: IpamConfig, mode: str) -> Iterator[Problem]:
     for path, dst, gw in ipam.routes:
         given = ipam.options["routes"][path[-1]]
         is_default = not dst.network.prefixlen
-        hop = gw or gateways.get(dst.version)
+        hop = gw or ipam.gateways.get(dst.version)
         where = (str(given.get(each) or 0) for each in ("priority", "table"))  # of any type
         if taken.setdefault((dst.network, *where), hop) != hop:
             yield Problem(path, f"the container has another route to {dst.network} already")
@@ -338,7 +336,7 @@ def _in_routes(ipam: IpamConfig, mode: str) -> Iterator[Problem]:
             yield Problem(path, f"{text}, of which the container has no address", is_warning=True)
         if gw and (why := _no_next_hop(ipam, gw, ipam.pools, dst.version)):
             yield Problem((*path, "gw"), f"gw is {gw}, {why}")
-        if is_default and not gw and mode == "l2" and dst.version not in gateways:
+        if is_default and not gw and mode == "l2" and dst.version not in ipam.gateways:
             yield Problem(path, f"the default route {dst} has no gateway; mode l2 needs one")
 
 

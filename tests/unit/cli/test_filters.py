@@ -150,6 +150,7 @@ def test_a_services_address_is_in_rules_of_either_kind() -> None:
         side = printing({"nft": json.dumps({"nftables": [rule]})})
         assert filters.translates(side, "10.96.0.1") == is_one
         assert not filters.translates(side, "10.96.0.2")
+        assert not filters.translates(side, "10.1.0.2")
     saved = printing({"iptables-save": "-A PREROUTING -d 10.96.0.1/32 -j DNAT"})
     assert filters.translates(saved, "10.96.0.1")
 
