@@ -113,7 +113,7 @@ def test_shell_reads_commands_from_a_pipe(lab: Argv) -> None:
     assert (done.returncode, done.stdout) == (5, b"lo\n" + commands + b"\n")
 
 
-@in_turn(3)
+@in_turn(1)
 def test_without_a_command_a_shell_has_the_terminal(kernel: str) -> None:
     with Terminal("bash", "--norc") as terminal:
         if kernel == "own":
