@@ -285,7 +285,7 @@ def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address
     Whoever writes the network chooses them, and a route to one address comes before all others. So
     each must be in a subnet of the host's own global addresses on the master, which it reaches
     there directly, or in one that root has reserved as unreachable. And it must be an address of
-    one host, and no next hop of any route.
+    one host, and no next hop of any route. A route to it alone would have a lower metric.
     """
     asked = (commands.route_show("table", "all"), commands.nexthop_show())
     shown, objects = tx.run_batch(*map(Command, asked)).stdout.split(b"\n")
@@ -308,6 +308,8 @@ def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address
             has_ends = subnet.prefixlen < subnet.max_prefixlen - 1  # RFC 3021, RFC 6164
             if has_ends and address in (subnet.network_address, subnet.broadcast_address):
                 why = f"the first or last address of the subnet {subnet}"
+        if not why and way is not None and way.dst == str(ip_network(address)):
+            why = "an address to which alone the host has a route, which hostAccess can't replace"
         if why:
             raise CniError(
                 codes.ROUTE_REFUSED,

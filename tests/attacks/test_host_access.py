@@ -50,6 +50,7 @@ NO_SUBNET = "in no subnet that the host has on the master 'eth0'"
 SPECIAL = "is a loopback, link-local or reserved address"
 GATEWAY = "is a gateway of the host"
 ENDS = "is the first or last address of the subnet"
+OWN_ROUTE = "to which alone the host has a route"
 NOT_PERMITTED = [
     ("169.254.169.254", SPECIAL),
     ("169.254.169.254", SPECIAL, "route add unreachable 169.254.0.0/17"),
@@ -70,6 +71,9 @@ NOT_PERMITTED = [
     ("10.1.0.130", ELSEWHERE, "route add 10.1.0.128/25 via 10.1.0.4"),
     ("10.7.9.2", ELSEWHERE, "route add unreachable 10.7.0.0/16", "route add 10.7.9.0/24 dev eth1"),
     ("10.1.0.40", ELSEWHERE, "route add blackhole 10.1.0.40"),
+    ("10.1.0.40", OWN_ROUTE, "route add 10.1.0.40 dev eth0"),
+    ("10.7.9.2", OWN_ROUTE, "route add unreachable 10.7.9.2"),
+    ("fd00:1::40", OWN_ROUTE, "-6 route add fd00:1::40 dev eth0"),
     ("fe80::9", SPECIAL),
     ("2001:db8::1", NO_SUBNET),
     ("fd00:1::", ENDS),
