@@ -89,7 +89,7 @@ def _differences(call: Call, conf: NetConf, netns: Namespace) -> Iterator[str]:
     yield from _address_differences(previous, index, link)
     yield from _route_differences(previous, routes)
     for feature, answer in zip(chosen, answers, strict=True):
-        yield from feature.differences(call, link, previous.addresses, answer)
+        yield from feature.differences(call, link, previous, answer)
 
 
 def _shown(

@@ -25,7 +25,7 @@ from ipaddress import (
 )
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
-from cni_ipvlan.cni.result import Address, Route, family
+from cni_ipvlan.cni.result import Address, Result, Route, family
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Argv, Command, Undo
@@ -151,11 +151,9 @@ class HostAccess(Feature):
         """CHECK: return the query for the container's neighbours."""
         return commands.neighbour_show(ifname)
 
-    def differences(
-        self, call: Call, link: Link, addresses: Sequence[Address], answer: bytes
-    ) -> Iterator[str]:
+    def differences(self, call: Call, link: Link, previous: Result, answer: bytes) -> Iterator[str]:
         """CHECK: yield what is not as ``apply`` and ``extend`` left it."""
-        tx, name = call.tx, link_name(link.parent_index)
+        tx, name, addresses = call.tx, link_name(link.parent_index), previous.addresses
         hosts = _link(tx, name)
         if hosts is None or not is_host_link(hosts):
             yield f"the host's interface {name}, for hostAccess, is missing"
@@ -173,8 +171,9 @@ class HostAccess(Feature):
                 yield f"the host has no route to {address} through {name}"
         known = queries.neighbours(answer)
         permanent = {each.address for each in known if each.state == "PERMANENT"}
+        routed = {route.dst.partition("/")[0] for route in previous.routes}  # not what came later
         for each in own if link.mode == "l2" else ():
-            if each not in permanent:
+            if each in routed and each not in permanent:
                 yield f"the entry of the neighbour {each}, the host, is missing"
 
     def release(self, call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:

@@ -16,7 +16,7 @@ from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import AttachmentId, Record
 
 if TYPE_CHECKING:
-    from cni_ipvlan.cni.result import Address
+    from cni_ipvlan.cni.result import Address, Result
     from cni_ipvlan.plugin.addressing import Addressing
 
 
@@ -64,11 +64,9 @@ class Feature:
         del ifname
         return ()
 
-    def differences(
-        self, call: Call, link: Link, addresses: Sequence[Address], answer: bytes
-    ) -> Iterable[str]:
+    def differences(self, call: Call, link: Link, previous: Result, answer: bytes) -> Iterable[str]:
         """CHECK: return what is not as ADD left it; ``link`` is the container's."""
-        del call, link, addresses, answer
+        del call, link, previous, answer
         return ()
 
     def release(self, call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:

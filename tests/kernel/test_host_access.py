@@ -176,9 +176,10 @@ def test_what_is_given_twice_counts_once(scene: Scene) -> None:
 
 
 def test_an_address_that_the_host_gets_later_is_for_later_containers(scene: Scene) -> None:
-    scene.add(CONF)
+    earlier = scene.add(CONF)
     scene.host.ip("address add 10.1.0.11/24 dev eth0")
-    scene.add(CONF, at=scene.two)
+    scene.add(CONF, at=scene.two).check()
+    earlier.check()
     assert not scene.one.reaches("10.1.0.11")
     assert scene.two.reaches("10.1.0.11")
 
