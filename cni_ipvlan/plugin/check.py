@@ -86,10 +86,12 @@ def _differences(call: Call, conf: NetConf, netns: Namespace) -> Iterator[str]:
         records = call.registry.records_of(call.attachment)
         if records and link.parent_index not in (0, records[0].master[1]):
             yield "it has another master"
-    yield from _address_differences(previous, index, link)
+    ours, present = _ours(previous, index), {each.address for each in link.addresses}
+    absent = (each.address for each in ours.addresses if each.address not in present)
+    yield from (f"the address {each} is missing" for each in absent)
     yield from _route_differences(previous, routes)
     for feature, answer in zip(chosen, answers, strict=True):
-        yield from feature.differences(call, link, previous, answer)
+        yield from feature.differences(call, link, ours, answer)
 
 
 def _shown(
@@ -175,14 +177,11 @@ def _master_differences(
     return [f"its MTU is {link.mtu}, the master's is {master.mtu}: larger packets are lost"]
 
 
-def _address_differences(previous: Result, index: int, link: Link) -> Iterator[str]:
-    present = {each.address for each in link.addresses}
-    for each in previous.addresses:
-        # As in ADD, it is another interface's only if prevResult has that.
-        of = index if each.interface is None else each.interface
-        is_ours = of == index or of >= len(previous.interfaces)
-        if is_ours and each.address not in present:
-            yield f"the address {each.address} is missing"
+def _ours(previous: Result, index: int) -> Result:
+    """Leave out other interfaces' addresses, theirs as in ADD only if prevResult has them."""
+    others = {*range(len(previous.interfaces))} - {index}
+    ours = (each for each in previous.addresses if each.interface not in others)
+    return previous._replace(addresses=tuple(ours))
 
 
 def _route_differences(previous: Result, routes: bytes) -> list[str]:

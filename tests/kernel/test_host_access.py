@@ -148,7 +148,10 @@ def test_routes_via_the_host_are_in_the_result_and_checked(scene: Scene, mode: s
 
 @dual
 def test_both_families_and_every_address_of_the_host(scene: Scene) -> None:
-    added = scene.add(BOTH)
+    other = {"name": "eth0", "sandbox": scene.one.path}
+    ips = [{"address": "10.9.0.5/24", "interface": 0}]
+    chained = {"cniVersion": "1.0.0", "interfaces": [other], "ips": ips}
+    added = scene.add(BOTH, prevResult=chained)
     hosts = (HOST, "10.2.0.10", "fd00:1::10")
     assert [scene.one.reaches(each) for each in hosts] == [True] * 3
     assert scene.host.reaches(FIRST)
@@ -157,6 +160,8 @@ def test_both_families_and_every_address_of_the_host(scene: Scene) -> None:
     assert sources == {HOST, "fd00:1::10"}
     found = {each["dst"] for each in added.result["routes"]}
     assert found == {f"{HOST}/32", "10.2.0.10/32", "fd00:1::10/128"}
+    added.check()
+    run("rm", "-r", str(MEMORY))
     added.check()
 
 
