@@ -308,7 +308,7 @@ def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address
             if has_ends and address in (subnet.network_address, subnet.broadcast_address):
                 why = f"the first or last address of the subnet {subnet}"
         if not why and way is not None and way.dst == str(ip_network(address)):
-            why = "an address to which alone the host has a route, which hostAccess can't replace"
+            why = "an address to which there is a host route already, which would come first"
         if why:
             raise CniError(
                 codes.ROUTE_REFUSED,

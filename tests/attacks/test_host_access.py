@@ -50,7 +50,7 @@ NO_SUBNET = "in no subnet that the host has on the master 'eth0'"
 SPECIAL = "is a loopback, link-local or reserved address"
 GATEWAY = "is a gateway of the host"
 ENDS = "is the first or last address of the subnet"
-OWN_ROUTE = "to which alone the host has a route"
+OWN_ROUTE = "to which there is a host route already"
 NOT_PERMITTED = [
     ("169.254.169.254", SPECIAL),
     ("169.254.169.254", SPECIAL, "route add unreachable 169.254.0.0/17"),
