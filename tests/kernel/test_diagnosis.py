@@ -228,6 +228,10 @@ the host's route in mode l3 is missing | gateway; add one 10.1.0.2/24 - mode=l3;
 blackhole by policy routing | pair; one: ip rule add to 10.1.0.3 lookup 100;
     one: ip route add blackhole default table 100; trace one two
     => blackhole default table 100 (by the rule 32765 => route delete blackhole default table 100
+a nexthop object that throws away | routed; far: ip link set dev lo up;
+    far: ip nexthop add id 7 blackhole; far: ip route add 10.1.0.0/16 nhid 7; trace one 10.9.0.1
+    => /run/netns/far throws away what goes to 10.1.0.2: blackhole 10.1.0.0/16
+    => exec far ip -4 route delete 10.1.0.0/16 nhid 7
 a rule that prohibits | pair; one: ip rule add to 10.1.0.3 prohibit; trace one two
     => prohibit by the rule 32765 => ip -4 rule delete priority 32765
 a rule for one port, and a blackhole | pair; one: ip rule add ipproto tcp dport 80 blackhole;

@@ -716,11 +716,13 @@ def _thrown_away(
             )
         table = rule.get("table")
         found = [each for each in routes if each.get("table", "main") == table]
-        for dst in (each["dst"] for each in found if each.get("type") == kind):
+        for each in (each for each in found if each.get("type") == kind):
             if kind != "throw" or found[1:]:  # else its table has nothing else to keep them from
                 at = ("table", table) if table != "main" else ()
-                remove = side.shell(*ip, "route", "delete", kind, dst, *at)
-                what = f"{text} {' '.join((dst, *at))}" + (f" ({named})" if at else "")
+                # One by a nexthop object has that kind from it.
+                by = (each["dst"], "nhid", str(each["nhid"])) if "nhid" in each else ()
+                remove = side.shell(*ip, "route", "delete", *(by or (kind, each["dst"])), *at)
+                what = f"{text} {' '.join((each['dst'], *at))}" + (f" ({named})" if at else "")
                 yield Finding(PROBLEM, "blackhole", what, f"if it is not meant so: {remove}")
 
 
