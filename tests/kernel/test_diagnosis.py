@@ -174,7 +174,8 @@ no carrier | pair; neighbour: ip link set dev eth0 down; probe --netns one
 the switch is down | switch; add one 10.1.0.2/24 10.1.0.1; switch: ip link set dev br0 down;
     probe --netns one => br0 in /run/netns/switch is down => exec switch ip link set dev br0 up
 out of the switch | switch; add one 10.1.0.2/24 10.1.0.1; switch: ip link set dev p0 nomaster;
-    probe --netns one => 10.1.0.1 is looked for on eth0 of the host => connect the two
+    probe --netns one => 10.1.0.1 is looked for on eth0 of the host, but eth0 in /run/netns/other
+    is on p1 in /run/netns/switch => connect the two
 no route, after a table that throws | add one 10.1.0.2/24; one: ip rule add lookup 100;
     one: ip route add throw default table 100; probe --netns one --to 10.9.0.1
     => ONE has no route to 10.9.0.1; its subnets: 10.1.0.0/24 => ip route add 10.9.0.1 via
@@ -253,6 +254,12 @@ its own gateway | add one 10.1.0.2/24 10.1.0.2; probe --netns one
     => the gateway 10.1.0.2 is an address of ONE itself => correct the gateway
 its own gateway to others | add one 10.1.0.2/24 10.1.0.2; probe --netns one --to 10.9.0.1
     => the route: default via 10.1.0.2 => correct the gateway 10.1.0.2
+a tunnel whose ends differ | routed;
+    neighbour: ip link add name t1 up type vxlan id 1 remote 10.9.0.1 dstport 4789;
+    far: ip link add name t1 up type vxlan id 2 remote 10.9.0.2 dstport 4789;
+    neighbour: ip address add 10.6.0.1/30 dev t1; far: ip address add 10.6.0.2/30 dev t1;
+    trace one 10.6.0.2 => t1 in /run/netns/neighbour, a tunnel to t1 in /run/netns/far, lets nothing
+    pass => exec far ip -d link show t1
 a router without the gateway's address | routed; neighbour: ip address delete 10.1.0.1/24 dev eth0;
     trace one 10.9.0.1 => nobody answers for 10.1.0.1, the gateway to 10.9.0.1
 two networks with one subnet | wires; neighbour: ip address add 10.1.0.1/24 dev eth1;

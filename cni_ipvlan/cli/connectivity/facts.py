@@ -523,8 +523,15 @@ def _masters(wire: Wire) -> Iterator[Finding]:
         text = f"{hop} is looked for by {out.link.name}, but is on the network of {beside[0]}"
         advice = "correct the route; two networks of one container need subnets of their own"
         yield Finding(PROBLEM, "masters", text, advice)
+    elif not out.link.is_ethernet or "remote" in out.details:  # a tunnel: it can only be asked
+        if out.side.answer(commands.ping(hop, out.link.name)).status:
+            text = f"{out}, a tunnel to {into}, lets nothing pass"
+            show = ("ip", "-d", "link", "show")
+            ends = (each.side.shell(*show, each.link.name) for each in (out, into))
+            yield Finding(PROBLEM, "carrier", text, f"compare its ends: {'; '.join(ends)}")
     else:
-        text = f"{hop} is looked for on {out.chain[-1]}, but {into} is on {into.chain[-1]}"
+        at = into.chain[-1].peer or into.chain[-1]
+        text = f"{hop} is looked for on {out.chain[-1]}, but {into} is on {at}"
         yield Finding(PROBLEM, "masters", text, "use one master, connect the two, or use a router")
 
 
