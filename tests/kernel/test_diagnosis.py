@@ -456,6 +456,9 @@ hostAccess without its neighbour | access; one: ip neighbour delete 10.1.0.10 de
 hostAccess without its route | access;
     host: sh -c "ip route flush dev $(ip -o link | grep -o 'ipvhost[0-9]*')"; trace one host
     => but does not send to 10.1.0.2 by it => ip route replace 10.1.0.2 dev ipvhost
+hostAccess that asks for neighbours | access;
+    host: sh -c "ip link set $(ip -o link | grep -o 'ipvhost[0-9]*') arp on"; trace host one
+    => asks for neighbours => hostAccess has it not ask: ip link set dev ipvhost
 hostAccess down | access; host: sh -c "ip link set $(ip -o link | grep -o 'ipvhost[0-9]*') down";
     trace host one => ipvhost => ip link set dev ipvhost
 l3 without a way back | l3; probe --netns one --to 10.1.0.1

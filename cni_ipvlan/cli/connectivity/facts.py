@@ -569,20 +569,10 @@ def mistaken(wire: Wire, truth: str) -> Finding:
 
 def unanswered(wire: Wire) -> Finding:
     """Return that nobody answers for an address on a network."""
-    into = wire.into
-    if into and into in wire.out.joined:
-        if not into.link.has_arp and into.link.mode not in L3:
-            text = f"{into} answers no ARP or ND"
-            return Finding(PROBLEM, "neighbour", text, f"let it: {into.set_link('arp', 'on')}")
-        who = into if into.has(wire.hop) else into.side
-        text = f"{who} has {wire.hop}, but does not answer ARP or ND"
-        advice = "look at arp_ignore, arptables, bridge link, bridge vlan, bridge fdb"
-        for name in ("all", into.link.name) if ":" not in wire.hop else ():
-            key = f"net/ipv4/conf/{name}/arp_ignore"
-            if into.side.sysctl(key) > (who is into):  # 1 lets it answer for its own
-                text, advice = f"{text} ({key})", f"let it: {write(into.side, key, 0)}"
-        return Finding(PROBLEM, "unanswered", text, advice)
-    target, out, master = wire.walk.target, wire.out, asking(wire.out)
+    into, out, side = wire.into, wire.out, wire.out.side
+    if into and into in out.joined:
+        return _silent(out, into, wire.hop)
+    target, master = wire.walk.target, asking(out)
     what = wire.hop if wire.hop == target else f"{wire.hop}, the gateway to {target},"
     text = f"nobody answers for {what} on the network of {master}"
     text += f" ({out.vlans})" if any(each.link.vlan for each in out.chain) else ""
@@ -593,14 +583,33 @@ def unanswered(wire: Wire) -> Finding:
         advice = f"correct the route or a prefix length, or else {advice}"
     if (bottom := out.chain[-1]).link.kind == "dummy":
         text, advice = f"{text}; {bottom} is a dummy, which leads nowhere", "use another master"
-    if not into and (lessee := out.side.world.lessee(wire.hop)):
+    if not into and (lessee := side.world.lessee(wire.hop)):
         text += f"; host-local has leased it to the container {lessee}, which lacks it"
         advice = "is it gone? ipvlan show lists what is left of it"
-    route = _route(out.side, out.link.name, target, wire.walk.source)
+    route = _route(side, out.link.name, target, wire.walk.source)
     gateway = route.partition(" via ")[2].partition(" ")[0]
-    if out.side.has(gateway):
-        advice = f"correct the gateway {gateway}: it is an address of {out.side} itself"
+    if side.has(gateway):
+        advice = f"correct the gateway {gateway}: it is an address of {side} itself"
     return Finding(PROBLEM, "unanswered", f"{text}; the route: {route}", advice)
+
+
+def _silent(out: Port, into: Port, hop: str) -> Finding:
+    """Return why an interface does not answer for an address on its network."""
+    if into.is_beside(out) and not out.usual and (out.below or out).side is out.side:
+        text = f"{out} asks for neighbours, who can't answer it without an address"
+        advice = f"hostAccess has it not ask: {out.set_link('arp', 'off')}"
+        return Finding(PROBLEM, "host access", text, advice)
+    if not into.link.has_arp and into.link.mode not in L3:
+        text = f"{into} answers no ARP or ND"
+        return Finding(PROBLEM, "neighbour", text, f"let it: {into.set_link('arp', 'on')}")
+    who = into if into.has(hop) else into.side
+    text = f"{who} has {hop}, but does not answer ARP or ND"
+    advice = "look at arp_ignore, arptables, bridge link, bridge vlan, bridge fdb"
+    for name in ("all", into.link.name) if ":" not in hop else ():
+        key = f"net/ipv4/conf/{name}/arp_ignore"
+        if into.side.sysctl(key) > (who is into):  # 1 lets it answer for its own
+            text, advice = f"{text} ({key})", f"let it: {write(into.side, key, 0)}"
+    return Finding(PROBLEM, "unanswered", text, advice)
 
 
 def _subnets(addresses: Sequence[str]) -> str:
