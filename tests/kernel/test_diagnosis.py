@@ -553,6 +553,12 @@ the router asks for no neighbour | routed; neighbour: ip link set dev far0 arp o
 the router does not forward what comes by one interface | routed;
     neighbour: net/ipv4/conf/eth0/forwarding=0; trace one 10.9.0.1
     => does not forward packets => echo 1 >/proc/sys/net/ipv4/conf/eth0/forwarding
+answers through a router that does not forward | routed; space back;
+    far: ip link add name e1 up type veth peer name eth0 netns back; back: ip link set dev eth0 up;
+    far: ip address add 10.4.0.2/24 dev e1; back: ip address add 10.4.0.1/24 dev eth0;
+    back: ip link add name d0 up type dummy; back: ip route add 10.1.0.0/24 dev d0;
+    back: net/ipv4/ip_forward=0; far: ip route replace default via 10.4.0.1; trace one 10.9.0.1
+    => /run/netns/back is the way to 10.1.0.2, but does not forward packets => echo 1
 the host's rule about what comes from mode l3 | nodes;
     host: ip rule add from 10.2.0.0/24 prohibit priority 50; trace one two
     => the host throws away what goes to 10.3.0.3: prohibit by the rule 50

@@ -626,7 +626,8 @@ def _unroutable(side: Side, entry: Port | None, walk: Walk, answer: str) -> Iter
     kinds = (kind for words, kinds in _THROWN_AWAY.items() if words in answer for kind in kinds)
     thrown = [found for kind in kinds for found in _thrown_away(side, walk, kind)]
     # Any rp_filter drops what comes from an address to which there is no route at all.
-    is_known = not (entry and walk.source) or bool(side.lookup(walk.source, oif=entry.by).device)
+    is_strict = entry and walk.source and (":" in walk.source or _rp_filter(entry))
+    is_known = not (entry and is_strict) or bool(side.lookup(walk.source, oif=entry.by).device)
     if entry and is_known and _is_strict(entry, walk.source, answer):
         key = commands.RP_FILTER.format(entry.link.name)
         other = side.lookup(walk.source).device
@@ -701,10 +702,14 @@ def _is_strict(entry: Port, source: str, answer: str) -> bool:
     """Whether rp_filter drops what comes in, which Linux 6.13 and newer don't say any more."""
     if "Invalid argument" not in answer or ":" in source:
         return "cross-device" in answer
+    is_elsewhere = entry.side.lookup(source).device not in (entry.link.name, "lo")
+    return is_elsewhere and _rp_filter(entry) == 1
+
+
+def _rp_filter(entry: Port) -> int:
+    """Return how strict it is with the sources of what comes in by IPv4: 0 is not at all."""
     keys = (commands.RP_FILTER.format(each) for each in ("all", entry.link.name))
-    if max(entry.side.sysctl(key) for key in keys) != 1:
-        return False
-    return entry.side.lookup(source).device not in (entry.link.name, "lo")
+    return max(entry.side.sysctl(key) for key in keys)
 
 
 def _thrown_away(
