@@ -37,6 +37,11 @@ routed | gateway; space far; neighbour: ip link add name far0 up type veth peer 
     neighbour: ip address add 10.9.0.2/24 dev far0; neighbour: net/ipv4/ip_forward=1;
     far: ip link set dev eth0 up; far: ip address add 10.9.0.1/24 dev eth0;
     far: ip route add default via 10.9.0.2; add one 10.1.0.2/24 10.1.0.1
+inner | gateway; space b; b: ip link add name d0 up type bridge;
+    neighbour: ip link add name e2 up type veth peer name eth0 netns b; b: ip link set dev eth0 up;
+    neighbour: ip address add 10.5.0.1/24 dev e2; b: ip address add 10.5.0.2/24 dev eth0;
+    b: ip route add default via 10.5.0.1; neighbour: net/ipv4/ip_forward=1;
+    add one 10.1.0.2/24 10.1.0.1
 ipv6 | neighbour: ip address add fd00:1::1/64 dev eth0 nodad; add one fd00:1::2/64 fd00:1::1;
     add two fd00:1::3/64 fd00:1::1
 switch | space switch; space other; switch: ip link add name br0 up type bridge;
@@ -143,6 +148,8 @@ link-local addresses of IPv4 | add one 169.254.1.2/16; add two 169.254.1.3/16; t
 a gateway that ignores ping | pair; neighbour: net/ipv4/icmp_echo_ignore_all=1; probe --netns one
     => everything answers, but 10.1.0.1
 behind a router | routed; probe --netns one --to 10.9.0.1
+by one of several interfaces | inner; b: ip address add 10.66.0.1/24 dev d0;
+    b: ip route replace default dev d0; b: ip route add 10.1.0.0/24 via 10.5.0.1; trace one b
 a smaller MTU that is reported | routed; neighbour: ip link set dev far0 mtu 1400;
     far: ip link set dev eth0 mtu 1400; trace one 10.9.0.1
 a gateway by proxy ARP alone | gateway; wires; neighbour: net/ipv4/ip_forward=1;

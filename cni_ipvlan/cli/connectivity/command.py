@@ -93,7 +93,7 @@ def trace_command(one: str, other: str, as_json: bool) -> int:
     """
     world = World(calls.read_only_node())
     starts = _ends(world, "A", one)
-    start, end = _nearest(starts, _ends(world, "B", other, near=starts[0].port))
+    start, end = _nearest(world, starts, _ends(world, "B", other, near=starts[0].port))
     questions, is_exact = list(_pairs(start, end)), start.is_exact or end.is_exact
     unasked = []
     if start.side is None:
@@ -120,12 +120,15 @@ def _ends(
         raise options.wrong(error.message, argument) from None
 
 
-def _nearest(starts: Sequence[End], ends: Sequence[End]) -> tuple[End, End]:
-    """Return of the interfaces of two containers those that have one master, else the first."""
+def _nearest(world: World, starts: Sequence[End], ends: Sequence[End]) -> tuple[End, End]:
+    """Return of two ends' interfaces those with one master, or one that answers, or the first."""
     for one, other in product(starts, ends):
         if one.port and other.port and one.port.chain[-1] is other.port.chain[-1]:
             return one, other
-    return starts[0], ends[0]
+    one, first = starts[0], ends[0]
+    asked = [(end, each) for end in ends for each in _pairs(one, end) if ends[1:]]
+    tried = zip(asked, world.ask(*(each.ping() for _, each in asked)), strict=True)
+    return one, next((end for (end, _), done in tried if done.status == 0), first)
 
 
 def _pairs(one: End, other: End) -> Iterator[Question]:
