@@ -190,7 +190,7 @@ no route back | add one 10.1.0.2/24 - mode=l3; add two 10.2.0.2/24 - mode=l3;
     two: ip route delete default; trace one two
     => TWO has no route to 10.1.0.2 => exec container2 ip route add 10.1.0.2
 no route back at the router's other side | routed; far: ip route delete default; trace one 10.9.0.1
-    => /run/netns/far has no route to 10.1.0.2 => add it there; for now: ip netns
+    => /run/netns/far has no route to 10.1.0.2 => exec far ip route add 10.1.0.2 via 10.9.0.2
 no route at the router | routed; neighbour: ip address delete 10.9.0.2/24 dev far0;
     trace one 10.9.0.1
     => /run/netns/neighbour has no route to 10.9.0.1 => exec neighbour ip route add 10.9.0.1
@@ -261,6 +261,10 @@ its own gateway | add one 10.1.0.2/24 10.1.0.2; probe --netns one
     => the gateway 10.1.0.2 is an address of ONE itself => correct the gateway
 its own gateway to others | add one 10.1.0.2/24 10.1.0.2; probe --netns one --to 10.9.0.1
     => the route: default via 10.1.0.2 => correct the gateway 10.1.0.2
+a wrong gateway beside the right one | routed; one: ip rule add from 10.1.0.2 lookup 9;
+    one: ip route add default via 10.1.0.99 table 9; trace one 10.9.0.1
+    => nobody answers for 10.1.0.99, the gateway to 10.9.0.1
+    => 10.1.0.1 is there: ip netns exec container1 ip route replace default via 10.1.0.1 dev net1
 a tunnel whose ends differ | routed;
     neighbour: ip link add name t1 up type vxlan id 1 remote 10.9.0.1 dstport 4789;
     far: ip link add name t1 up type vxlan id 2 remote 10.9.0.2 dstport 4789;
@@ -272,7 +276,17 @@ a router without the gateway's address | routed; neighbour: ip address delete 10
 two networks with one subnet | wires; neighbour: ip address add 10.1.0.1/24 dev eth1;
     neighbour: net/ipv4/conf/all/arp_ignore=1; add one 10.1.0.2/24;
     add one 10.1.0.4/24 - master=eth1 name=other CNI_IFNAME=net2; trace one 10.1.0.1
-    => 10.1.0.1 is looked for by net1, but is on the network of net2 in ONE => correct the route
+    => packets to 10.1.0.1 leave ONE by net1, not by net2; the route: 10.1.0.0/24 dev net1
+    => exec container1 ip route replace 10.1.0.1 dev net2
+a subnet that the other end has inside, too | inner; b: ip address add 10.1.0.254/24 dev d0;
+    trace one b => packets to 10.1.0.2 leave /run/netns/b by d0, not by eth0
+    => exec b ip route replace 10.1.0.2 via 10.5.0.1
+a route to a former node | routed; space old;
+    neighbour: ip link add name e2 up type veth peer name eth0 netns old;
+    neighbour: ip address add 10.3.0.1/24 dev e2; old: ip link set dev eth0 up;
+    old: ip address add 10.3.0.2/24 dev eth0; neighbour: ip route add 10.1.0.2 via 10.3.0.2;
+    trace one 10.9.0.1 => packets to 10.1.0.2 leave /run/netns/neighbour by e2, not by eth0
+    => exec neighbour ip route replace 10.1.0.2 dev eth0
 a route's source is another interface's | pair; one: ip link add name d0 up type dummy;
     one: ip address add 10.77.0.5/32 dev d0;
     one: ip route add 10.1.0.3/32 dev net1 src 10.77.0.5; trace one two
@@ -291,7 +305,8 @@ leaves by another interface | pair; one: ip link add name d0 up type dummy;
     => packets to 10.1.0.3 leave ONE by d0, not by net1; the route: 10.1.0.3 dev d0 scope link
 answers leave by another interface | pair; two: ip link add name d0 up type dummy;
     two: ip address add 10.1.0.9/32 dev d0; two: ip route add 10.1.0.2 dev d0; trace one two
-    => packets to 10.1.0.2 leave TWO by d0, not by net1 => exec container2 ip route get
+    => packets to 10.1.0.2 leave TWO by d0, not by net1
+    => exec container2 ip route replace 10.1.0.2 dev net1
 duplicate address | masters; space dup;
     host: ip link add name e2 up type veth peer name eth0 netns dup;
     dup: ip address add 10.2.0.3/32 dev eth0; neighbour: ip address add 10.1.0.2/32 dev eth1;

@@ -198,7 +198,7 @@ class Walk:
         else:
             self._leave(start, self.first)
         device = self.first.device or "lo"
-        if port and port.side.netns and device not in (port.link.name, "lo"):
+        if port and port.side.netns and self.wires and device not in (port.link.name, "lo"):
             self.found.append(leaves_by(port, device, target, self.source))
         self.ports = [each for wire in self.wires for each in wire.way]
         self.ports += port.chain if port else []
@@ -230,9 +230,11 @@ class Walk:
             if into is None and out.below:
                 self._leave_by(out.below, out.link.mode)
             return
-        if found := [*several(out, hop)]:  # so where it leads is a matter of luck
+        # Of several with the address, it is a matter of luck where it leads.
+        if found := [*several(out, hop)] or [*self._astray(out, hop)]:
             self.found += found
             return
+        self.found += self._astray(out, self.target)
         into = next(iter(self._world.holders(hop, out)), None)
         if into and (into.is_loopback or into.link.kind == "dummy"):  # others answer for it
             there, own = (into, *into.side.ports.values()), None if into.is_loopback else into
@@ -244,6 +246,17 @@ class Walk:
             near = [each for each in out.joined if each is not out and each.link.mac == known.mac]
             into = next((each for each in near if each.side is into.side), (*near, into)[0])
         self._cross(Wire(self, out, hop, into, known))
+
+    def _astray(self, out: Port, address: str) -> Iterator[Finding]:
+        """Yield that packets leave by ``out``, but an address is on another one's network."""
+        ours = out.joined.keys() & self._world.holders(address, out)
+        # In mode l3 they leave by their own master only.
+        if ours or any(each.out.below is out for each in self.wires):
+            return
+        for port in out.side.ports.values():
+            if is_near(address, port.usual) and "dev" in _towards(port, address):
+                found = leaves_by(port, out.link.name, address, self.source)
+                yield found._replace(subject="detour")
 
     def _leave_by(self, master: Port, mode: str) -> None:
         """Follow the routes of the host that lead by the master: others are not used."""
@@ -263,7 +276,10 @@ class Walk:
 
     def _cross(self, wire: Wire) -> None:
         self.wires.append(wire)
-        self.found += states(wire.way)
+        # Of a network that it should not be looked for on, it does not matter what is down.
+        is_astray = self.port and self.port.side is wire.out.side and self.port is not wire.out
+        if not (is_astray and wire.into and wire.into not in wire.out.joined):
+            self.found += states(wire.way)
         for check in STEPS:
             self.found += check(wire)
         if wire.into is None or any(each.subject == "host" for each in self.found):
@@ -289,10 +305,33 @@ class Walk:
 
 def leaves_by(port: Port, device: str, target: str, source: str = "") -> Finding:
     """Return that packets leave by another interface than they should."""
-    text = f"packets to {target} leave {port.side} by {device}, not by {port.link.name}"
-    text += f"; the route: {_route(port.side, device, target, source)}"
-    show = port.side.shell("ip", "route", "get", target)
-    return Finding(PROBLEM, "leaves by", text, f"a better route or a rule says so: {show}")
+    side, route = port.side, _route(port.side, device, target, source)
+    text = f"packets to {target} leave {side} by {device}, not by {port.link.name}"
+    text += f"; the route: {route}"
+    advice = f"a better route or a rule says so: {side.shell('ip', 'route', 'get', target)}"
+    if (to := _towards(port, target)) and not {"table", "known"} & {*route.split()}:
+        better = side.shell("ip", "route", "replace", target, *to)
+        advice = f"correct that, or have them leave by {port.link.name}: {better}"
+    return Finding(PROBLEM, "leaves by", text, advice)
+
+
+def _towards(out: Port, target: str) -> tuple[str, ...]:
+    """Return how a route leads to an address by an interface: through a router that is there."""
+    side, world = out.side, out.side.world
+    holder = next(iter(world.holders(target, out)), None)
+    if holder and holder in out.joined:
+        via = _through(side, holder, target)
+        is_own = _is_own(holder, out)
+        return () if is_own else ("via", via) if via else ("dev", out.link.name)
+    key = "net/ipv6/conf/all/forwarding" if ":" in target else "net/ipv4/ip_forward"
+    others = (each for each in out.joined if each.side is not side and not each.link.is_ipvlan)
+    for each in others:
+        near = [own for own in of_family(target, each.usual) if is_near(own, out.usual)]
+        is_router = near and each.side.sysctl(key)
+        # Which would not send it back.
+        if is_router and each.side.lookup(target).device not in ("", each.link.name):
+            return ("via", near[0])
+    return ()
 
 
 def _route(side: Side, device: str, target: str, source: str = "") -> str:
@@ -519,10 +558,6 @@ def _masters(wire: Wire) -> Iterator[Finding]:
     elif out.vlans != into.vlans:
         text = f"{out} is in {out.vlans}, {into} is in {into.vlans}"
         yield Finding(PROBLEM, "vlan", text, "use the same option vlan, or the same VLAN, for both")
-    elif beside := [p for p in out.side.ports.values() if p is not out and p in into.joined]:
-        text = f"{hop} is looked for by {out.link.name}, but is on the network of {beside[0]}"
-        advice = "correct the route; two networks of one container need subnets of their own"
-        yield Finding(PROBLEM, "masters", text, advice)
     elif not out.link.is_ethernet or "remote" in out.details:  # a tunnel: it can only be asked
         if out.side.answer(commands.ping(hop, out.link.name)).status:
             text = f"{out}, a tunnel to {into}, lets nothing pass"
@@ -590,6 +625,9 @@ def unanswered(wire: Wire) -> Finding:
     gateway = route.partition(" via ")[2].partition(" ")[0]
     if side.has(gateway):
         advice = f"correct the gateway {gateway}: it is an address of {side} itself"
+    elif gateway and (to := _towards(out, target))[:1] == ("via",):
+        words = route.replace(f" via {gateway} ", f" via {to[1]} ").split()
+        advice += f"; {to[1]} is there: {side.shell('ip', 'route', 'replace', *words)}"
     return Finding(PROBLEM, "unanswered", f"{text}; the route: {route}", advice)
 
 
@@ -668,13 +706,9 @@ def _no_route(side: Side, target: str, by: Port | None) -> Iterator[Finding]:
         if port is out or is_near(target, port.usual):
             yield from states(port.outwards)
             text += f"; {port} is in the VRF {port.link.master}" if port.by else ""
-    to = ("via", "GATEWAY")
-    for port in sorted(side.ports.values(), key=lambda each: each is out):
-        holder = next(iter(side.world.holders(target, port)), None)
-        is_used = (port is out or port.usual) and holder in port.joined
-        if holder and is_used and not _is_own(holder, port):
-            via = _through(side, holder, target)
-            to = ("via", via) if via else ("dev", port.link.name)
+    ports = (each for each in side.ports.values() if each is not out and each.usual)
+    ways = (_towards(each, target) for each in (*([out] if out else ()), *ports))
+    to = next(filter(None, ways), ("via", "GATEWAY"))
     is_ours = side.netns and any(each.owner for each in side.ports.values())
     where = "to the routes of ipam, or a default route" if is_ours else "there"
     advice = f"add it {where}; for now: {side.shell('ip', 'route', 'add', target, *to)}"
