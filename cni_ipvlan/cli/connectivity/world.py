@@ -392,12 +392,13 @@ class World:
             raise click.UsageError(self._why_unknown(word, netns, side))
         named = [each for each in inside if each.link.name == ifname]
         ours = [each for each in inside if each.link.is_ipvlan]
-        # The first should be on the network of the other end, or lead to most others.
-        argvs = (("ip", ip, "-j", "route", "show", "default") for ip in ("-4", "-6"))
-        main = [each.get("dev") for argv in argvs for each in inside[0].side.entries(*argv)]
-        beside = near.joined if near else {}
-        inside.sort(key=lambda each: (each not in beside, each.link.name not in main))
         found = named or ours or [each for each in inside if each.link.addresses] or inside
+        if found[1:]:
+            # The first should be on the network of the other end, or lead to most others.
+            beside = near.joined if near else {}
+            argvs = (commands.route_show("default", family=each) for each in ("-4", "-6"))
+            main = [each.get("dev") for argv in argvs for each in found[0].side.entries(*argv)]
+            found = sorted(found, key=lambda e: (e not in beside, e.link.name not in main))
         return [End(each.described, each.usual, each.side, each) for each in found]
 
     def _called(self, word: str, netns: Namespace | None) -> Side | None:
