@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command
@@ -47,17 +47,23 @@ def take(
     unseen: Callable[[str], None] = lambda _where: None,
     deadline: float = math.inf,
     others: Iterable[Namespace] | None = None,
+    first: Container[tuple[int, int]] = (),
 ) -> Iterator[Attachment]:
     """Yield all links of these kinds (None: of any): of our own namespace, then of recorded ones.
 
-    ``others`` are the namespaces to search, by default all. ``unseen`` is called with
-    each that can't be searched, and why. The search stops at ``deadline``, a time of
-    the monotonic clock, also in a namespace with thousands of links.
+    ``others`` are the namespaces to search, by default all; before the recorded ones come those
+    whose identities are in ``first``. ``unseen`` is called with each that can't be searched, and
+    why. The search stops at ``deadline``, a time of the monotonic clock, also in a namespace with
+    thousands of links.
     """
     owners = Owners(registry.all_records())
     if others is None:
         others = namespace.others(deadline)
-    for netns in (None, *sorted(others, key=lambda netns: netns.identity not in owners.places)):
+
+    def place(netns: Namespace) -> tuple[bool, bool]:
+        return netns.identity not in first, netns.identity not in owners.places
+
+    for netns in (None, *sorted(others, key=place)):
         left = deadline - time.monotonic()
         if left <= 0:
             return

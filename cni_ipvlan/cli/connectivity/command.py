@@ -1,7 +1,6 @@
 """The commands that ask the network, and change nothing: probe, trace."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from itertools import product
 from typing import Any
 
@@ -15,7 +14,7 @@ from cni_ipvlan.cli.connectivity.world import End, Port, World, is_near, of_fami
 from cni_ipvlan.cli.options import complete_ends, option
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.config.netconf import value_at
-from cni_ipvlan.iproute import commands, namespace, queries
+from cni_ipvlan.iproute import commands, queries
 
 _MOST_SERVERS = 3  # as many as resolv.conf(5) takes
 _IS_END = "a namespace (name, path, or PID), a container's ID, a pod's name, an address, or host"
@@ -38,7 +37,7 @@ def probe_command(
     packets that ask (ARP, ND, echo).
     """
     result = calls.read_result(prev_result, "--prev-result")[0] if prev_result else None
-    world = World(calls.read_only_node())
+    world = World(calls.read_only_node(), netns)
     ends = _ends(world, "--netns", netns, ifname or "")
     one = ends[0]
     if one.side is None:
@@ -91,7 +90,7 @@ def trace_command(one: str, other: str, as_json: bool) -> int:
     A and B are each a namespace (name, path, or process ID), a container's ID, a pod's name, an
     address, or host.
     """
-    world = World(calls.read_only_node())
+    world = World(calls.read_only_node(), one, other)
     starts = _ends(world, "A", one)
     start, end = _nearest(world, starts, _ends(world, "B", other, near=starts[0].port))
     questions, is_exact = list(_pairs(start, end)), start.is_exact or end.is_exact
@@ -111,11 +110,8 @@ def trace_command(one: str, other: str, as_json: bool) -> int:
 def _ends(
     world: World, argument: str, word: str, ifname: str = "", near: Port | None = None
 ) -> list[End]:
-    netns = None
     try:
-        with suppress(OSError, ValueError, namespace.NotANamespaceError):
-            netns = namespace.find(options.netns_or_gone(word))
-        return world.ends(word, netns, ifname, near)
+        return world.ends(word, ifname, near)
     except click.UsageError as error:
         raise options.wrong(error.message, argument) from None
 

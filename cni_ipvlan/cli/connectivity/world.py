@@ -286,21 +286,30 @@ class End(NamedTuple):
 class World:
     """The host's and all other namespaces; ``unseen`` says what could not be looked into.
 
-    ``missing`` are capabilities that are needed for that.
+    Those that ``words`` name are looked into first, as there may be too many. ``missing`` are
+    capabilities that are needed for that.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, *words: str) -> None:
         self._runner = node.runner
         self._recorded: dict[object, Record] = {
             (each.attachment, each.netns_identity): each for each in node.registry.all_records()
         }
+        self._meant: dict[str, Namespace] = {}
+        for word in words:
+            with suppress(OSError, ValueError, namespace.NotANamespaceError):
+                self._meant[word] = namespace.find(options.netns_or_gone(word))
+        first = {each.identity for each in self._meant.values()}
+        for each in self._recorded.values():
+            if any(is_named(each.container_id, each.pod, word) for word in words):
+                first.add(each.netns_identity)
         self.host = Side(self, None)
         sides: dict[Namespace | None, Side] = {None: self.host}
         deadline = time.monotonic() + _SEARCH_SECONDS
         tx = Transaction(node.runner)
         self.missing, self.unseen = machine.missing_capabilities(), list[str]()
         wanted = (None,), self.unseen.append, deadline
-        for link, netns, owner, *_ in inventory.take(tx, node.registry, *wanted):
+        for link, netns, owner, *_ in inventory.take(tx, node.registry, *wanted, first=first):
             side = sides.setdefault(netns, Side(self, netns))
             record = self._recorded.get((owner, netns and netns.identity))
             side.ports[link.name] = Port(side, link, owner, record)
@@ -364,15 +373,14 @@ class World:
         leases = (each for store in having for each in host_local.leases(store))
         return next((each.container_id for each in leases if each.address == address), "")
 
-    def ends(
-        self, word: str, netns: Namespace | None, ifname: str = "", near: Port | None = None
-    ) -> list[End]:
+    def ends(self, word: str, ifname: str = "", near: Port | None = None) -> list[End]:
         """Return what a word names: the host, an address, the interfaces of a container.
 
         Unless one is called ``ifname``, these are its ipvlan interfaces, or else those with an
         address; raises UsageError if there are none. Of several with one address it is that on the
         network of ``near``.
         """
+        netns = self._meant.get(word)
         if word == "host" or (netns and netns.identity == namespace.own()):
             return [End("the host", self.host.usual, self.host)]
         if is_address(word):
