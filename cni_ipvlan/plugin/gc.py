@@ -24,7 +24,7 @@ _VALID = "cni.dev/valid-attachments"
 # (github.com/containernetworking/cni/issues/1101).
 _VALID_AT_FIRST = "cni.dev/attachments"
 _AT_ONCE = 16  # calls of the IPAM plugin, and locks
-_SEARCH_SECONDS = 5.0
+_SEARCH_SECONDS = 15.0  # for a thousand namespaces; CRI-O gives GC thirty
 _MOST_NAMELESS = 1000  # files in the arguments of a command
 _LOCK_SECONDS = 5.0  # the network's author chooses the directory, and may have a FIFO there
 

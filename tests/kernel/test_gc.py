@@ -58,6 +58,10 @@ def test_what_exists_on_this_node_is_kept_if_all_of_it_was_seen(
     assert len(leases()) == 2
     scene.node.remove(lost.container)
     shutil.rmtree(MEMORY)  # as a reboot does, but for the interface, whose label is there
+    with monkeypatch.context() as patched:
+        patched.setattr("cni_ipvlan.plugin.gc._SEARCH_SECONDS", 0)
+        assert "not every namespace could be searched" in person.types(command)[2]
+    assert len(leases()) == 2
     person.succeeds(command)
     assert len(leases()) == 1
     kept.check()
