@@ -41,7 +41,8 @@ def probe_command(
     ends = _ends(world, "--netns", netns, ifname or "")
     one = ends[0]
     if one.side is None:
-        raise options.wrong(f"{one.name} is not on this node", "--netns")
+        why = f"{one.name} was not found; {world.not_looked}" if world.unseen else ""
+        raise options.wrong(why or f"{one.name} is not on this node", "--netns")
     there = [each.link.name for each in world.ports if each.side is one.side]
     if ifname and ifname not in there:
         why = f"{one.side} has no interface {ifname}; it has {', '.join(there)}"
@@ -180,9 +181,7 @@ def _report(
         text = "only root can look into containers, filters and routes, and ask from there"
         unasked.append(Finding(PROBLEM, "not permitted", text, "run this with sudo"))
     elif world.unseen:
-        unasked.append(
-            Finding(WARNING, "not looked", f"not looked into: {'; '.join(world.unseen)}")
-        )
+        unasked.append(Finding(WARNING, "not looked", world.not_looked))
     findings, verdict = weigh([*of_ends, *unasked], answers)
     if as_json:
         rows = [each._asdict() for each in findings]

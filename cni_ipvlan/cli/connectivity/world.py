@@ -317,6 +317,11 @@ class World:
         if time.monotonic() > deadline:
             self.unseen.append("other namespaces, since it took too long")
 
+    @property
+    def not_looked(self) -> str:
+        """A phrase that says what could not be looked into; empty if all could."""
+        return f"not looked into: {'; '.join(self.unseen)}" if self.unseen else ""
+
     def ask(self, *questions: tuple[Side, Argv]) -> list[Completed]:
         """Run commands side by side; one whose program is missing has not been run."""
         running = [
@@ -444,7 +449,7 @@ class World:
         if self.missing:
             return f"only root can look into containers, such as {word!r}: use sudo"
         if self.unseen and side is None:
-            return f"{word!r} was not found; not looked into: {'; '.join(self.unseen)}"
+            return f"{word!r} was not found; {self.not_looked}"
         for each in self._recorded.values():
             path = netns.path if netns else each.netns
             names_of = (path, os.path.basename(path))
