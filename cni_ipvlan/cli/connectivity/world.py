@@ -297,7 +297,7 @@ class World:
         }
         self._meant: dict[str, Namespace] = {}
         for word in words:
-            with suppress(OSError, ValueError, namespace.NotANamespaceError):
+            with suppress(OSError, ValueError, namespace.NotANamespaceError, click.UsageError):
                 self._meant[word] = namespace.find(options.netns_or_gone(word))
         first = {each.identity for each in self._meant.values()}
         for each in self._recorded.values():
