@@ -1,5 +1,6 @@
 """What is told of a way from the answers of kernels other than the lab's."""
 
+from collections import defaultdict
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -20,7 +21,7 @@ def port(strict: int, back: str) -> Port:
     side.sysctl = lambda key: strict if "eth0/rp_filter" in key else 1 - ("rp_" in key)
     side.shell = lambda *argv: " ".join(argv)
     side.numbered = lambda _number: []
-    side.world = SimpleNamespace(holders=lambda *_: [])
+    side.world = SimpleNamespace(holders=lambda *_: [], above=defaultdict(list))
     return Port(side, Link(2, "eth0"), None, None)
 
 
