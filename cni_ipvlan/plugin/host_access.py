@@ -284,7 +284,7 @@ def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address
     Whoever writes the network chooses them, and a route to one address comes before all others. So
     each must be in a subnet of the host's own global addresses on the master, which it reaches
     there directly, or in one that root has reserved as unreachable. And it must be an address of
-    one host, and no next hop of any route. A route to it alone would have a lower metric.
+    one host, without a host route, which would have a lower metric, and no next hop of any route.
     """
     asked = (commands.route_show("table", "all"), commands.nexthop_show())
     shown, objects = tx.run_batch(*map(Command, asked)).stdout.split(b"\n")

@@ -65,7 +65,10 @@ class Feature:
         return ()
 
     def differences(self, call: Call, link: Link, previous: Result, answer: bytes) -> Iterable[str]:
-        """CHECK: return what is not as ADD left it; ``link`` is the container's."""
+        """CHECK: return what is not as ADD left it; ``link`` is the container's.
+
+        ``previous`` is the result of ADD without other interfaces' addresses.
+        """
         del call, link, previous, answer
         return ()
 

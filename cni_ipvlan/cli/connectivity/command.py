@@ -41,8 +41,8 @@ def probe_command(
     ends = _ends(world, "--netns", netns, ifname or "")
     one = ends[0]
     if one.side is None:
-        why = f"{one.name} was not found; {world.not_looked}" if world.unseen else ""
-        raise options.wrong(why or f"{one.name} is not on this node", "--netns")
+        why = f"was not found; {world.not_looked}" if world.unseen else "is not on this node"
+        raise options.wrong(f"{one.name} {why}", "--netns")
     there = [each.link.name for each in world.ports if each.side is one.side]
     if ifname and ifname not in there:
         why = f"{one.side} has no interface {ifname}; it has {', '.join(there)}"

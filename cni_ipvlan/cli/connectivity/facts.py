@@ -234,7 +234,7 @@ class Walk:
         if found := [*several(out, hop)] or [*self._astray(out, hop)]:
             self.found += found
             return
-        self.found += self._astray(out, self.target)
+        self.found += () if hop == self.target else self._astray(out, self.target)
         into = next(iter(self._world.holders(hop, out)), None)
         if into and (into.is_loopback or into.link.kind == "dummy"):  # others answer for it
             there, own = (into, *into.side.ports.values()), None if into.is_loopback else into
@@ -559,7 +559,8 @@ def _masters(wire: Wire) -> Iterator[Finding]:
         text = f"{out} is in {out.vlans}, {into} is in {into.vlans}"
         yield Finding(PROBLEM, "vlan", text, "use the same option vlan, or the same VLAN, for both")
     elif not out.link.is_ethernet or "remote" in out.details:  # a tunnel: it can only be asked
-        if out.side.answer(commands.ping(hop, out.link.name)).status:
+        done = out.side.answer(commands.ping(hop, out.link.name))
+        if done.was_run and done.status:
             text = f"{out}, a tunnel to {into}, lets nothing pass"
             show = ("ip", "-d", "link", "show")
             ends = (each.side.shell(*show, each.link.name) for each in (out, into))
@@ -664,8 +665,8 @@ def _unroutable(side: Side, entry: Port | None, walk: Walk, answer: str) -> Iter
     kinds = (kind for words, kinds in _THROWN_AWAY.items() if words in answer for kind in kinds)
     thrown = [found for kind in kinds for found in _thrown_away(side, walk, kind)]
     # Any rp_filter drops what comes from an address to which there is no route at all.
-    is_strict = entry and walk.source and (":" in walk.source or _rp_filter(entry))
-    is_known = not (entry and is_strict) or bool(side.lookup(walk.source, oif=entry.by).device)
+    is_checked = entry and walk.source and (":" in walk.source or _rp_filter(entry))
+    is_known = not (entry and is_checked) or bool(side.lookup(walk.source, oif=entry.by).device)
     if entry and is_known and _is_strict(entry, walk.source, answer):
         key = commands.RP_FILTER.format(entry.link.name)
         other = side.lookup(walk.source).device

@@ -319,8 +319,8 @@ class World:
 
     @property
     def not_looked(self) -> str:
-        """A phrase that says what could not be looked into; empty if all could."""
-        return f"not looked into: {'; '.join(self.unseen)}" if self.unseen else ""
+        """A phrase that says what could not be looked into."""
+        return f"not looked into: {'; '.join(self.unseen)}"
 
     def ask(self, *questions: tuple[Side, Argv]) -> list[Completed]:
         """Run commands side by side; one whose program is missing has not been run."""
