@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from cni_ipvlan.cli import calls, configs, options, output
-from cni_ipvlan.cli.connectivity.facts import ENDS, L3, against_ipv6
+from cni_ipvlan.cli.connectivity.facts import ENDS, against_ipv6
 from cni_ipvlan.cli.connectivity.trials import Question, ask
 from cni_ipvlan.cli.connectivity.weights import weigh
 from cni_ipvlan.cli.connectivity.world import End, Port, World, is_near, of_family
@@ -67,7 +67,7 @@ def probe_command(
         best = {(each.table, each.dst): each.priority for each in reversed(ours)}
         gateways = (each.gateway for each in ours if each.priority == best[each.table, each.dst])
         # In mode l3 packets follow the host's routes: a gateway that it does not know is not used.
-        below = one.port.below if one.port and one.port.link.mode in L3 else None
+        below = one.port.below if one.port and one.port.is_l3 else None
         used = (each for each in gateways if each and (not below or is_near(each, below.usual)))
         targets = [("gateway", each) for each in dict.fromkeys(used)]
     of_vrf = one.port.by if one.port else ""

@@ -13,7 +13,6 @@ from ipaddress import ip_address, ip_network
 from shlex import split
 from typing import Any
 
-from cni_ipvlan.cli.connectivity.facts import write
 from cni_ipvlan.cli.connectivity.world import Port, Side
 from cni_ipvlan.cli.output import PROBLEM, Finding
 
@@ -247,7 +246,7 @@ def _of_neighbours(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, i
     names, *rows = (line.split() for line in shown.splitlines())
     key, column = f"net/ipv{version}/neigh/default/gc_thresh3", names.index("table_fulls")
     text = f"the kernel's table of neighbours, one for all namespaces, is full ({key})"
-    advice = f"let it hold more: {write(side, key, max(4096, 2 * side.sysctl(key)))}"
+    advice = f"let it hold more: {side.write(key, max(4096, 2 * side.sysctl(key)))}"
     yield Finding(PROBLEM, "filter", text, advice), sum(int(row[column], 16) for row in rows)
 
 

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from cni_ipvlan.cli.connectivity import facts, filters
-from cni_ipvlan.cli.connectivity.facts import L3, Walk, Wire
+from cni_ipvlan.cli.connectivity import facts, filters, routing, steps
+from cni_ipvlan.cli.connectivity.steps import Wire
+from cni_ipvlan.cli.connectivity.walk import Walk, short_lived, wrong_source
 from cni_ipvlan.cli.connectivity.world import End, Port, Side, is_address, of_family
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, queries
@@ -90,7 +91,7 @@ def _echo(question: Question, way: RouteLookup) -> Iterator[Finding]:
         yield Finding(WARNING, "own", text)
     port = question.one.port
     if port and not way.is_local and way.device != port.link.name:
-        yield facts.leaves_by(port, way.device, question.target)._replace(state=WARNING)
+        yield routing.leaves_by(port, way.device, question.target)._replace(state=WARNING)
 
 
 def _sizes(question: Question, way: RouteLookup) -> Iterator[Finding]:
@@ -203,8 +204,8 @@ def _silence(question: Question) -> Iterator[Finding]:
     lo = [question.side.ports["lo"]] if there.first.kind == "local" else []
     yield from [*_itself(question, there.first)] or facts.states(lo)
     for walk in walks:
-        yield from (*walk.found, *facts.short_lived(walk))
-    yield from facts.wrong_source(walks[0], walks[1:])
+        yield from (*walk.found, *short_lived(walk))
+    yield from wrong_source(walks[0], walks[1:])
     found, answers = _dropping(walks, [each for each in (source, target) if each], *pings)
     told = [*_told(question, answers[0])]
     yield from (*found, *(told if is_far else ()))
@@ -231,7 +232,7 @@ def _ignored(question: Question, holder: Port | None) -> Iterator[Finding]:
     key = "net/ipv6/icmp/echo_ignore_all" if ":" in target else "net/ipv4/icmp_echo_ignore_all"
     if holder and holder.side.sysctl(key):
         text = f"{target} ignores echo requests: {key} is 1 in {holder.side}"
-        yield Finding(PROBLEM, "echo", text, f"let it answer: {facts.write(holder.side, key, 0)}")
+        yield Finding(PROBLEM, "echo", text, f"let it answer: {holder.side.write(key, 0)}")
     if question.side.netns and not holder and filters.translates(world.host, target):
         text = f"{target} is known to rules of the host only, as a service's address is"
         advice = "they apply to what passes the host: set hostAccess and routesViaHost; "
@@ -285,10 +286,10 @@ def _outside(
         if done.status in (0, 1):
             mac = queries.answering_mac(done.stdout).lower()
     if known and not mac:
-        yield facts.unanswered(wire)
+        yield steps.unanswered(wire)
     elif mac != known:
-        yield facts.mistaken(wire, f"{mac} answers for it")
-    elif port and port.link.mode in L3 and (is_there or (known and not own)):
+        yield steps.mistaken(wire, f"{mac} answers for it")
+    elif port and port.is_l3 and (is_there or (known and not own)):
         text = f"{lost}; in mode {port.link.mode} nobody answers ARP for {source}"
         advice = f"the network must have a route to {source} through this host"
         yield Finding(PROBLEM, "return", text, advice)
@@ -308,7 +309,7 @@ def _refused(wire: Wire, text: str, source: str, told: Sequence[Finding]) -> Fin
     """Return that a source is not answered where others are; a router may have told why."""
     if told:
         return Finding(PROBLEM, "refused", f"{text}; {told[0].text}", told[0].advice)
-    target = wire.walk.target
+    target = wire.target
     advice = f"let the network accept {source}: its switch or cloud may let only some pass, "
     advice += f"{target} may have a filter or a wrong neighbour entry for it"
     if wire.hop != target:

@@ -103,6 +103,10 @@ class Side:
         value = self.answer(commands.sysctl_read(key)).stdout.strip()
         return int(value) if value.isdigit() else 0
 
+    def write(self, key: str, value: int) -> str:
+        """Return the command that sets a kernel parameter, as it is typed on the host."""
+        return self.shell("sh", "-c", f"echo {value} >/proc/sys/{key}")
+
 
 @dataclass(eq=False)
 class Port:
@@ -120,6 +124,11 @@ class Port:
     def is_loopback(self) -> bool:
         """Whether it is the loopback, to which others may send by another interface."""
         return self.link.name == "lo"
+
+    @property
+    def is_l3(self) -> bool:
+        """Whether it is an ipvlan interface in mode l3 or l3s, which has no neighbours."""
+        return self.link.mode in ("l3", "l3s")
 
     @property
     def usual(self) -> list[str]:

@@ -6,12 +6,12 @@ from typing import Any, cast
 
 import pytest
 
-from cni_ipvlan.cli.connectivity import facts
+from cni_ipvlan.cli.connectivity import facts, routing, walk
 from cni_ipvlan.cli.connectivity.world import Port, Side
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Address, Link
 
-WALK = cast("facts.Walk", SimpleNamespace(source="10.1.0.2", target="10.9.0.1", sides=[None]))
+WALK = cast("walk.Walk", SimpleNamespace(source="10.1.0.2", target="10.9.0.1", sides=[None]))
 
 
 def port(strict: int, back: str) -> Port:
@@ -20,6 +20,7 @@ def port(strict: int, back: str) -> Port:
     side.lookup = lambda *_, **__: SimpleNamespace(device=back)
     side.sysctl = lambda key: strict if "eth0/rp_filter" in key else 1 - ("rp_" in key)
     side.shell = lambda *argv: " ".join(argv)
+    side.write = lambda key, value: f"{key} {value}"
     side.numbered = lambda _number: []
     side.world = SimpleNamespace(holders=lambda *_: [], above=defaultdict(list))
     return Port(side, Link(2, "eth0"), None, None)
@@ -33,7 +34,7 @@ def test_rp_filter_is_blamed_for_an_invalid_argument(
 ) -> None:
     answer = "RTNETLINK answers: Invalid argument"  # Linux 6.13 and newer
     entry = port(strict, back)
-    found = facts._unroutable(entry.side, entry, WALK, answer)
+    found = walk._unroutable(entry.side, entry, WALK, answer)
     assert ("rp_filter" in [each.subject for each in found]) == is_blamed
 
 
@@ -53,8 +54,7 @@ def test_a_rule_is_blamed_if_it_fits(rule: dict[str, Any], target: str, *, is_bl
     rules = [{"priority": 7, "src": "all", "action": "prohibit", **rule}]
     side: Any = SimpleNamespace(entries=lambda *argv: rules if "rule" in argv else [])
     side.shell = lambda *argv: " ".join(argv)
-    walk = cast("facts.Walk", SimpleNamespace(source="10.1.0.2", target=target))
-    found = [*facts._thrown_away(side, walk, "prohibit")]
+    found = [*routing.thrown_away(side, "10.1.0.2", target, "RTNETLINK answers: Permission denied")]
     assert bool(found) == is_blamed
     assert all(("not from all" in each.text) == ("not" in rule) for each in found)
 
