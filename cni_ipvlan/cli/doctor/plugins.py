@@ -22,6 +22,7 @@ from cni_ipvlan.plugin import about, dhcp, explain
 _SECONDS = 5.0
 _INSTALL = "scripts/install-node installs it there"
 _WHICH = "give those of your runtime with --cni-path"
+_FIRST_IS_CALLED = f"a runtime that searches there first calls that one; {_WHICH}"
 
 
 def examine(tools: Tools) -> Iterator[Finding]:
@@ -34,31 +35,37 @@ def examine(tools: Tools) -> Iterator[Finding]:
             os.listdir(directory)
         except OSError as error:
             yield Finding(WARNING, "plugins", f"{directory}: {error.strerror}")
-    yield Finding(*_identity(tools, _ipvlan(tools)))
+    first, *others = _executables(tools) or [""]
+    yield _identity(tools, first)
+    for each in others:
+        found = _identity(tools, each)
+        yield found if found.state == OK else found._replace(state=WARNING, advice=_FIRST_IS_CALLED)
 
 
-def _ipvlan(tools: Tools) -> str:
-    """Return the path of the ipvlan that a runtime would call; empty if there is none."""
+def _executables(tools: Tools) -> list[str]:
+    """Return the paths of ``ipvlan`` in the directories, of which a runtime may know any."""
     candidates = (os.path.join(directory, "ipvlan") for directory in tools.directories)
-    return next(filter(os.path.isfile, candidates), "")
+    found = list(filter(os.path.isfile, candidates))
+    return found[:1] if tools.set_by else found
 
 
-def _identity(tools: Tools, path: str) -> tuple[str, str, str, str]:
+def _identity(tools: Tools, path: str) -> Finding:
     """Run ``path`` as nobody's plugin: without CNI_COMMAND, a plugin says what it is."""
     if not path:
-        return PROBLEM, "plugins", "none of these directories has ipvlan", _INSTALL
+        return Finding(PROBLEM, "plugins", "none of these directories has ipvlan", _INSTALL)
     if not os.access(path, os.X_OK):
-        return PROBLEM, "plugins", f"{path} is not executable", f"chmod +x {path}"
+        return Finding(PROBLEM, "plugins", f"{path} is not executable", f"chmod +x {path}")
     answer = _run(tools, path)
     printed = answer.stderr.decode("utf-8", "replace").strip()
     first, _, rest = printed.partition("\n")
     if answer.status:
         why = answer.killed_because or first or f"exit status {answer.status}"
         advice = f"{rest}\ninstall it again: {_INSTALL}".strip()
-        return PROBLEM, "plugins", f"{path} does not run: {why}", advice
+        return Finding(PROBLEM, "plugins", f"{path} does not run: {why}", advice)
     if printed == about():
-        return OK, "plugins", f"{path} is this program", ""
-    return WARNING, "plugins", f"{path} is a different program: {first[:60]}", _INSTALL
+        return Finding(OK, "plugins", f"{path} is this program")
+    text = f"{path} is a different program: {first[:60]}"
+    return Finding(WARNING, "plugins", text, _INSTALL)
 
 
 def ipam(tools: Tools, plugin: str, version: str) -> Iterator[Finding]:
@@ -81,7 +88,7 @@ def ipam(tools: Tools, plugin: str, version: str) -> Iterator[Finding]:
         advice = f"{path} should be a CNI plugin; file {path} says more"
         yield Finding(WARNING, "ipam", text, advice)
     # Runtimes have one directory each, but which one is in their own configuration.
-    own, name = _ipvlan(tools), os.path.basename(path)
+    own, name = next(iter(_executables(tools)), ""), os.path.basename(path)
     have = [all(os.path.exists(f"{d}/{e}") for e in (name, "ipvlan")) for d in tools.directories]
     if own and not tools.set_by and not any(have):
         text = f"{own} and {path} are in different directories; most runtimes search only one"

@@ -214,6 +214,17 @@ def test_plugins_that_no_directory_has(machine: Machine, monkeypatch: pytest.Mon
     (machine.plugins / "ipvlan").symlink_to(IPVLAN)
     assert apart not in machine.doctor("-c", machine.network(), path="")
 
+    # Debian's containerd and Podman search the directory of Debian's plugins first.
+    (machine.plugins / "ipvlan").unlink()
+    machine.script(machine.plugins / "ipvlan", "echo v1.1 >&2; exit 1")
+    lines = machine.doctor(path="")
+    said = f"warning plugins {machine.plugins}/ipvlan does not run: v1.1"
+    advice = "a runtime that searches there first calls that one; "
+    advice += "give those of your runtime with --cni-path"
+    assert f"ok plugins {other}/ipvlan is this program" in lines
+    assert lines[lines.index(said) + 1] == advice
+    assert said not in machine.doctor(path=both)
+
 
 def test_what_differs_on_one_master_is_found_across_files(machine: Machine) -> None:
     first = machine.network("net.d/10-a.conf", name="a")
