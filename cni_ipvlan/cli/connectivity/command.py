@@ -7,10 +7,11 @@ from typing import Any
 import click
 
 from cni_ipvlan.cli import calls, configs, options, output
+from cni_ipvlan.cli.connectivity.ends import End, named
 from cni_ipvlan.cli.connectivity.facts import ENDS, against_ipv6
 from cni_ipvlan.cli.connectivity.trials import Question, ask
 from cni_ipvlan.cli.connectivity.weights import weigh
-from cni_ipvlan.cli.connectivity.world import End, Port, World, is_near, of_family
+from cni_ipvlan.cli.connectivity.world import Port, World, is_near, of_family
 from cni_ipvlan.cli.options import complete_ends, option
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.config.netconf import value_at
@@ -112,7 +113,7 @@ def _ends(
     world: World, argument: str, word: str, ifname: str = "", near: Port | None = None
 ) -> list[End]:
     try:
-        return world.ends(word, ifname, near)
+        return named(world, word, ifname, near)
     except click.UsageError as error:
         raise options.wrong(error.message, argument) from None
 
@@ -159,10 +160,10 @@ def _servers(result: Any, one: End) -> tuple[list[str], list[Finding]]:
         kept = configs.kept("-".join(one.port.owner))
         result = next((each.get("result") for _, each in kept), None)
     servers = value_at(result, "dns", "nameservers")
-    named = [each for each in servers or () if isinstance(each, str)][:_MOST_SERVERS]
+    found = [each for each in servers or () if isinstance(each, str)][:_MOST_SERVERS]
     text = "the result names no servers" if result else "the result of the ADD is not known"
     advice = "" if result else f"name it with --prev-result; runtimes keep it in {configs.RESULTS}"
-    return named, [] if named else [Finding(OK, "dns", text, advice)]
+    return found, [] if found else [Finding(OK, "dns", text, advice)]
 
 
 def _report(

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from cni_ipvlan.cli.connectivity import facts, filters, routing, steps
+from cni_ipvlan.cli.connectivity.ends import End
 from cni_ipvlan.cli.connectivity.steps import Wire
 from cni_ipvlan.cli.connectivity.walk import Walk, short_lived, wrong_source
-from cni_ipvlan.cli.connectivity.world import End, Port, Side, is_address, of_family
+from cni_ipvlan.cli.connectivity.world import Port, Side, is_address, of_family
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Argv

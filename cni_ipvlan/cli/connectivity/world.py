@@ -1,22 +1,21 @@
-"""What is on this node: all namespaces that can be looked into, and which end a word names."""
+"""What is on this node: all namespaces that can be looked into, and their interfaces."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import ip_address, ip_interface
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
 from cni_ipvlan.cli import configs, options
 from cni_ipvlan.cli.attachments import is_named, usual
-from cni_ipvlan.cni import request
 from cni_ipvlan.config.netconf import LEASES
 from cni_ipvlan.iproute import commands, machine, namespace, queries
 from cni_ipvlan.iproute.commands import Argv, Command
@@ -30,10 +29,9 @@ from cni_ipvlan.plugin.addressing import parsed
 from cni_ipvlan.plugin.inventory import Attachment
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Node
-from cni_ipvlan.state.attachment import AttachmentId, Record, described
+from cni_ipvlan.state.attachment import AttachmentId, Record
 
 _SEARCH_SECONDS = 5.0
-_NAMED = 10  # of many
 _ON_A_MASTER = (*queries.IPVLAN_KINDS, "macvlan", "macvtap", "vlan")  # whose frames it carries
 _MOST_TAGS = 4  # more than two are a circle of what may look like masters
 _MISSING = Completed(127, b"", b"", 0.0, was_run=False)  # as of a shell
@@ -279,37 +277,25 @@ class Port:
         return both and self.below is not None and self.below is other.below
 
 
-class End(NamedTuple):
-    """One end; ``side`` is None for an address elsewhere, ``port`` for one and for the host.
-
-    ``is_exact`` is whether a word has named the address.
-    """
-
-    name: str
-    addresses: Sequence[str]
-    side: Side | None = None
-    port: Port | None = None
-    is_exact: bool = False
-
-
 class World:
     """The host's and all other namespaces; ``unseen`` says what could not be looked into.
 
-    Those that ``words`` name are looked into first, as there may be too many. ``missing`` are
-    capabilities that are needed for that.
+    Those that ``words`` name are looked into first, as there may be too many; those that they
+    surely name are ``meant``. ``recorded`` are root's records, by attachment and namespace, and
+    ``missing`` the capabilities that are needed.
     """
 
     def __init__(self, node: Node, *words: str) -> None:
         self._runner = node.runner
-        self._recorded: dict[object, Record] = {
+        self.recorded: dict[object, Record] = {
             (each.attachment, each.netns_identity): each for each in node.registry.all_records()
         }
-        self._meant: dict[str, Namespace] = {}
+        self.meant: dict[str, Namespace] = {}
         for word in words:
             with suppress(OSError, ValueError, namespace.NotANamespaceError, click.UsageError):
-                self._meant[word] = namespace.find(options.netns_or_gone(word))
-        first = {each.identity for each in self._meant.values()}
-        for each in self._recorded.values():
+                self.meant[word] = namespace.find(options.netns_or_gone(word))
+        first = {each.identity for each in self.meant.values()}
+        for each in self.recorded.values():
             if any(is_named(each.container_id, each.pod, word) for word in words):
                 first.add(each.netns_identity)
         self.host = Side(self, None)
@@ -320,7 +306,7 @@ class World:
         wanted = (None,), self.unseen.append, deadline
         for link, netns, owner, *_ in inventory.take(tx, node.registry, *wanted, first=first):
             side = sides.setdefault(netns, Side(self, netns))
-            record = self._recorded.get((owner, netns and netns.identity))
+            record = self.recorded.get((owner, netns and netns.identity))
             side.ports[link.name] = Port(side, link, owner, record)
         self.sides = [*sides.values()]
         if time.monotonic() > deadline:
@@ -386,93 +372,6 @@ class World:
         having = (each for each in stores if os.path.lexists(os.path.join(each, address)))
         leases = (each for store in having for each in host_local.leases(store))
         return next((each.container_id for each in leases if each.address == address), "")
-
-    def ends(self, word: str, ifname: str = "", near: Port | None = None) -> list[End]:
-        """Return what a word names: the host, an address, the interfaces of a container.
-
-        Unless one is called ``ifname``, these are its ipvlan interfaces, or else those with an
-        address; raises UsageError if there are none. Of several with one address it is that on the
-        network of ``near``.
-        """
-        netns = self._meant.get(word)
-        if word == "host" or (netns and netns.identity == namespace.own()):
-            return [End("the host", self.host.usual, self.host)]
-        if is_address(word):
-            address = options.address(word)
-            joined = near.joined if near else self.ports
-            holders = self.holders(address)
-            if not holders:
-                return [End(address, [address], is_exact=True)]
-            port = min(holders, key=lambda each: (each not in joined, not each.link.is_ipvlan))
-            if port.side is self.host:
-                return [End("the host", [address], self.host, is_exact=True)]
-            on = None if port.is_loopback else port
-            return [End(port.described, [address], port.side, on, is_exact=True)]
-        side = self._called(word, netns)
-        inside = [each for each in self.ports if each.side is side]
-        if not inside:
-            raise click.UsageError(self._why_unknown(word, netns, side))
-        named = [each for each in inside if each.link.name == ifname]
-        ours = [each for each in inside if each.link.is_ipvlan]
-        found = named or ours or [each for each in inside if each.link.addresses] or inside
-        if found[1:]:
-            # The first should be on the network of the other end, or lead to most others.
-            beside = near.joined if near else {}
-            argvs = (commands.route_show("default", family=each) for each in ("-4", "-6"))
-            main = [each.get("dev") for argv in argvs for each in found[0].side.entries(*argv)]
-            found = sorted(found, key=lambda e: (e not in beside, e.link.name not in main))
-        return [End(each.described, each.usual, each.side, each) for each in found]
-
-    def _called(self, word: str, netns: Namespace | None) -> Side | None:
-        """Return what a word names, by whole names and root's records first; raises UsageError."""
-        sides = {each.netns.identity: each for each in self.sides if each.netns}
-        if netns:
-            return sides.get(netns.identity)
-        found: dict[tuple[bool, bool], dict[Side, str]] = defaultdict(dict)
-        for side, container_id, pod, is_recorded in self._containers(sides):
-            if is_named(container_id, pod, word):
-                text = f"{described(container_id, pod)} in {side}"
-                found[is_recorded, word in (container_id, pod)][side] = text
-        best = found[max(found)] if found else {}
-        if len(best) > 1:
-            listed = "; ".join(sorted(best.values())[:_NAMED])
-            give = "give NAMESPACE/NAME, the whole ID or the namespace"
-            raise click.UsageError(f"{word!r} is {len(best)} containers: {listed}; {give}")
-        return next(iter(best), None)
-
-    def _containers(
-        self, sides: dict[tuple[int, int], Side]
-    ) -> Iterator[tuple[Side, str, str, bool]]:
-        """Yield sides with a container's ID, its pod, and whether root or libcni recorded that."""
-        for port in self.ports:
-            if port.owner and port.side.netns:
-                pod = port.record.pod if port.record else ""
-                yield port.side, port.owner.container_id, pod, port.record is not None
-        for _, kept in configs.kept():
-            with suppress(OSError, TypeError, ValueError, KeyError):  # it is gone, or of no form
-                args = ";".join(map("=".join, kept.get("cniArgs") or ()))
-                side = sides[namespace.identity_of(kept["netns"])]
-                yield side, str(kept.get("containerId", "")), request.pod({"CNI_ARGS": args}), True
-
-    def _why_unknown(self, word: str, netns: Namespace | None, side: Side | None) -> str:
-        if self.missing:
-            return f"only root can look into containers, such as {word!r}: use sudo"
-        if self.unseen and side is None:
-            return f"{word!r} was not found; {self.not_looked}"
-        for each in self._recorded.values():
-            path = netns.path if netns else each.netns
-            names_of = (path, os.path.basename(path))
-            is_meant = word in names_of or is_named(each.container_id, each.pod, word)
-            if (netns or is_meant) and namespace.leads_to(path, each.netns_identity):
-                text = f"{each.ifname} of the container {each.container_id} is gone from {path}"
-                return f"{text}; delete the attachment"
-            if is_meant and not netns:
-                text = f"the container {each.container_id} is gone, or hidden"
-                return f"{text}: {path} does not lead there; ipvlan show lists what is left of it"
-        if netns:
-            return f"there is no interface with an address in {netns.path}"
-        known = "host, an address, a namespace, a container's ID, or a pod"
-        return f"{word!r} is not {known}; ipvlan show lists them"
 
 
 def of_family(like: str, addresses: Iterable[str]) -> list[str]:
