@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import faulty
-from executable import Executable
 from faulty import Faults
-from lab import MEMORY, Space
+from lab import FOR_ALL, MEMORY, Space
 from runtime import Answer, Conf, call_environment, host_local, network, stdin_of
 from scene import Scene
 
@@ -19,9 +18,12 @@ ONLY = "-all," + ",".join(f"+{name}" for name in NEEDED)
 
 
 def with_capabilities(change: str, verb: str, container: Space | str, conf: Conf) -> Answer:
-    """Call as root with another bounding set, which is what root gets at an exec."""
+    """Call as root with another bounding set, which is what root gets at an exec.
+
+    Such a root can't look into the home of who made the clone.
+    """
     done = subprocess.run(
-        ["setpriv", "--bounding-set", change, "--inh-caps", "-all", Executable().path],
+        ["setpriv", "--bounding-set", change, "--inh-caps", "-all", f"{FOR_ALL}/bin/ipvlan"],
         input=stdin_of(conf),
         env=call_environment(verb, container),
         capture_output=True,

@@ -104,3 +104,18 @@ def test_what_is_checked_before_a_commit_is_what_lint_checks() -> None:
     checks = re.findall(r"^ +check '?([\w -]+?)'? [\"s]", lint, re.MULTILINE)
     config = yaml.safe_load((CHECKOUT / ".pre-commit-config.yaml").read_text())
     assert [each["name"] for each in config["repos"][0]["hooks"]] == checks
+
+
+def test_each_word_of_the_newcomers_scenario_names_a_test() -> None:
+    """That scenario runs on demand only, and would be the last to know."""
+    scenario = (CHECKOUT / "tests/node/newcomer-scenario").read_text()
+    chosen = re.findall(r"scripts/test (\w+) -q -k '(.+?)'", scenario)
+    assert len(chosen) > 3
+    for tier, words in chosen:
+        files = [*(CHECKOUT / "tests" / tier).rglob("test_*.py")]
+        names = [each.stem for each in files]
+        names += [
+            name for each in files for name in re.findall("def (test_.+?)[(]", each.read_text())
+        ]
+        for word in words.split(" or "):
+            assert any(word in name for name in names), (tier, word)
