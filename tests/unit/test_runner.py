@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attacker import lives
 from doubles import write_program
 from lab import wait_until
 
@@ -62,18 +63,11 @@ def test_command_and_its_children_are_killed_in_time(runner: Runner, tmp_path: P
     assert done.killed_because == "it had not ended after 0.3 s"
     assert 0.3 <= done.seconds < 30
     child = int(done.stdout)
-    wait_until(lambda: state_of(child) in ("gone", "Z"))
+    wait_until(lambda: not lives(child))
     done = runner.run(shell("sleep 60 >&- 2>&- <&- & echo $!; exit 3"), seconds=30)
     assert (done.status, done.killed_because) == (3, "")
     child = int(done.stdout)
-    wait_until(lambda: state_of(child) in ("gone", "Z"))
-
-
-def state_of(process: int) -> str:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().split()[2]
-    except FileNotFoundError:
-        return "gone"
+    wait_until(lambda: not lives(child))
 
 
 def test_directories_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
