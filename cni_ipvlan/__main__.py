@@ -40,7 +40,7 @@ def _serve() -> int:
 
 
 def _leave_unusable_directory() -> None:
-    """Go to / if the current directory was deleted or is unreadable: sh returns to it."""
+    """Go to / if the current directory was deleted or is unreadable: commands complain."""
     try:
         os.chdir(os.getcwd())
     except OSError:

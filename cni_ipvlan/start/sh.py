@@ -4,7 +4,8 @@ Importing asyncio, logging, threading, re and others takes longer than the rest 
 Only sh's foreground mode is used, always with ``_env``, and that needs none of them.
 
 sh starts a command with fork, which copies the page tables of a Python process; posix_spawn does
-not. So ``os.spawnve`` in sh calls ``spawn`` of the environment that sh was given.
+not. So ``os.spawnve`` in sh calls ``spawn`` of the environment that sh was given. Around it, sh
+changes to the current directory and back, which can fail when the command runs already: not here.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ _USED_ATTRIBUTES: dict[str, dict[str, object]] = {
 
 
 class _Os(ModuleType):
-    """The module os, with another spawnve."""
+    """The module os, with another spawnve, and without a current directory."""
 
     def __getattr__(self, name: str) -> object:
         return getattr(os, name)
@@ -67,6 +68,15 @@ class _Os(ModuleType):
     def spawnve(_mode: int, program: str, argv: list[str], environment: Any) -> Any:
         """Run a program with its environment's ``spawn``."""
         return environment.spawn(program, argv)
+
+    @staticmethod
+    def getcwd() -> str:
+        """Return a directory for ``chdir``."""
+        return "."
+
+    @staticmethod
+    def chdir(_path: str) -> None:
+        """Stay where we are."""
 
 
 def load() -> Any:

@@ -70,6 +70,20 @@ def test_command_and_its_children_are_killed_in_time(runner: Runner, tmp_path: P
     wait_until(lambda: not lives(child))
 
 
+def test_nothing_can_fail_that_follows_the_start(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sh would go back to the current directory then: a change would be made, but not undone."""
+
+    def fail(*_: str) -> str:
+        raise OSError
+
+    here = str(Path.cwd())
+    monkeypatch.setattr(os, "chdir", fail)
+    monkeypatch.setattr(os, "getcwd", fail)
+    assert runner.run(shell("pwd")).stdout.decode().strip() == here
+
+
 def test_directories_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_program(tmp_path / "true", "#!/bin/sh\necho mine\n")
     monkeypatch.chdir(tmp_path)
