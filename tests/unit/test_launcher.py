@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from installing import CHECKOUT, refusal, run
 
+from cni_ipvlan import __main__
+
 LAUNCHER = CHECKOUT / "scripts/ipvlan"
 VERSION = {"CNI_COMMAND": "VERSION"}
 INSTALLED = Path(sys.executable).parent / "ipvlan"
@@ -185,3 +187,14 @@ def test_copy_without_an_installation_says_so(tree: Tree, tmp_path: Path) -> Non
 def test_called_as_neither_runtimes_nor_people_do_it_describes_itself() -> None:
     done = run(INSTALLED, env={})
     assert (done.returncode, done.stdout, "1.1.0" in done.stderr) == (0, "", True)
+
+
+def test_a_deleted_directory_is_left_since_shells_complain_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    __main__._leave_unusable_directory()
+    assert Path.cwd() == Path("/")
