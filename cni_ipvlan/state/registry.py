@@ -170,7 +170,11 @@ class Registry:
         """Record that the host gets routes to these addresses; return the record with them."""
         new = record._replace(host_routes=tuple(routes))
         self._write(self._path(new), new)
-        self._remove_record(self._path(record))
+        try:
+            self._remove_record(self._path(record))
+        except OSError:
+            self._remove_record(self._path(new))
+            raise
         return new
 
     def drop_routes(self, record: Record) -> None:

@@ -62,6 +62,22 @@ def test_a_record_for_which_there_is_no_room(
     assert not [*directory.glob("on-*")]
 
 
+def test_a_record_that_can_not_get_routes_stays_as_it_is(
+    written: Registry, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, unlink = file_of(directory, ATTACHMENT), os.unlink
+
+    def refuse(path: str) -> None:
+        if path == str(kept):
+            raise OSError(5, "Input/output error")
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        written.add_routes(RECORD, ["10.1.0.2"])
+    assert [*directory.glob(f"on-*/{KEY}.*")] == [kept]
+
+
 def test_records_of_a_masters_attachments(written: Registry, directory: Path) -> None:
     assert sorted(written.records(MASTER)) == [RECORD, OTHER_RECORD]
     assert list(written.records((MASTER[0], 22))) == [FOREIGN_RECORD]
