@@ -1,4 +1,4 @@
-"""Ends: which of them a word names, the host, an address, a namespace, a container or a pod."""
+"""Which end a word names: the host, an address, a namespace, a container or a pod."""
 
 import os
 from collections import defaultdict
