@@ -149,10 +149,13 @@ def thrown_away(
     ``answer`` is that of ip route get; without one, only rules that name a source count.
     """
     ip = ("ip", "-6" if ":" in target else "-4")
-    kinds = (of for words, of in _THROWN_AWAY.items() if answer is None or words in answer)
+    found = (of for words, of in _THROWN_AWAY.items() if answer is None or words in answer)
+    kinds = dict.fromkeys(chain.from_iterable(found))
+    if not kinds:
+        return
     routes = side.entries(*ip, "-j", "route", "show", "table", "all", "match", target)
     rules = side.entries(*ip, "-j", "rule", "show")
-    for kind, rule in product(dict.fromkeys(chain.from_iterable(kinds)), rules):
+    for kind, rule in product(kinds, rules):
         text = f"{side} throws away what goes to {target}: {kind}"
         src, dst, priority = _prefix(rule, "src"), _prefix(rule, "dst"), str(rule["priority"])
         is_from = not source or _contains(src, source)
@@ -167,9 +170,9 @@ def thrown_away(
                 PROBLEM, "blackhole", f"{text} {named}", f"if it is not meant so: {remove}"
             )
         table = rule.get("table")
-        found = [each for each in routes if each.get("table", "main") == table]
-        for each in (each for each in found if each.get("type") == kind):
-            if kind != "throw" or found[1:]:  # else its table has nothing else to keep them from
+        there = [each for each in routes if each.get("table", "main") == table]
+        for each in (each for each in there if each.get("type") == kind):
+            if kind != "throw" or there[1:]:  # else its table has nothing else to keep them from
                 at = ("table", table) if table != "main" else ()
                 # One by a nexthop object has that kind from it.
                 by = (each["dst"], "nhid", str(each["nhid"])) if "nhid" in each else ()

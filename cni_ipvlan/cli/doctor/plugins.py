@@ -43,7 +43,7 @@ def examine(tools: Tools) -> Iterator[Finding]:
 
 
 def _executables(tools: Tools) -> list[str]:
-    """Return the paths of ``ipvlan`` in the directories, of which a runtime may know any."""
+    """Return the paths of ``ipvlan`` that a runtime may call: if they were set, the first."""
     candidates = (os.path.join(directory, "ipvlan") for directory in tools.directories)
     found = list(filter(os.path.isfile, candidates))
     return found[:1] if tools.set_by else found
