@@ -318,5 +318,5 @@ class _Reader(NamedTuple):
             where = (self.root, before, after, self.definition)
             network = NetworkConfig(self.source, path, plugin, *where)
             yield self._fault(path, template) if template else network
-        elif kind not in INTERFACE_PLUGINS and netconf.is_one_slip(str(kind), "ipvlan"):
+        elif kind not in INTERFACE_PLUGINS and netconf.is_typo(str(kind), "ipvlan"):
             yield self._fault((*path, "type"), f"type is {kind!r}; did you mean ipvlan?")

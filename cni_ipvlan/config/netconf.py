@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Path = tuple[str | int, ...]
 
-LEASES = "/var/lib/cni/networks"  # of host-local, unless dataDir is another directory
+DEFAULT_DATA_DIR = "/var/lib/cni/networks"  # of host-local, without the option dataDir
 _SCHEMA_FILE = os.path.join(os.path.dirname(__file__), "netconf.schema.json")
 MAC_RULE = "an ipvlan interface always has its master's"
 _TYPES = {
@@ -29,15 +29,16 @@ _TYPES = {
     "array": "a list",
     "boolean": "true or false",
 }
-_RULES = {  # of the schema, by their keyword; the patterns by their option
+# What a value must be: for a pattern by its option, else by the keyword of the schema.
+_RULES = {
     "minimum": "it must be {} or more",
     "maximum": "it must be {} or less",
     "minItems": "it must have an entry",
     "name": "it must start with a letter or digit, followed by letters, digits, '_', '.' or '-'",
     "ipam.type": "it must be the name of a plugin, which has no slash",
 }
-# What other programs call an option, or a key of a route, and what it is called here.
-FOREIGN = {
+# An option's name in other programs, or that of a route's key, and the name it has here.
+FOREIGN_KEYS = {
     **dict.fromkeys(("vlanId", "vlanID", "vlan_id"), "vlan"),
     **dict.fromkeys(("parent", "device"), "master"),
     "ipvlan_mode": "mode",
@@ -45,7 +46,7 @@ FOREIGN = {
     "ipMasq": "",  # ipvlan changes no source addresses
     **dict.fromkeys(("gateway", "via"), "gw"),
 }
-NOTHING_HERE = "is another plugin's, and does nothing here"
+NO_EFFECT = "is another plugin's, and does nothing here"
 
 
 class Problem(NamedTuple):
@@ -90,8 +91,8 @@ def parse(config: Mapping[str, Any], version: str) -> NetConf:
     Raises CniError 7 naming each invalid option, its value and what is allowed;
     6 or 1 when prevResult can't be parsed.
     """
-    if found := faults(config):
-        raise CniError(INVALID_CONFIGURATION, "; ".join(fault.text for fault in found))
+    if problems := find_problems(config):
+        raise CniError(INVALID_CONFIGURATION, "; ".join(problem.text for problem in problems))
     dns, masters, (mode, flag) = config.get("dns"), masters_of(config), mode_of(config)
     is_one = len(masters) == 1 and not is_pattern(masters[0])
     return NetConf(
@@ -112,9 +113,9 @@ def parse(config: Mapping[str, Any], version: str) -> NetConf:
     )
 
 
-def faults(config: Mapping[str, Any]) -> list[Problem]:
+def find_problems(config: Mapping[str, Any]) -> list[Problem]:
     """Return every invalid option, by the schema and by rules it can't express."""
-    return [*_schema_faults(config), *_value_faults(config), *_host_faults(config)]
+    return [*_check_schema(config), *_check_values(config), *_check_host_options(config)]
 
 
 def ipam_type(config: Mapping[str, Any]) -> str:
@@ -134,13 +135,13 @@ def mode_of(config: Mapping[str, Any]) -> tuple[str, str]:
 
 def mtu_of(config: Mapping[str, Any]) -> int:
     """Return the option mtu; 0 if it is no whole number, as 1500.0 is."""
-    given: Any = config.get("mtu")
-    return int(given) if type(given) in (int, float) and given % 1 == 0 else 0
+    mtu: Any = config.get("mtu")
+    return int(mtu) if type(mtu) in (int, float) and mtu % 1 == 0 else 0
 
 
 def lease_directory(config: Mapping[str, Any]) -> str:
     """Return where host-local keeps a network's leases, whose configuration may be invalid."""
-    return f"{value_at(config, 'ipam', 'dataDir') or LEASES}/{config.get('name')}"
+    return f"{value_at(config, 'ipam', 'dataDir') or DEFAULT_DATA_DIR}/{config.get('name')}"
 
 
 def masters_of(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -149,8 +150,8 @@ def masters_of(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _masters(config: Mapping[str, Any]) -> list[Any]:
-    given = config.get("master") or []
-    return given if isinstance(given, list) else [given]
+    masters = config.get("master") or []
+    return masters if isinstance(masters, list) else [masters]
 
 
 def is_pattern(entry: str) -> bool:
@@ -159,23 +160,23 @@ def is_pattern(entry: str) -> bool:
 
 
 def suspicious_keys(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return keys that look like a misspelt option, or are another program's, each with ours.
+    """Return keys that look like a misspelt option, or are another program's, each with our name.
 
-    That is empty if there is no such option. Of routes, only those of other programs are found.
+    The name is empty if we have no such option. In routes, only keys of other programs are found.
     """
-    known = schema()["properties"]
-    found: dict[str, str] = {}
+    options = schema()["properties"]
+    suspicious: dict[str, str] = {}
     for key in config:
-        if key not in known:
-            near = (option for option in known if is_one_slip(key, option))
-            meant = FOREIGN.get(key, next(near, None))
-            if meant is not None and meant in (*known, ""):
-                found[key] = meant
+        if key not in options:
+            similar = next((option for option in options if is_typo(key, option)), None)
+            option = FOREIGN_KEYS.get(key, similar)
+            if option is not None and option in (*options, ""):
+                suspicious[key] = option
     routes = value_at(config, "ipam", "routes")
     for route in routes if isinstance(routes, list) else ():
         keys = route if isinstance(route, dict) else ()
-        found |= {key: "gw" for key in keys if FOREIGN.get(key) == "gw"}
-    return list(found.items())
+        suspicious |= {key: "gw" for key in keys if FOREIGN_KEYS.get(key) == "gw"}
+    return list(suspicious.items())
 
 
 @cache
@@ -186,7 +187,7 @@ def schema() -> dict[str, Any]:
     return document
 
 
-def _schema_faults(config: Mapping[str, Any]) -> list[Problem]:
+def _check_schema(config: Mapping[str, Any]) -> list[Problem]:
     from cni_ipvlan.config.quick_check import is_valid
 
     rules = schema()
@@ -194,27 +195,29 @@ def _schema_faults(config: Mapping[str, Any]) -> list[Problem]:
         return []
     from jsonschema import Draft202012Validator
 
-    found: dict[tuple[str, ...], Any] = {}
+    errors: dict[tuple[str, ...], Any] = {}
     for error in Draft202012Validator(rules).iter_errors(config):
-        place = tuple(map(str, error.path))
-        # Report one fault for each option; the list of allowed values implies the type.
-        if place not in found or error.validator == "enum":
-            found[place] = error
-    errors = (found[place] for place in sorted(found))
-    return [Problem((*each.path, *_missing(each)[:1]), explain(each)) for each in errors]
+        path = tuple(map(str, error.path))
+        # Report one problem for each option; the list of allowed values implies the type.
+        if path not in errors or error.validator == "enum":
+            errors[path] = error
+    return [
+        Problem((*error.path, *_missing_keys(error)[:1]), describe_schema_error(error))
+        for _, error in sorted(errors.items())
+    ]
 
 
-def _missing(error: Any) -> list[str]:
+def _missing_keys(error: Any) -> list[str]:
     """Return the keys that an object should have, of a jsonschema ValidationError about them."""
-    needed = error.validator_value if error.validator == "required" else ()
-    return [name for name in needed if name not in error.instance]
+    keys = error.validator_value if error.validator == "required" else ()
+    return [key for key in keys if key not in error.instance]
 
 
-def explain(error: Any) -> str:
+def describe_schema_error(error: Any) -> str:
     """Describe a jsonschema ValidationError: the option, its value, what is allowed."""
-    rule, keyword, option = error.validator_value, error.validator, _dotted(error.path)
+    rule, keyword, option = error.validator_value, error.validator, _dotted_path(error.path)
     if keyword == "required":
-        return f"{' and '.join(_missing(error))} must be given"
+        return f"{' and '.join(_missing_keys(error))} must be given"
     if keyword == "maxItems":
         return f"{option} has {len(error.instance)} entries; {rule} are allowed"
     if keyword == "enum":
@@ -229,7 +232,7 @@ def explain(error: Any) -> str:
     return f"{option} is {shown(error.instance)}; {why}"
 
 
-def _value_faults(config: Mapping[str, Any]) -> Iterator[Problem]:
+def _check_values(config: Mapping[str, Any]) -> Iterator[Problem]:
     is_list = isinstance(config.get("master"), list)
     for index, entry in enumerate(_masters(config)):
         why = isinstance(entry, str) and interface_name_fault(entry, ALTERNATIVE_NAME_BYTES)
@@ -239,29 +242,29 @@ def _value_faults(config: Mapping[str, Any]) -> Iterator[Problem]:
     if name and name == config.get("type"):
         yield _problem(("ipam", "type"), name, "it is not an IPAM plugin")
     for path in (("runtimeConfig", "mac"), ("args", "cni", "mac")):
-        if address := value_at(config, *path):  # a pod asks for it, and would get another one
-            text = f"{_dotted(path)} asks for the MAC address {shown(address)}; {MAC_RULE}"
+        if mac := value_at(config, *path):  # a pod asks for it, and would get another one
+            text = f"{_dotted_path(path)} asks for the MAC address {shown(mac)}; {MAC_RULE}"
             yield Problem(path, text)
 
 
-def _host_faults(config: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield what keeps the host from having its part of the network."""
-    has_access, (_, flag) = config.get("hostAccess") is True, mode_of(config)
-    in_container = config.get("linkInContainer") is True
-    if has_access and flag != "bridge":
+def _check_host_options(config: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the problems of the options that change the host."""
+    has_host_access, (_, flag) = config.get("hostAccess") is True, mode_of(config)
+    is_in_container = config.get("linkInContainer") is True
+    if has_host_access and flag != "bridge":
         text = f"hostAccess needs the flag bridge; {shown(flag)} keeps interfaces apart"
         yield Problem(("hostAccess",), text)
-    if has_access and in_container:
+    if has_host_access and is_in_container:
         text = "hostAccess needs a master on the host; with linkInContainer it is in the container"
         yield Problem(("hostAccess",), text)
-    if config.get("vlan") and in_container:
+    if config.get("vlan") and is_in_container:
         yield Problem(("vlan",), "vlan needs a master on the host; linkInContainer is set")
     subnets = config.get("routesViaHost")
     if subnets and isinstance(subnets, list):
-        if not has_access:
+        if not has_host_access:
             yield Problem(("routesViaHost",), "routesViaHost needs hostAccess")
-        most = schema()["properties"]["routesViaHost"]["maxItems"]  # more is a fault of the schema
-        for index, subnet in enumerate(subnets[:most]):
+        limit = schema()["properties"]["routesViaHost"]["maxItems"]  # _check_schema refuses more
+        for index, subnet in enumerate(subnets[:limit]):
             if isinstance(subnet, str) and (why := _subnet_fault(subnet)):
                 yield _problem(("routesViaHost", index), subnet, why)
 
@@ -281,10 +284,10 @@ def _subnet_fault(text: str) -> str:
 
 
 def _problem(path: Path, value: object, why: str) -> Problem:
-    return Problem(path, f"{_dotted(path)} is {shown(value)}; {why}")
+    return Problem(path, f"{_dotted_path(path)} is {shown(value)}; {why}")
 
 
-def _dotted(path: Iterable[object]) -> str:
+def _dotted_path(path: Iterable[object]) -> str:
     return ".".join(map(str, path))
 
 
@@ -307,16 +310,16 @@ def _prev_result(config: Mapping[str, Any], version: str) -> Result | None:
         raise CniError(error.code, f"prevResult: {error.msg}", error.details) from None
 
 
-def is_one_slip(key: str, option: str) -> bool:
+def is_typo(key: str, option: str) -> bool:
     """Whether they differ by case only, or by one added, missing, changed or swapped letter."""
     key, option = key.lower(), option.lower()
     start = 0
     while start < min(len(key), len(option)) and key[start] == option[start]:
         start += 1
-    rest, wanted = key[start:], option[start:]
+    key_end, option_end = key[start:], option[start:]
     return (
-        rest[1:] == wanted[1:]  # another letter
-        or rest[1:] == wanted  # one more
-        or rest == wanted[1:]  # one less
-        or (rest[:2] == wanted[1::-1] and rest[2:] == wanted[2:])  # swapped
+        key_end[1:] == option_end[1:]  # another letter
+        or key_end[1:] == option_end  # one more
+        or key_end == option_end[1:]  # one less
+        or (key_end[:2] == option_end[1::-1] and key_end[2:] == option_end[2:])  # swapped
     )

@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 from cni_ipvlan.start.namedtuple import Any
 
-_OTHERS_IN_NAMES = str.maketrans("", "", "_.-")
-# What the schema's patterns ask, since importing re takes longer than the whole check.
+_PUNCTUATION = str.maketrans("", "", "_.-")
+# The schema's patterns as functions, since importing re takes longer than the whole check.
 _PATTERNS: dict[str, Callable[[str], bool]] = {
     "^[^/]*$": lambda text: "/" not in text,
     "^[a-zA-Z0-9][a-zA-Z0-9_.-]*$": lambda text: (
         text.isascii()
         and text[:1].isalnum()
-        and text.removesuffix("\n").translate(_OTHERS_IN_NAMES).isalnum()
+        and text.removesuffix("\n").translate(_PUNCTUATION).isalnum()
     ),
 }
 _TYPES = {
@@ -35,33 +35,33 @@ def is_valid(document: Any, schema: dict[str, Any]) -> bool:
     for keyword in schema.keys() - _ANNOTATIONS:
         if keyword not in _CHECKS:
             return False
-        kind, check = _CHECKS[keyword]
-        if isinstance(document, kind) and not check(document, schema[keyword]):
+        types, check = _CHECKS[keyword]
+        if isinstance(document, types) and not check(document, schema[keyword]):
             return False
     return True
 
 
-def _type(document: Any, kinds: str | list[str]) -> bool:
+def _type(document: Any, types: str | list[str]) -> bool:
     is_whole = isinstance(document, float) and document.is_integer()
-    kind = "integer" if is_whole else _TYPES.get(type(document))
-    return kind in ([kinds] if isinstance(kinds, str) else kinds)
+    name = "integer" if is_whole else _TYPES.get(type(document))
+    return name in ([types] if isinstance(types, str) else types)
 
 
 def _properties(document: dict[str, Any], schemas: dict[str, dict[str, Any]]) -> bool:
-    return all(is_valid(document[name], schemas[name]) for name in schemas if name in document)
+    return all(is_valid(document[key], schemas[key]) for key in schemas if key in document)
 
 
-# For each keyword, the documents that it is about, and what it asks of them.
+# For each keyword, the types of the values that it concerns, and their check.
 _CHECKS: dict[str, tuple[type | tuple[type, ...], Callable[[Any, Any], bool]]] = {
     "type": (object, _type),
-    # Ours have strings and null. Of numbers, 1 and True are equal in Python but not in JSON.
+    # Enums here have strings and null. As numbers, 1 and True are equal in Python, not in JSON.
     "enum": (object, lambda document, values: document in values),
     "required": (dict, lambda document, names: all(name in document for name in names)),
     "properties": (dict, _properties),
     "items": (list, lambda document, schema: all(is_valid(each, schema) for each in document)),
-    "minItems": (list, lambda document, least: len(document) >= least),
-    "maxItems": (list, lambda document, most: len(document) <= most),
+    "minItems": (list, lambda document, minimum: len(document) >= minimum),
+    "maxItems": (list, lambda document, maximum: len(document) <= maximum),
     "pattern": (str, lambda text, pattern: pattern in _PATTERNS and _PATTERNS[pattern](text)),
-    "minimum": ((int, float), lambda document, least: document >= least),
-    "maximum": ((int, float), lambda document, most: document <= most),
+    "minimum": ((int, float), lambda document, minimum: document >= minimum),
+    "maximum": ((int, float), lambda document, maximum: document <= maximum),
 }

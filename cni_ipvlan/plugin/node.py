@@ -64,7 +64,7 @@ class Node(NamedTuple):
         if conf.ipam_type:
             delegate.check_permitted(conf.ipam_type, request.path)
         for key, meant in netconf.suspicious_keys(request.config):
-            unknown = f"is unknown; did you mean {meant!r}?" if meant else netconf.NOTHING_HERE
+            unknown = f"is unknown; did you mean {meant!r}?" if meant else netconf.NO_EFFECT
             self.warn(f"the option {key!r} {unknown}")
         return conf
 

@@ -71,7 +71,7 @@ def test_every_option_of_the_schema_is_listed_with_its_type_default_and_an_examp
             assert OPTIONS[name][2] == f"`{words}`"
         example = json.loads(f"{{{OPTIONS[name][4].strip('`')}}}")
         assert list(example)[-1] == name
-        assert netconf.faults({"name": "n", "type": "ipvlan", **example}) == []
+        assert netconf.find_problems({"name": "n", "type": "ipvlan", **example}) == []
     listed = re.findall(r"\d\.\d\.\d", OPTIONS["cniVersion"][3])
     assert tuple(listed) == SUPPORTED_VERSIONS
 
@@ -92,7 +92,7 @@ def test_configurations_in_documents_are_valid(name: str) -> None:
     for block in documents.code(name):
         shown = json.loads(block.text) if block.language == "json" else {}
         if shown.get("type") == "ipvlan":
-            assert netconf.faults(shown) == []
+            assert netconf.find_problems(shown) == []
             assert netconf.suspicious_keys(shown) == []
 
 

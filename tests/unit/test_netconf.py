@@ -226,7 +226,7 @@ def test_every_single_slip_is_found(option: str, data: st.DataObject) -> None:
     head, tail = option[:place], option[place:]
     swapped = head + tail[1:2] + tail[:1] + tail[2:]
     for key in (head + letter + tail, head + tail[1:], head + letter + tail[1:], swapped):
-        assert netconf.is_one_slip(key, option)
+        assert netconf.is_typo(key, option)
 
 
 def test_of_existing_names_the_most_similar_comes_first() -> None:

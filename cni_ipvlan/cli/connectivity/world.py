@@ -16,7 +16,7 @@ import click
 
 from cni_ipvlan.cli import configs, options
 from cni_ipvlan.cli.attachments import is_named, usual
-from cni_ipvlan.config.netconf import LEASES
+from cni_ipvlan.config.netconf import DEFAULT_DATA_DIR
 from cni_ipvlan.iproute import commands, machine, namespace, queries
 from cni_ipvlan.iproute.commands import Argv, Command
 from cni_ipvlan.iproute.namespace import Namespace
@@ -367,7 +367,7 @@ class World:
 
     def lessee(self, address: str) -> str:
         """Return the container to which host-local has leased an address, or empty."""
-        stores = (os.path.join(LEASES, name) for name in configs.listed(LEASES))
+        stores = (os.path.join(DEFAULT_DATA_DIR, name) for name in configs.listed(DEFAULT_DATA_DIR))
         # Only those with a file of that name: there may be thousands in the others.
         having = (each for each in stores if os.path.lexists(os.path.join(each, address)))
         leases = (each for store in having for each in host_local.leases(store))

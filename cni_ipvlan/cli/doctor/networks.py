@@ -65,7 +65,7 @@ def _leases(config: dict[str, Any]) -> Iterator[Finding]:
             advice = "release those of containers that are gone: ipvlan gc -c FILE --keep-existing"
             yield Finding(PROBLEM, "ipam", text, advice)
     own = [each for group in host_local.ranges(config["ipam"]) for each in group]
-    bases = dict.fromkeys((netconf.LEASES, os.path.dirname(store)))
+    bases = dict.fromkeys((netconf.DEFAULT_DATA_DIR, os.path.dirname(store)))
     for other in (os.path.join(base, name) for base in bases for name in configs.listed(base)):
         taken = [each for each in host_local.addresses(other) if any(r.holds(each) for r in own)]
         if taken and os.path.realpath(other) != os.path.realpath(store):

@@ -274,7 +274,7 @@ def _leases(networks: configs.Known) -> dict[str, list[host_local.Lease]]:
     A network without an entry has its addresses from elsewhere, or is another plugin's.
     """
     known = {name: [each.config for each in given] for name, given in networks.items()}
-    for name in configs.listed(netconf.LEASES):  # of some, all that is left are leases
+    for name in configs.listed(netconf.DEFAULT_DATA_DIR):  # of some, all that is left are leases
         known.setdefault(name, [{"name": name, "ipam": {"type": "host-local"}}])
     found = {}
     for name, given in known.items():

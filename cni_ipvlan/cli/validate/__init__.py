@@ -56,7 +56,7 @@ def in_all(
 def in_config(network: NetworkConfig) -> list[Problem]:
     """Return the problems of one configuration."""
     config = network.config
-    found = netconf.faults(config)
+    found = netconf.find_problems(config)
     known = {problem.path for problem in found}
     found += (problem for problem in in_form(config) if problem.path not in known)
     found += _in_options(config, is_chained=bool(network.before))

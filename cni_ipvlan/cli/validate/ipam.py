@@ -205,16 +205,16 @@ def in_form(config: dict[str, Any]) -> Iterator[Problem]:
     for error in Draft202012Validator(schema, format_checker=formats).iter_errors(config):
         path = tuple(error.path)
         if error.validator != "additionalProperties":
-            yield Problem(path, netconf.explain(error))
+            yield Problem(path, netconf.describe_schema_error(error))
             continue
         known = error.schema["properties"]
         for key in (each for each in error.instance if each not in known):
             (name, *_), is_near = nearest_first(key, known)
-            meant = netconf.FOREIGN.get(key, name if is_near else None)
+            meant = netconf.FOREIGN_KEYS.get(key, name if is_near else None)
             if meant in known:
                 yield Problem((*path, key), f"{key} is unknown; did you mean {meant}?")
             elif meant == "":
-                yield Problem((*path, key), f"{key} {netconf.NOTHING_HERE}", is_warning=True)
+                yield Problem((*path, key), f"{key} {netconf.NO_EFFECT}", is_warning=True)
 
 
 def in_ipam(config: dict[str, Any]) -> Iterator[Problem]:
