@@ -82,8 +82,8 @@ def _with(records: Iterable[Record], **wanted: str | None) -> list[Record]:
 
 def kept_config(record: Record) -> dict[str, Any] | None:
     """Return the configuration of an attachment as libcni has kept it, or None."""
-    for file, each in configs.kept("-".join(record.attachment)):
-        for found in configs.read(f"{file}.json", configs.config_in(each)).networks:
+    for file, each in configs.read_cache("-".join(record.attachment)):
+        for found in configs.read(f"{file}.json", configs.cached_config(each)).networks:
             if found.name == record.network:
                 return found.config
     return None

@@ -213,7 +213,7 @@ def gc(
     if values["config"]:
         networks = [options.chosen(values["config"], values["network"])]
     else:
-        networks = [found[0] for found in configs.known().values() if found]
+        networks = [found[0] for found in configs.read_networks().values() if found]
         if not networks:
             where = f"{configs.DIRECTORY} has no network of ipvlan, and libcni has kept none"
             output.echo_err(f"{where}; -c FILE names one")

@@ -22,24 +22,24 @@ from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS
 from cni_ipvlan.cni.strict_json import shown
 from cni_ipvlan.config import netconf
 
-__all__ = ["JSON_SUFFIXES", "ConfigError"]  # for those who read configurations
+__all__ = ["JSON_SUFFIXES", "ConfigError"]  # for callers of read
 
 DIRECTORY = "/etc/cni/net.d"
-# Where libcni keeps the result of each attachment, in NETWORK-CONTAINER-IFNAME, with its
-# configuration; that of Multus is elsewhere.
+# Where libcni caches the result of each attachment, with its configuration, in a file called
+# NETWORK-CONTAINER-IFNAME; Multus has a directory of its own.
 RESULTS = "/var/lib/cni/results"
-KEPT = (RESULTS, "/var/lib/cni/multus/results")
+RESULT_DIRECTORIES = (RESULTS, "/var/lib/cni/multus/results")
 _MOST_BYTES = 16 << 20  # of a file; the largest, a capture of a call, may have nearly as many
 _MOST_NETWORKS = 1000  # in a file; some checks compare each with every other
-_OF_THE_LIST = ("name", "cniVersion")  # what libcni copies from a list into its plugins
+_LIST_KEYS = ("name", "cniVersion")  # what libcni copies from a list into its plugins
 Config = dict[str, Any]
 _Types = tuple[str, ...]  # of plugins
 
 
 class NetworkConfig(NamedTuple):
-    """One configuration for the plugin, and its place.
+    """One configuration for the plugin, and its document.
 
-    ``path`` (keys and indexes) leads to it in ``root``, its document, through strings of JSON.
+    ``path`` (keys and indexes) leads to it in ``root``, the document, also into strings of JSON.
     ``before`` and ``after`` are the types of the other plugins in its list. ``definition`` is the
     name of its NetworkAttachmentDefinition, prefixed with the namespace if it has one.
     """
@@ -65,17 +65,17 @@ class NetworkConfig(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The name to select it by."""
+        """The name that selects it."""
         return self.definition or self.name or "(without a name)"
 
-    def place(self, path: Path) -> Path:
+    def path_in_document(self, path: Path) -> Path:
         """Return the path in the document of a path in the configuration."""
-        is_of_list = self.path[-2:-1] == ("plugins",) and path[:1] and path[0] in _OF_THE_LIST
+        is_of_list = self.path[-2:-1] == ("plugins",) and path[:1] and path[0] in _LIST_KEYS
         return (*(self.path[:-2] if is_of_list else self.path), *path)
 
 
-Known = dict[str, list[NetworkConfig]]  # by name
-_Found = Iterator[NetworkConfig | ConfigError]
+Networks = dict[str, list[NetworkConfig]]  # by name
+_NetworksAndFaults = Iterator[NetworkConfig | ConfigError]
 
 
 class Contents(NamedTuple):
@@ -88,15 +88,15 @@ class Contents(NamedTuple):
 def read_source(source: str) -> str:
     """Return the text of a regular file, or of standard input for ``-``; raises ConfigError.
 
-    A file is looked at before it is opened, since that may wait, or have an effect on a device.
+    The file's type is checked first, since opening a pipe may wait, and a device may react.
     """
     try:
         if source == "-":
-            text = standard_input()
+            text = read_standard_input()
         elif stat.S_ISREG(os.stat(source).st_mode) or os.path.isdir(source):
             descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             with open(descriptor, "rb") as file:
-                text = _bounded(source, file)
+                text = _read_bytes(source, file)
         else:
             why = "it is not a regular file; give - and redirect it to standard input"
             raise ConfigError(f"cannot read {source}: {why}")
@@ -108,14 +108,14 @@ def read_source(source: str) -> str:
         raise ConfigError(f"cannot read {source}: {words}") from None
 
 
-def standard_input() -> bytes:
-    """Return what standard input has; raises ConfigError if that is too much, or it is closed."""
+def read_standard_input() -> bytes:
+    """Return the standard input; raises ConfigError if it is too long, or closed."""
     if sys.stdin is None:  # as Python has it where it is closed
         raise ConfigError("cannot read -: standard input is closed")
-    return _bounded("-", sys.stdin.buffer)
+    return _read_bytes("-", sys.stdin.buffer)
 
 
-def _bounded(source: str, file: BinaryIO) -> bytes:
+def _read_bytes(source: str, file: BinaryIO) -> bytes:
     text = file.read(_MOST_BYTES + 1) or b""
     if len(text) > _MOST_BYTES:
         raise ConfigError(f"cannot read {source}: it has more than {_MOST_BYTES >> 20} MiB")
@@ -123,69 +123,71 @@ def _bounded(source: str, file: BinaryIO) -> bytes:
 
 
 def read(source: str, text: str | None = None) -> Contents:
-    """Return every ipvlan configuration in a source, perhaps read before, and what is wrong."""
-    found = Contents([], [])
+    """Return every ipvlan configuration in a source, and what is wrong; ``text`` is its text."""
+    contents = Contents([], [])
     try:
         for document in reading.read(source, read_source(source) if text is None else text):
-            for each in _Reader(source, document).read(document.value, ()):
-                if isinstance(each, ConfigError):
-                    found.faults.append(each)
+            for item in _Reader(source, document).read(document.value, ()):
+                if isinstance(item, ConfigError):
+                    contents.faults.append(item)
                 else:
-                    found.networks.append(each)
-                if len(found.networks) > _MOST_NETWORKS:
+                    contents.networks.append(item)
+                if len(contents.networks) > _MOST_NETWORKS:
                     text = f"the file has more than {_MOST_NETWORKS} networks"
-                    found.faults.append(ConfigError(f"{text}; put them into several", source))
-                    return found
+                    contents.faults.append(ConfigError(f"{text}; put them into several", source))
+                    return contents
     except ConfigError as error:
-        found.faults.append(error)
-    return found
+        contents.faults.append(error)
+    return contents
 
 
-def on_node() -> Contents:
-    """Return the networks of this node; raises OSError."""
-    found = Contents([], [])
+def read_directory() -> Contents:
+    """Return the networks in the directory of this node; raises OSError."""
+    contents = Contents([], [])
     for name in sorted(os.listdir(DIRECTORY)) if os.path.isdir(DIRECTORY) else ():
         if name.endswith(JSON_SUFFIXES):
             networks, faults = read(os.path.join(DIRECTORY, name))
-            found.networks.extend(networks)
-            found.faults.extend(faults)
-    return found
+            contents.networks.extend(networks)
+            contents.faults.extend(faults)
+    return contents
 
 
-def kept(*names: str) -> Iterator[tuple[str, Config]]:
-    """Yield what libcni keeps of attachments, or of those with these names: a file, what it has."""
-    for file in (os.path.join(each, name) for each in KEPT for name in names or listed(each)):
-        with suppress(ConfigError):
-            yield file, reading.object_in(read_source(file))
+def read_cache(*names: str) -> Iterator[tuple[str, Config]]:
+    """Yield the files of these names, by default all, that libcni caches, and their contents."""
+    for directory in RESULT_DIRECTORIES:
+        for name in names or list_directory(directory):
+            file = os.path.join(directory, name)
+            with suppress(ConfigError):
+                yield file, reading.parse_object(read_source(file))
 
 
-def config_in(kept: Config) -> str:
-    """Return the text of the configuration in what libcni keeps; an empty one without any."""
+def cached_config(entry: Config) -> str:
+    """Return the text of the configuration in what libcni caches; an empty one without any."""
     with suppress(ValueError):
-        return b64decode(str(kept.get("config", ""))).decode()
+        return b64decode(str(entry.get("config", ""))).decode()
     return ""
 
 
-def known() -> Known:
-    """Return the networks of this node by name, also as libcni has kept them for attachments.
+def read_networks() -> Networks:
+    """Return the networks of this node by name, and those that libcni caches with attachments.
 
-    Those of other plugins have an empty list; what can't be read is left out.
+    Networks of other plugins have an empty list; files that can't be read are left out.
     """
     texts = []
-    for file in (os.path.join(DIRECTORY, name) for name in listed(DIRECTORY)):
+    for file in (os.path.join(DIRECTORY, name) for name in list_directory(DIRECTORY)):
         with suppress(ConfigError):
             texts += [(file, read_source(file))] if file.endswith(JSON_SUFFIXES) else []
-    found: Known = {}
-    for file, text in (*texts, *((file, config_in(each)) for file, each in kept())):
-        found.setdefault(str(reading.object_in(text).get("name")), [])
+    networks: Networks = {}
+    for file, text in (*texts, *((file, cached_config(each)) for file, each in read_cache())):
+        networks.setdefault(str(reading.parse_object(text).get("name")), [])
         for network in read(file, text).networks:
-            found.setdefault(network.name, []).append(network)
-    return found
+            networks.setdefault(network.name, []).append(network)
+    return networks
 
 
-def listed(directory: str) -> list[str]:
+def list_directory(directory: str) -> list[str]:
     """Return the names in a directory; none if it can't be read."""
-    with suppress(OSError, ValueError):  # the latter for a NUL in it
+    with suppress(OSError, ValueError):  # ValueError, if its name has a NUL
         return sorted(os.listdir(directory))
     return []
 
@@ -217,7 +219,7 @@ class _Reader(NamedTuple):
     root: Document
     definition: str = ""
 
-    def read(self, value: Any, path: Path) -> _Found:
+    def read(self, value: Any, path: Path) -> _NetworksAndFaults:
         """Read a whole document, or an item of a Kubernetes list at ``path``."""
         if not isinstance(value, dict):
             yield self._fault(path, f"it is {shown(value)}; a network configuration is needed")
@@ -229,54 +231,58 @@ class _Reader(NamedTuple):
         elif value.get("kind") == "ConfigMap":
             data = value.get("data")
             for key, text in data.items() if isinstance(data, dict) else ():
-                # Others may be in any format.
+                # A text without ipvlan may be in any format.
                 if isinstance(text, str) and '"ipvlan"' in text:
                     yield from self._read_string(text, (*path, "data", key))
         elif not ("kind" in value and "apiVersion" in value):
             yield from self.read_configuration(value, path)
-        # else another Kubernetes object, such as a Pod
+        # Others are Kubernetes objects without networks, such as a Pod.
 
-    def read_configuration(self, value: Config, path: Path) -> _Found:
+    def read_configuration(self, value: Config, path: Path) -> _NetworksAndFaults:
         """Read a configuration, a list, or those that Multus delegates to."""
         plugins = value.get("plugins")
-        # One for ipvlan may lack its type.
-        looks_so = self.definition or "cniVersion" in value or "ipam" in value
+        # One that looks like a configuration for ipvlan may lack its type.
+        is_likely = self.definition or "cniVersion" in value or "ipam" in value
         if isinstance(plugins, list):
             yield from self._read_list(value, path)
         elif plugins is not None:
             text = f"plugins is {shown(plugins)}; a list is needed"
             yield self._fault((*path, "plugins"), text)
         else:
-            kind = value.get("type", "ipvlan" if looks_so else "")
+            kind = value.get("type", "ipvlan" if is_likely else "")
             yield from self._read_plugin(value, path, kind)
 
     def _fault(self, path: Path, text: str, line: int | None = None) -> ConfigError:
-        line = line or self.root.line(path)
+        line = line or self.root.find_line(path)
         return ConfigError(text, self.source, line, self.root.number, path)
 
-    def _read_definition(self, value: Config, path: Path) -> _Found:
-        config, place = netconf.value_at(value, "spec", "config"), (*path, "spec", "config")
+    def _read_definition(self, value: Config, path: Path) -> _NetworksAndFaults:
+        config, config_path = netconf.value_at(value, "spec", "config"), (*path, "spec", "config")
         if isinstance(config, str) and config.strip():
             names = (netconf.value_at(value, "metadata", key) for key in ("name", "namespace"))
-            yield from self._read_string(config, place, *(str(each or "") for each in names))
-        # Without one, Multus reads a file with the definition's name.
+            yield from self._read_string(config, config_path, *(str(each or "") for each in names))
+        # Without a config, Multus reads the file that is named like the definition.
         elif config is not None and not isinstance(config, str):
             kind = "a mapping" if isinstance(config, dict) else shown(config)
             text = f"config is {kind}; it must be a string of JSON: write config: |, then the JSON"
-            yield self._fault(place, text)
+            yield self._fault(config_path, text)
 
-    def _read_string(self, text: str, path: Path, name: str = "", namespace: str = "") -> _Found:
-        block = self.root.blocks.get(path)  # otherwise its lines are not those of the file
+    def _read_string(
+        self, text: str, path: Path, name: str = "", namespace: str = ""
+    ) -> _NetworksAndFaults:
+        block = self.root.blocks.get(path)  # of other strings, no lines are known
         try:
             inner = reading.parse_json(text, block or 1)
         except ConfigError as error:
-            why = reading.template_in(text) or f"it is not valid JSON: {error.text}"
+            why = reading.find_template(text) or f"it is not valid JSON: {error.text}"
             yield self._fault(path, why, error.line if block else None)
             return
         if not isinstance(inner.value, dict):
             yield self._fault(path, f"it is {shown(inner.value)}; a JSON object is needed")
             return
-        self.root.repeated.update({(*path, *each): keys for each, keys in inner.repeated.items()})
+        self.root.duplicate_keys.update(
+            {(*path, *each): keys for each, keys in inner.duplicate_keys.items()}
+        )
         if block:
             self.root.lines.update({(*path, *each): line for each, line in inner.lines.items()})
         if name:
@@ -286,27 +292,27 @@ class _Reader(NamedTuple):
         reader = self._replace(definition=label)
         yield from reader.read_configuration(inner.value, path)
 
-    def _read_list(self, value: Config, path: Path) -> _Found:
+    def _read_list(self, value: Config, path: Path) -> _NetworksAndFaults:
         """Copy a list's name and version into each of its plugins, as libcni does."""
-        given = {key: value[key] for key in _OF_THE_LIST if key in value}
-        if isinstance(several := value.get("cniVersions"), list) and several:
-            named = [
-                each for each in SUPPORTED_VERSIONS if each in (*several, value.get("cniVersion"))
+        inherited = {key: value[key] for key in _LIST_KEYS if key in value}
+        if isinstance(versions := value.get("cniVersions"), list) and versions:
+            supported = [
+                each for each in SUPPORTED_VERSIONS if each in (*versions, value.get("cniVersion"))
             ]
-            given |= {"cniVersion": named[-1]} if named else {}
+            inherited |= {"cniVersion": supported[-1]} if supported else {}
         plugins = [each if isinstance(each, dict) else {} for each in value["plugins"]]
         types = tuple(str(plugin.get("type")) for plugin in plugins)
         for index, plugin in enumerate(plugins):
-            place, kind = (*path, "plugins", index), plugin.get("type")
+            plugin_path, kind = (*path, "plugins", index), plugin.get("type")
             if "ipvlan" in types and not isinstance(kind, str):
                 text = f"it is {shown(value['plugins'][index])}; a plugin with a type is needed"
-                yield self._fault(place, text)
-            others = types[:index], types[index + 1 :]
-            yield from self._read_plugin({**plugin, **given}, place, kind, *others)
+                yield self._fault(plugin_path, text)
+            neighbours = types[:index], types[index + 1 :]
+            yield from self._read_plugin({**plugin, **inherited}, plugin_path, kind, *neighbours)
 
     def _read_plugin(
         self, plugin: Config, path: Path, kind: object, before: _Types = (), after: _Types = ()
-    ) -> _Found:
+    ) -> _NetworksAndFaults:
         delegates = plugin.get("delegates")
         if isinstance(delegates, list):
             reader = self._replace(definition="")
@@ -314,9 +320,9 @@ class _Reader(NamedTuple):
                 if isinstance(each, dict):
                     yield from reader.read_configuration(each, (*path, "delegates", index))
         elif kind == "ipvlan":
-            template = reading.template_in(json.dumps(plugin))
-            where = (self.root, before, after, self.definition)
-            network = NetworkConfig(self.source, path, plugin, *where)
+            template = reading.find_template(json.dumps(plugin))
+            context = (self.root, before, after, self.definition)
+            network = NetworkConfig(self.source, path, plugin, *context)
             yield self._fault(path, template) if template else network
         elif kind not in INTERFACE_PLUGINS and netconf.is_typo(str(kind), "ipvlan"):
             yield self._fault((*path, "type"), f"type is {kind!r}; did you mean ipvlan?")

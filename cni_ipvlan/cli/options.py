@@ -78,7 +78,7 @@ def netns_path(netns: str) -> str:
     path = netns_or_gone(netns)
     if "/" in netns or path.startswith("/proc/") or os.path.exists(path):
         return path
-    names, is_near = nearest_first(netns, configs.listed(_NAMED_NAMESPACES))
+    names, is_near = nearest_first(netns, configs.list_directory(_NAMED_NAMESPACES))
     why = f"{netns!r} is not a path, a name under {_NAMED_NAMESPACES}, or a process ID"
     raise click.BadParameter(f"{why}; did you mean {names[0]!r}?" if is_near else why)
 
@@ -123,7 +123,7 @@ def address(text: str) -> str:
 def _namespaces(_ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]:
     if "/" in incomplete:
         return [CompletionItem(incomplete, type="file")]
-    return _items(configs.listed(_NAMED_NAMESPACES), incomplete)
+    return _items(configs.list_directory(_NAMED_NAMESPACES), incomplete)
 
 
 def complete_ends(ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:

@@ -157,7 +157,7 @@ def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verb
     elif command not in (calls.DRY_RUN_OF if dry_run else (*calls.DRY_RUN_OF, "STATUS")):
         raise click.UsageError(f"cannot replay {command!r}, only {', '.join(calls.DRY_RUN_OF)}")
     else:
-        stdin = configs.standard_input()
+        stdin = configs.read_standard_input()
         calls.make(calls.Invocation(dict(os.environ), stdin, dry_run, as_json, verbose))
 
 

@@ -19,14 +19,15 @@ YAML_SUFFIXES = (".yaml", ".yml")
 
 DUPLICATE = "duplicate key; the last one is used"
 _MOST_CHARACTERS = 2 << 20  # at worst, YAML takes a minute and a gigabyte for so many
-_MOST_REPEATED = 100_000  # values of a file, by aliases; those of aliases make billions
+_MOST_REPEATED = 100_000  # values that aliases repeat; aliases of aliases could make billions
 _MOST_ITEMS = 1000  # of a list; some checks compare each with every other
-_MOST_DIGITS = 100  # and other characters of a number
+_MOST_DIGITS = 100  # characters of a number
 # An action of Go's text/template, which Helm uses: {{ .Values.x }}, {{- if …, {{ include "x" … }}
-_ACTION = re.compile(r"\{\{-?\s*(?:[.$/]|[a-zA-Z]\w*\b)[^{}]*\}\}")
+_TEMPLATE_ACTION = re.compile(r"\{\{-?\s*(?:[.$/]|[a-zA-Z]\w*\b)[^{}]*\}\}")
 
-_WORD = re.compile(r'\n|"(?:[^"\\]|\\.)*"|[][{},]|[^][{}:,"\s]+')  # of valid JSON, but colons
-_HINTS = {  # by what people write where JSON has something else
+# A lexeme of valid JSON, but for colons; or a line break.
+_LEXEME = re.compile(r'\n|"(?:[^"\\]|\\.)*"|[][{},]|[^][{}:,"\s]+')
+_HINTS = {  # by a pattern of the text at the mistake
     r",\s*[]}]": "it has a trailing comma, which JSON does not allow",
     r"//|/\*|#": "it has a comment, which JSON does not have",
     r"'": "it has single quotes; JSON has double quotes only",
@@ -35,14 +36,14 @@ _HINTS = {  # by what people write where JSON has something else
     r"\ufeff": "it starts with a byte order mark, which runtimes refuse",
 }
 _TAG = "tag:yaml.org,2002:"
-_NO_STRINGS = tuple(_TAG + kind for kind in ("null", "bool", "int", "float"))
+_NON_STRING_TAGS = tuple(_TAG + kind for kind in ("null", "bool", "int", "float"))
 
 
 @dataclass(unsafe_hash=True)
 class ConfigError(Exception):
-    """What is wrong with a file: a sentence, and the place if it is known.
+    """What is wrong with a file: a sentence, and its line and path if they are known.
 
-    ``document`` is counted from 1; ``path`` leads to the place in it.
+    ``document`` counts from 1; ``path`` leads to the value in it.
     """
 
     text: str
@@ -61,25 +62,25 @@ class ConfigError(Exception):
 
 
 class Document(NamedTuple):
-    """A value, and the line of each key and each item in it; these and documents count from 1.
+    """A value, and the line of each key and each item in it; lines and documents count from 1.
 
-    ``repeated`` has the keys that an object has more than once; the last one is used. ``blocks``
-    has the first lines of those strings whose lines are the file's.
+    ``duplicate_keys`` has the keys that an object has more than once; the last one is used.
+    ``blocks`` has the first lines of YAML's block strings, whose lines are lines of the file.
     """
 
     value: Any
     lines: dict[Path, int]
-    repeated: dict[Path, list[str]]
+    duplicate_keys: dict[Path, list[str]]
     blocks: dict[Path, int]
     number: int = 1
 
-    def line(self, path: Path) -> int:
-        """Return the line of the value at a path, or of the nearest that it would be in."""
+    def find_line(self, path: Path) -> int:
+        """Return the line of the value at a path, or of the nearest value around it."""
         while path not in self.lines:
             path = path[:-1]
         return self.lines[path]
 
-    def bounded(self) -> "Document":
+    def check_lists(self) -> "Document":
         """Return the document; raises ConfigError if a list in it is too long."""
         for path, line in self.lines.items():
             if path[-1:] == (_MOST_ITEMS,):
@@ -95,13 +96,13 @@ def json_path(path: Path) -> str:
     )
 
 
-def object_in(text: str) -> dict[str, Any]:
-    """Return the object that a text is in JSON; an empty one if it is none."""
+def parse_object(text: str) -> dict[str, Any]:
+    """Return the JSON object in a text; an empty one if there is none."""
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def read(source: str, text: str) -> list[Document]:
@@ -113,23 +114,23 @@ def read(source: str, text: str) -> list[Document]:
     is_json = text.lstrip("\ufeff \t\r\n").startswith("{")
     is_json = source.endswith(JSON_SUFFIXES) or (is_json and not source.endswith(YAML_SUFFIXES))
     try:
-        found = [parse_json(text)] if is_json else parse_yaml(text)
+        documents = [parse_json(text)] if is_json else parse_yaml(text)
     except ConfigError as error:
         form = "it is not valid JSON" if is_json else "it can't be read as JSON or YAML"
-        why = template_in(text) or f"{form}: {error.text}"
+        why = find_template(text) or f"{form}: {error.text}"
         raise ConfigError(why, source, error.line) from None
-    if not found:
+    if not documents:
         raise ConfigError("the file has nothing but comments", source)
-    return found
+    return documents
 
 
-def template_in(text: str) -> str:
+def find_template(text: str) -> str:
     """Return a sentence about the first action of a template in a text; empty without any."""
-    action = _ACTION.search(text)
+    action = _TEMPLATE_ACTION.search(text)
     if action is None:
         return ""
-    shown = " ".join(action.group().split())
-    return f"it is a template, as Helm has them ({shown}); render it first: helm template CHART"
+    excerpt = " ".join(action.group().split())
+    return f"it is a template, as Helm has them ({excerpt}); render it first: helm template CHART"
 
 
 def parse_json(text: str, first_line: int = 1) -> Document:
@@ -137,18 +138,18 @@ def parse_json(text: str, first_line: int = 1) -> Document:
     try:
         value = loads(text)
     except json.JSONDecodeError as error:
-        position, why = _explained(text, error)
+        position, why = _explain_error(text, error)
         raise ConfigError(why, line=first_line + text.count("\n", 0, position)) from None
     except RecursionError:
         raise ConfigError(TOO_DEEP, line=first_line) from None
-    except ValueError as error:  # of a number, which it names
-        words = (each for each in _WORD.finditer(text) if each[0] in str(error).split())
-        above = next((text.count("\n", 0, each.start()) for each in words), 0)
-        raise ConfigError(str(error), line=first_line + above) from None
-    return _located(Document(value, {}, {}, {}), text, first_line).bounded()
+    except ValueError as error:  # about a number, which the message quotes
+        lexemes = (each for each in _LEXEME.finditer(text) if each[0] in str(error).split())
+        lines_above = next((text.count("\n", 0, each.start()) for each in lexemes), 0)
+        raise ConfigError(str(error), line=first_line + lines_above) from None
+    return _locate_values(Document(value, {}, {}, {}), text, first_line).check_lists()
 
 
-def _explained(text: str, error: json.JSONDecodeError) -> tuple[int, str]:
+def _explain_error(text: str, error: json.JSONDecodeError) -> tuple[int, str]:
     """Return where a mistake is, and what it is."""
     position, before = error.pos, text[: error.pos].rstrip()
     if text[position : position + 1] in ("}", "]") and before.endswith(","):
@@ -158,36 +159,36 @@ def _explained(text: str, error: json.JSONDecodeError) -> tuple[int, str]:
     return position, next(hints, in_words(error))
 
 
-def _located(found: Document, text: str, line: int) -> Document:
+def _locate_values(document: Document, text: str, line: int) -> Document:
     """Find the lines and the repeated keys of valid JSON; raises ConfigError if it is too deep.
 
     PyYAML could find them, too, but takes 50 seconds and a gigabyte for 2 MiB; this takes two.
     """
     path: list[Any] = []  # the index or key in each open list or object; None before a key
     keys: list[set[str]] = []
-    for word in _WORD.findall(text):
-        if word == "\n":
+    for lexeme in _LEXEME.findall(text):
+        if lexeme == "\n":
             line += 1
-        elif word in "]}":
+        elif lexeme in "]}":
             path.pop()
             keys.pop()
-        elif word == ",":
+        elif lexeme == ",":
             path[-1] = path[-1] + 1 if isinstance(path[-1], int) else None
         elif path and path[-1] is None:
-            key = path[-1] = json.loads(word)
+            key = path[-1] = json.loads(lexeme)
             if key in keys[-1]:
-                found.repeated.setdefault(tuple(path[:-1]), []).append(key)
+                document.duplicate_keys.setdefault(tuple(path[:-1]), []).append(key)
             keys[-1].add(key)
-            found.lines[tuple(path)] = line
+            document.lines[tuple(path)] = line
         else:
             if not path or isinstance(path[-1], int):
-                found.lines[tuple(path)] = line
-            if word in "[{" and len(path) == MOST_LEVELS:
+                document.lines[tuple(path)] = line
+            if lexeme in "[{" and len(path) == MOST_LEVELS:
                 raise ConfigError(TOO_DEEP, line=line)
-            if word in "[{":
-                path.append(0 if word == "[" else None)
+            if lexeme in "[{":
+                path.append(0 if lexeme == "[" else None)
                 keys.append(set())
-    return found
+    return document
 
 
 def parse_yaml(text: str) -> list[Document]:
@@ -195,7 +196,7 @@ def parse_yaml(text: str) -> list[Document]:
     import yaml
 
     try:
-        return list(_Nodes(text).documents())
+        return list(_YamlReader(text).read_documents())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         why = ", ".join(filter(None, (error.context, error.problem)))
@@ -206,7 +207,7 @@ def parse_yaml(text: str) -> list[Document]:
         raise ConfigError(TOO_DEEP, line=1) from None
 
 
-class _Nodes:
+class _YamlReader:
     """Turns PyYAML's nodes into values; what JSON can't express, as a timestamp, is a string."""
 
     def __init__(self, text: str) -> None:
@@ -214,42 +215,42 @@ class _Nodes:
 
         self._roots = yaml.compose_all(text, yaml.SafeLoader)
         self._constructor = yaml.constructor.SafeConstructor()
-        self._may_have = len(text) + _MOST_REPEATED
+        self._remaining_values = len(text) + _MOST_REPEATED
 
-    def documents(self) -> Iterator[Document]:
+    def read_documents(self) -> Iterator[Document]:
         """Yield the documents that are not empty."""
         for number, node in enumerate(self._roots, 1):
-            self._found = Document(None, {}, {}, {}, number)
-            value = self._value(node, (), _line(node))
+            self._document = Document(None, {}, {}, {}, number)
+            value = self._read_value(node, (), _line_of(node))
             if value is not None:
-                yield self._found._replace(value=value).bounded()
+                yield self._document._replace(value=value).check_lists()
 
-    def _value(self, node: Any, path: Path, line: int) -> Any:
-        """Return a node's value; put into the document what is known of it and what is in it."""
-        self._may_have -= 1
-        if self._may_have < 0:
+    def _read_value(self, node: Any, path: Path, line: int) -> Any:
+        """Return a node's value; note its line, and those of what is in it, in the document."""
+        self._remaining_values -= 1
+        if self._remaining_values < 0:
             raise _error(node, "it is too large, perhaps because of its aliases")
         if len(path) > MOST_LEVELS:
             raise _error(node, TOO_DEEP)
-        self._found.lines[path] = line
+        self._document.lines[path] = line
         if node.id == "scalar":
-            return self._scalar(node, path)
+            return self._read_scalar(node, path)
         if node.id == "sequence":
             items = enumerate(node.value)
-            return [self._value(each, (*path, index), _line(each)) for index, each in items]
-        found = {}
+            return [self._read_value(each, (*path, index), _line_of(each)) for index, each in items]
+        values = {}
         for key, value in node.value:
             if key.id != "scalar" or key.value == "<<":
                 raise _error(key, "a key must be a string, and no merge (<<)")
-            if key.value in found:
-                self._found.repeated.setdefault(path, []).append(key.value)
-            found[key.value] = self._value(value, (*path, key.value), _line(key))
-        return found
+            if key.value in values:
+                self._document.duplicate_keys.setdefault(path, []).append(key.value)
+            values[key.value] = self._read_value(value, (*path, key.value), _line_of(key))
+        return values
 
-    def _scalar(self, node: Any, path: Path) -> Any:
+    def _read_scalar(self, node: Any, path: Path) -> Any:
         if node.style == "|":
-            self._found.blocks[path] = _line(node) + 1
-        if node.tag not in _NO_STRINGS:
+            self._document.blocks[path] = _line_of(node) + 1
+        if node.tag not in _NON_STRING_TAGS:
             return node.value
         if len(node.value) > _MOST_DIGITS:
             raise _error(node, f"it has a number of more than {_MOST_DIGITS} characters")
@@ -258,10 +259,10 @@ class _Nodes:
         return value if is_json else node.value
 
 
-def _line(node: Any) -> int:
+def _line_of(node: Any) -> int:
     line: int = node.start_mark.line
     return line + 1
 
 
 def _error(node: Any, text: str) -> ConfigError:
-    return ConfigError(text, line=_line(node))
+    return ConfigError(text, line=_line_of(node))

@@ -14,7 +14,7 @@ import click
 from cni_ipvlan.capture import FORM
 from cni_ipvlan.cli import calls, configs, options, output
 from cni_ipvlan.cli.dry_run.script import whose
-from cni_ipvlan.cli.reading import object_in
+from cni_ipvlan.cli.reading import parse_object
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import pod, read
@@ -72,7 +72,7 @@ def _load(source: str, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises ConfigError.
     """
     first, *others = text.rstrip("\n").split("\n")
-    request, last = object_in(first), object_in(others[-1]) if others else {}
+    request, last = parse_object(first), parse_object(others[-1]) if others else {}
     outcome = last["outcome"] if isinstance(last.get("outcome"), dict) else {}
     environment = request.get("environment")
     if request.get("capture") != FORM or not isinstance(environment, dict):

@@ -73,7 +73,7 @@ def test_without_a_file_all_networks_of_the_node_are_looked_after(
     """As after a reboot: containers, records and interfaces are gone, leases are on disk."""
     here, cache = tmp_path / "net.d", tmp_path / "results"
     monkeypatch.setattr(configs, "DIRECTORY", str(here))
-    monkeypatch.setattr(configs, "KEPT", (str(cache),))
+    monkeypatch.setattr(configs, "RESULT_DIRECTORIES", (str(cache),))
     assert "libcni has kept none; -c FILE" in person.types("ipvlan gc --keep-existing")[2]
     here.mkdir()
     cache.mkdir()

@@ -157,7 +157,7 @@ def _unlike(one: End, other: End) -> Iterator[Finding]:
 def _servers(result: Any, one: End) -> tuple[list[str], list[Finding]]:
     """Return the first DNS servers of a result, by default the kept one; a finding if none."""
     if result is None and one.port and one.port.owner:
-        kept = configs.kept("-".join(one.port.owner))
+        kept = configs.read_cache("-".join(one.port.owner))
         result = next((each.get("result") for _, each in kept), None)
     servers = value_at(result, "dns", "nameservers")
     found = [each for each in servers or () if isinstance(each, str)][:_MOST_SERVERS]

@@ -95,7 +95,7 @@ def _containers(
         if port.owner and port.side.netns:
             pod = port.record.pod if port.record else ""
             yield port.side, port.owner.container_id, pod, port.record is not None
-    for _, kept in configs.kept():
+    for _, kept in configs.read_cache():
         with suppress(OSError, TypeError, ValueError, KeyError):  # it is gone, or of no form
             args = ";".join(map("=".join, kept.get("cniArgs") or ()))
             side = sides[namespace.identity_of(kept["netns"])]

@@ -367,7 +367,8 @@ class World:
 
     def lessee(self, address: str) -> str:
         """Return the container to which host-local has leased an address, or empty."""
-        stores = (os.path.join(DEFAULT_DATA_DIR, name) for name in configs.listed(DEFAULT_DATA_DIR))
+        names = configs.list_directory(DEFAULT_DATA_DIR)
+        stores = (os.path.join(DEFAULT_DATA_DIR, name) for name in names)
         # Only those with a file of that name: there may be thousands in the others.
         having = (each for each in stores if os.path.lexists(os.path.join(each, address)))
         leases = (each for store in having for each in host_local.leases(store))

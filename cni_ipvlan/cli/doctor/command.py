@@ -74,7 +74,7 @@ def _container(netns: str) -> namespace.Namespace:
 
 
 def _networks(tools: Tools, given: NetworkConfig | None) -> Iterator[Finding]:
-    here, faults = configs.on_node()
+    here, faults = configs.read_directory()
     for fault in faults:  # of files that don't concern a given network
         yield Finding(PROBLEM if given is None else WARNING, "configuration", str(fault))
     if given is not None:

@@ -66,7 +66,9 @@ def _leases(config: dict[str, Any]) -> Iterator[Finding]:
             yield Finding(PROBLEM, "ipam", text, advice)
     own = [each for group in host_local.ranges(config["ipam"]) for each in group]
     bases = dict.fromkeys((netconf.DEFAULT_DATA_DIR, os.path.dirname(store)))
-    for other in (os.path.join(base, name) for base in bases for name in configs.listed(base)):
+    for other in (
+        os.path.join(base, name) for base in bases for name in configs.list_directory(base)
+    ):
         taken = [each for each in host_local.addresses(other) if any(r.holds(each) for r in own)]
         if taken and os.path.realpath(other) != os.path.realpath(store):
             name = os.path.basename(other)

@@ -11,7 +11,7 @@ from typing import Any
 from cni_ipvlan.cli.calls import USUAL, as_typed
 from cni_ipvlan.cli.doctor.node import Tools
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
-from cni_ipvlan.cli.reading import object_in
+from cni_ipvlan.cli.reading import parse_object
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
 from cni_ipvlan.iproute import machine, tc
@@ -106,7 +106,7 @@ def _versions(tools: Tools, path: str, version: str) -> list[str]:
     if answer.killed_because:
         msg = f"{path} was killed when it was asked for VERSION: {answer.killed_because}"
         raise CniError(DELEGATE_FAILED, msg)
-    versions = object_in(answer.stdout.decode("utf-8", "replace")).get("supportedVersions")
+    versions = parse_object(answer.stdout.decode("utf-8", "replace")).get("supportedVersions")
     return list(map(str, versions)) if isinstance(versions, list) else []
 
 

@@ -63,7 +63,7 @@ def ipam_answer(
     It is checked as add does. Then each address is printed on a line, after the word ipv4 or
     ipv6, and each route after the word route, in the words of ip route add.
     """
-    result = delegate.result(plugin, cni_version, 0, configs.standard_input(), b"")
+    result = delegate.result(plugin, cni_version, 0, configs.read_standard_input(), b"")
     log = Log(output.echo_err, {})
     tx = DryRun(Runner(os.environ.get("PATH", ""), log.command, Interrupts()), Plan())
     parent = find_master(tx, NetConf("", master), None) if master else None

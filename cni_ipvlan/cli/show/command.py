@@ -60,7 +60,7 @@ def show(
     try:
         while True:
             with_routes = form in (_WIDE, _JSON)
-            tx, known = Transaction(node.runner), configs.known()
+            tx, known = Transaction(node.runner), configs.read_networks()
             found = tree.look(tx, node.registry, known, is_wanted, with_routes=with_routes)
             if watch:
                 click.clear()
@@ -77,7 +77,7 @@ def show(
 
 
 def _print(
-    found: dict[str, Any], known: configs.Known, form: str | None, only: Mapping[str, str | None]
+    found: dict[str, Any], known: configs.Networks, form: str | None, only: Mapping[str, str | None]
 ) -> int:
     """Print what was found; return 1 if nothing is as it was asked for, or can be seen, else 0."""
     asked = [f"--{name.replace('_', '-')} {value}" for name, value in only.items() if value]
@@ -101,7 +101,9 @@ def _print(
     return int(is_blind or (is_empty and bool(asked)))
 
 
-def _how_to_release(leftovers: Sequence[Mapping[str, Any]], known: configs.Known) -> Iterator[str]:
+def _how_to_release(
+    leftovers: Sequence[Mapping[str, Any]], known: configs.Networks
+) -> Iterator[str]:
     """Yield the commands that release leases and remove records; GC keeps those of what exists."""
     gone = [each for each in leftovers if not os.path.exists(each["netns"] or "")]
     if gone:

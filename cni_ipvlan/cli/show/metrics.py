@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from cni_ipvlan import __version__
-from cni_ipvlan.cli.configs import Known
+from cni_ipvlan.cli.configs import Networks
 from cni_ipvlan.config import netconf
 from cni_ipvlan.plugin import host_local
 
@@ -19,7 +19,7 @@ _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"'})
 _Labels = tuple[tuple[str, str], ...]
 
 
-def lines(found: Mapping[str, Any], networks: Known) -> Iterator[str]:
+def lines(found: Mapping[str, Any], networks: Networks) -> Iterator[str]:
     """Yield the lines of what ``tree.look`` found, and of the addresses of ``networks``."""
     attachments, faulty = Counter[_Labels](), Counter[_Labels]()
     up: dict[_Labels, int] = {}
@@ -57,7 +57,7 @@ def lines(found: Mapping[str, Any], networks: Known) -> Iterator[str]:
     yield "# EOF"
 
 
-def _fullest(networks: Known) -> Iterator[tuple[str, host_local.Usage]]:
+def _fullest(networks: Networks) -> Iterator[tuple[str, host_local.Usage]]:
     """Yield each network of host-local's, and how full the fullest of its ranges is."""
     for name, given in networks.items():
         if given and netconf.ipam_type(given[0].config) == "host-local":

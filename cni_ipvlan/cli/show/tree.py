@@ -38,7 +38,7 @@ FOR_ROOT = "what only root may see"
 def look(
     tx: Transaction,
     registry: Registry,
-    networks: configs.Known,
+    networks: configs.Networks,
     is_wanted: IsWanted,
     *,
     with_routes: bool,
@@ -94,7 +94,7 @@ class _Known(NamedTuple):
 
 
 def _take(
-    tx: Transaction, registry: Registry, networks: configs.Known, unseen: Callable[[str], None]
+    tx: Transaction, registry: Registry, networks: configs.Networks, unseen: Callable[[str], None]
 ) -> tuple[list[Attachment], _Known]:
     """Return the interfaces, in natural order, and what is known besides."""
     found = sorted(
@@ -268,13 +268,14 @@ def _own(each: Attachment) -> set[str]:
     return {address.partition("/")[0] for address in usual(each.addresses)}
 
 
-def _leases(networks: configs.Known) -> dict[str, list[host_local.Lease]]:
+def _leases(networks: configs.Networks) -> dict[str, list[host_local.Lease]]:
     """Return host-local's leases by network, of those whose attachments may be ipvlan's.
 
     A network without an entry has its addresses from elsewhere, or is another plugin's.
     """
     known = {name: [each.config for each in given] for name, given in networks.items()}
-    for name in configs.listed(netconf.DEFAULT_DATA_DIR):  # of some, all that is left are leases
+    # Of a network whose configuration is gone, there may still be leases.
+    for name in configs.list_directory(netconf.DEFAULT_DATA_DIR):
         known.setdefault(name, [{"name": name, "ipam": {"type": "host-local"}}])
     found = {}
     for name, given in known.items():

@@ -46,7 +46,10 @@ def in_all(
         found = in_config(network)
         if not any(problem.path[-1:] in (("mode",), ("flag",)) for problem in found):
             # What is unknown is ignored, and hides nothing.
-            unknown = [network.place((key,)) for key, _ in netconf.suspicious_keys(network.config)]
+            unknown = [
+                network.path_in_document((key,))
+                for key, _ in netconf.suspicious_keys(network.config)
+            ]
             is_sound = all(problem.is_warning or problem.path in unknown for problem in found)
             found += _placed(network, _conflicts(network, seen, begin, is_sound=is_sound))
         for problem in found:
@@ -64,17 +67,17 @@ def in_config(network: NetworkConfig) -> list[Problem]:
         found += in_ipam(config)
     repeated = [
         Problem((*path, key), reading.DUPLICATE)
-        for path in sorted(network.root.repeated, key=len)
+        for path in sorted(network.root.duplicate_keys, key=len)
         # It is in the network, or the network in it.
         if all(own == other for own, other in zip(network.path, path, strict=False))
-        for key in network.root.repeated[path]  # plugins differ in which they take
+        for key in network.root.duplicate_keys[path]  # plugins differ in which they take
     ]
     return [*repeated, *_placed(network, found)]
 
 
 def _placed(network: NetworkConfig, found: Iterable[Problem]) -> Iterator[Problem]:
     """Give problems the path in the document."""
-    return (each._replace(path=network.place(each.path)) for each in found)
+    return (each._replace(path=network.path_in_document(each.path)) for each in found)
 
 
 def _in_options(config: dict[str, Any], *, is_chained: bool) -> Iterator[Problem]:

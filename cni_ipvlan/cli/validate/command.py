@@ -117,7 +117,7 @@ def _expanded(given: Iterable[str], faults: list[ConfigError]) -> Iterator[str]:
 
 def _located(network: configs.NetworkConfig, problem: netconf.Problem) -> ConfigError:
     path, root = problem.path, network.root
-    place = (network.source, root.line(path), root.number, path)
+    place = (network.source, root.find_line(path), root.number, path)
     return ConfigError(problem.text, *place, is_warning=problem.is_warning)
 
 

@@ -44,7 +44,7 @@ WORK = {
     "probe": "connectivity.command.World",
     "trace": "connectivity.command.World",
     "replay": "calls.answered",
-    "ipam-answer": "configs.standard_input",
+    "ipam-answer": "configs.read_standard_input",
 }
 WRONG = {
     "-c": ["/gone", "/etc", "EMPTY"],

@@ -123,7 +123,7 @@ def test_line_of_a_mistake_is_the_files() -> None:
 
 
 def line_of(network: configs.NetworkConfig, path: Path) -> int:
-    return network.root.line(network.place(path))
+    return network.root.find_line(network.path_in_document(path))
 
 
 def documents() -> st.SearchStrategy[Any]:
