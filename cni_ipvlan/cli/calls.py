@@ -164,7 +164,7 @@ def check(**values: Any) -> None:
 @_with(options.config_option(required=True), *_ALWAYS)
 def status(**values: Any) -> None:
     """Check whether an ADD could succeed now, and that validate finds no error."""
-    network = options.chosen(values["config"], values["network"])
+    network = options.choose_network(values["config"], values["network"])
     config, ipam = dict(network.config), netconf.ipam_type(network.config)
     version = _raise_version(config, "STATUS")
     if version and ipam:
@@ -211,7 +211,7 @@ def gc(
         text = "give the network's file with -c; for all networks, give only --keep-existing, no"
         raise click.UsageError(f"{text} --json, which is one document, and no --network")
     if values["config"]:
-        networks = [options.chosen(values["config"], values["network"])]
+        networks = [options.choose_network(values["config"], values["network"])]
     else:
         networks = [found[0] for found in configs.read_networks().values() if found]
         if not networks:
@@ -233,7 +233,7 @@ def gc(
 
 def _network(values: _Values) -> configs.NetworkConfig:
     """Return the chosen network; say which plugins of its list are left out."""
-    network = options.chosen(values["config"], values["network"])
+    network = options.choose_network(values["config"], values["network"])
     others = ", ".join((*network.before, *network.after))
     if others:
         text = f"of the list {network.name}, only ipvlan is called; left out: {others}"
@@ -299,9 +299,9 @@ def read_result(file: str, option: str) -> tuple[dict[str, Any], results.Result]
         document = reading.read(file, configs.read_source(file))[0].value
         return document, results.parse(document, LATEST_VERSION)
     except configs.ConfigError as error:
-        raise options.wrong(str(error), option) from None
+        raise options.option_error(str(error), option) from None
     except CniError as error:
-        raise options.wrong(f"{file}: {error.msg}", option) from None
+        raise options.option_error(f"{file}: {error.msg}", option) from None
 
 
 def make(call: Invocation) -> None:
@@ -318,7 +318,7 @@ def make(call: Invocation) -> None:
 
         def deliver(result: results.Result) -> None:
             rendered = results.render(result, request.version)
-            output.echo_json(rendered) if call.as_json else output.result(result)
+            output.echo_json(rendered) if call.as_json else output.print_result(result)
 
         perform(begin(), request, deliver)
     except CniError as error:

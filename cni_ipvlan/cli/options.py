@@ -22,60 +22,60 @@ FILE = click.Path()  # for completion only; errors are reported when it is read
 JSON = click.Option(
     ["-j", "--json", "as_json"], is_flag=True, help="Print one JSON document, also for an error."
 )
-# Several short options are one word; here a NUL is between words.
-_AS_JSON = re.compile("\0(--json|--output[=\0]json|-o\0?json|-[vw]*j[jvw]*)\0")
+# In a command line whose words have a NUL between them. Several short options are one word.
+_JSON_OPTION = re.compile("\0(--json|--output[=\0]json|-o\0?json|-[vw]*j[jvw]*)\0")
 
 
-def command(*examples: str, **more: Any) -> Callable[[Any], click.Command]:
-    """Return what makes a command with --json of a function; its name is in the last example."""
+def command(*examples: str, **keywords: Any) -> Callable[[Any], click.Command]:
+    """Return a decorator for a command with --json, whose name is in the last example."""
     text = "\n  ".join(("\b\nExample:", *examples))
 
-    def make(function: Any) -> click.Command:
+    def decorate(function: Any) -> click.Command:
         name = examples[-1].split()[1]
-        made = click.command(name, cls=click.Command, epilog=text, **more)(function)
-        made.params.append(JSON)
-        return made
+        click_command = click.command(name, cls=click.Command, epilog=text, **keywords)(function)
+        click_command.params.append(JSON)
+        return click_command
 
-    return make
+    return decorate
 
 
-def wrong(why: str, *option: str) -> click.BadParameter:
-    """Return an error about the value of an option, given by all its names."""
+def option_error(why: str, *option: str) -> click.BadParameter:
+    """Return an error about the value of an option, which may have several names."""
     return click.BadParameter(why, param_hint=" / ".join(f"'{name}'" for name in option))
 
 
-def chosen(config: str, network: str | None) -> configs.NetworkConfig:
+def choose_network(config: str, network: str | None) -> configs.NetworkConfig:
     """Return the network that --config and --network select; raises BadParameter."""
     try:
         return configs.choose(config, network)
     except configs.ConfigError as error:
         option = ["--network", "-c"] if network else ["-c", "--config"]
-        raise wrong(str(error), *option) from None
+        raise option_error(str(error), *option) from None
 
 
-def namespace_at(netns: str) -> namespace.Namespace:
-    """Return the namespace at a path that --netns has given; raises BadParameter."""
+def find_namespace(netns: str) -> namespace.Namespace:
+    """Return the namespace at a path given with --netns; raises BadParameter."""
     try:
         return namespace.find(netns)
     except (OSError, ValueError, namespace.NotANamespaceError) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        raise wrong(f"{netns}: {why}", "--netns") from None
+        raise option_error(f"{netns}: {why}", "--netns") from None
 
 
-def netns_or_gone(netns: str) -> str:
+def resolve_netns(netns: str) -> str:
     """Return the path of a namespace given as a path, a name or a process ID; it may be gone."""
-    named = os.path.join(_NAMED_NAMESPACES, netns)
+    named_path = os.path.join(_NAMED_NAMESPACES, netns)
     if "/" in netns:
         return os.path.abspath(netns)
     if not netns:
         raise click.BadParameter("'' is not a path, a name or a process ID")
-    is_number = netns.isascii() and netns.isdecimal() and not os.path.exists(named)
-    return f"/proc/{netns}/ns/net" if is_number and os.path.isdir(f"/proc/{netns}") else named
+    is_number = netns.isascii() and netns.isdecimal() and not os.path.exists(named_path)
+    return f"/proc/{netns}/ns/net" if is_number and os.path.isdir(f"/proc/{netns}") else named_path
 
 
-def netns_path(netns: str) -> str:
-    """Return what ``netns_or_gone`` does, but for a name or a process ID that is gone."""
-    path = netns_or_gone(netns)
+def resolve_existing_netns(netns: str) -> str:
+    """Return the path, as ``resolve_netns`` does; raises BadParameter if nothing has that name."""
+    path = resolve_netns(netns)
     if "/" in netns or path.startswith("/proc/") or os.path.exists(path):
         return path
     names, is_near = nearest_first(netns, configs.list_directory(_NAMED_NAMESPACES))
@@ -83,17 +83,17 @@ def netns_path(netns: str) -> str:
     raise click.BadParameter(f"{why}; did you mean {names[0]!r}?" if is_near else why)
 
 
-def _named(what: str, fault_in: Callable[[str], str | None]) -> Callable[[str], str]:
+def _name_type(noun: str, find_fault: Callable[[str], str | None]) -> Callable[[str], str]:
     def convert(name: str) -> str:
-        if fault := fault_in(name):
-            raise click.BadParameter(f"{name!r} is no {what}: {fault}")
+        if fault := find_fault(name):
+            raise click.BadParameter(f"{name!r} is no {noun}: {fault}")
         return name
 
     return convert
 
 
-interface_name = _named("interface's name", request.interface_name_fault)
-container_id = _named("container's ID", request.identifier_fault)
+interface_name = _name_type("interface's name", request.interface_name_fault)
+container_id = _name_type("container's ID", request.identifier_fault)
 
 
 def container_or_pod(name: str) -> str:
@@ -102,7 +102,7 @@ def container_or_pod(name: str) -> str:
 
 
 def arguments(pairs: str) -> str:
-    """Return CNI_ARGS: pairs of a key and a value, with semicolons."""
+    """Return CNI_ARGS: pairs KEY=VALUE with semicolons between them."""
     for pair in pairs.split(";") if pairs else ():
         if not pair.partition("=")[0] or "=" not in pair:
             raise click.BadParameter(f"{pair!r} is not KEY=VALUE")
@@ -112,18 +112,18 @@ def arguments(pairs: str) -> str:
 def address(text: str) -> str:
     """Return an IPv4 or IPv6 address, which another host may have, in canonical form."""
     with suppress(ValueError):
-        found = ip_address(text)
-        found = getattr(found, "ipv4_mapped", None) or found
-        if "%" not in text and is_unicast(found) and not found.is_loopback:
-            return str(found)
+        ip = ip_address(text)
+        ip = getattr(ip, "ipv4_mapped", None) or ip
+        if "%" not in text and is_unicast(ip) and not ip.is_loopback:
+            return str(ip)
     zone = "; leave the zone out" if "%" in text else ""
     raise click.BadParameter(f"{text!r} is not the IP address of another host{zone}")
 
 
-def _namespaces(_ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]:
+def _complete_namespaces(_ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]:
     if "/" in incomplete:
         return [CompletionItem(incomplete, type="file")]
-    return _items(configs.list_directory(_NAMED_NAMESPACES), incomplete)
+    return _complete(configs.list_directory(_NAMED_NAMESPACES), incomplete)
 
 
 def complete_ends(ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
@@ -132,29 +132,29 @@ def complete_ends(ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]
     with suppress(OSError):
         for each in Registry(is_read_only=True).all_records():
             names |= {each.container_id, each.pod, each.pod.partition("/")[2]} - {""}
-    namespaces = _namespaces(ctx, param, incomplete)
-    return [*namespaces, *_items(names - {each.value for each in namespaces}, incomplete)]
+    namespaces = _complete_namespaces(ctx, param, incomplete)
+    return [*namespaces, *_complete(names - {each.value for each in namespaces}, incomplete)]
 
 
-def _networks(ctx: click.Context, _param: Any, incomplete: str) -> list[CompletionItem]:
+def _complete_networks(ctx: click.Context, _param: Any, incomplete: str) -> list[CompletionItem]:
     source = ctx.params.get("config")
     if not source or source == "-":
         return []
     networks, _ = configs.read(source)
-    return _items((each.label for each in networks), incomplete)
+    return _complete((each.label for each in networks), incomplete)
 
 
-def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
-    """Return the names that complete a word; the shell shows them, so they must be printable."""
-    found = (name for name in names if name.startswith(incomplete) and name.isprintable())
-    return [CompletionItem(name) for name in sorted(found)]
+def _complete(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    """Return the printable names that complete a word: the shell shows them as they are."""
+    matches = (name for name in names if name.startswith(incomplete) and name.isprintable())
+    return [CompletionItem(name) for name in sorted(matches)]
 
 
 def option(
-    name: str, kind: Any, metavar: str | None, about: str, **more: Any
+    name: str, kind: Any, metavar: str | None, about: str, **keywords: Any
 ) -> Callable[[Any], Any]:
     """Return an option with a value."""
-    return click.option(*name.split("/"), type=kind, metavar=metavar, help=about, **more)
+    return click.option(*name.split("/"), type=kind, metavar=metavar, help=about, **keywords)
 
 
 def config_option(*, required: bool) -> Callable[[Any], Any]:
@@ -166,12 +166,17 @@ def config_option(*, required: bool) -> Callable[[Any], Any]:
 def netns_option(*, required: bool, may_be_gone: bool = False) -> Callable[[Any], Any]:
     """Return the option that names a container's namespace."""
     about = "The container's network namespace: a path, a name under /run/netns, or a PID."
-    kind, more = netns_or_gone if may_be_gone else netns_path, {"shell_complete": _namespaces}
-    return option("--netns", kind, "NETNS", about, required=required, **more)
+    resolve = resolve_netns if may_be_gone else resolve_existing_netns
+    keywords = {"required": required, "shell_complete": _complete_namespaces}
+    return option("--netns", resolve, "NETNS", about, **keywords)
 
 
 network_option = option(
-    "--network", str, "NAME", "The network, if there are several.", shell_complete=_networks
+    "--network",
+    str,
+    "NAME",
+    "The network, if there are several.",
+    shell_complete=_complete_networks,
 )
 cni_path_option = option(
     "--cni-path", str, "DIRS", "Where IPAM plugins are [default: $CNI_PATH or the usual places]."
@@ -185,4 +190,4 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Print the command
 def is_json_wanted(words: Sequence[str]) -> bool:
     """Whether a command line asks for JSON, even if the rest of it can't be parsed."""
     before, _, _ = "\0".join(("", *words, "")).partition("\0--\0")
-    return _AS_JSON.search(f"{before}\0") is not None
+    return _JSON_OPTION.search(f"{before}\0") is not None

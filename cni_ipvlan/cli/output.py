@@ -1,7 +1,7 @@
 """Output for people: colour on a terminal, plain text in a pipe, no escape sequences of strangers.
 
-Names of interfaces, namespaces and pods, labels, and what programs print, may hold anything. So
-``_print`` quotes all unprintable characters, but for our own colours.
+Names of interfaces, namespaces and pods, labels, and the output of programs may hold anything. So
+``_print`` quotes all unprintable characters, except those of our own colours.
 """
 
 import errno
@@ -26,12 +26,12 @@ OK, WARNING, PROBLEM = "ok", "warning", "problem"
 _STDOUT, _STDERR = 1, 2
 _COLOURS = {OK: "green", WARNING: "yellow", PROBLEM: "red"}
 _ESCAPE = "\x1b"
-# Stands for the escape character of our own colours. No name contains it, as nobody can guess it.
-_OURS = os.urandom(8).hex()
+# Replaces the escape character of our own colours. No name contains it, as nobody can guess it.
+_ESCAPE_MARK = os.urandom(8).hex()
 
 
 class Finding(NamedTuple):
-    """What a check found, about a network if it has one; the advice may have several lines."""
+    """The outcome of a check, of a network if it has one; the advice may have several lines."""
 
     state: str
     subject: str
@@ -45,7 +45,7 @@ def styled(text: str, *, err: bool = False, **style: Any) -> str:
     if not is_terminal(err=err) or os.environ.get("NO_COLOR"):
         return text
     start, end = click.style("", reset=False, **style), click.style("", reset=True)
-    return f"{start.replace(_ESCAPE, _OURS)}{text}{end.replace(_ESCAPE, _OURS)}"
+    return f"{start.replace(_ESCAPE, _ESCAPE_MARK)}{text}{end.replace(_ESCAPE, _ESCAPE_MARK)}"
 
 
 def is_terminal(*, err: bool = False) -> bool:
@@ -56,12 +56,12 @@ def is_terminal(*, err: bool = False) -> bool:
 def echo(*lines: str) -> None:
     """Print lines, and what is still buffered, to stdout; raises Exit if it can't be written.
 
-    It says why, unless the reader has closed the pipe.
+    The reason is printed on stderr, unless the reader has closed the pipe.
     """
     try:
         _print(lines, err=False)
     except OSError as error:
-        _drop(_STDOUT)
+        _redirect_to_null(_STDOUT)
         if error.errno != errno.EPIPE:
             print_error(f"cannot write to standard output: {error.strerror}")
         raise click.exceptions.Exit(1) from None
@@ -72,23 +72,23 @@ def echo_err(*lines: str) -> None:
     try:
         _print(lines, err=True)
     except OSError:
-        _drop(_STDERR)
+        _redirect_to_null(_STDERR)
 
 
 def _print(lines: Sequence[str], *, err: bool) -> None:
-    safe = "\n".join(_ESCAPE.join(map(printable, line.split(_OURS))) for line in lines)
+    safe = "\n".join(_ESCAPE.join(map(printable, line.split(_ESCAPE_MARK))) for line in lines)
     # color=True, or click would take the colours out, even on a terminal that TERM calls dumb.
     click.echo(safe, err=err, nl=bool(lines), color=True)
 
 
-def _drop(descriptor: int) -> None:
+def _redirect_to_null(descriptor: int) -> None:
     """Redirect a stream to /dev/null, or Python's flush at exit would fail with status 120."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def echo_json(document: Any) -> None:
     """Print a JSON document, in ASCII."""
-    # json escapes all that is not printable, but for DEL.
+    # json escapes all characters that are not printable, except DEL.
     echo(*json.dumps(document, indent=4).replace("\x7f", "\\u007f").split("\n"))
 
 
@@ -97,7 +97,7 @@ def print_error(text: str) -> None:
     echo_err(f"{styled('ipvlan:', err=True, fg='red', bold=True)} {text}")
 
 
-def failure(error: CniError) -> None:
+def print_failure(error: CniError) -> None:
     """Print why a command failed: the message, then the details, indented."""
     print_error(one_line(error.msg))
     echo_err(*(f"    {one_line(line)}" for line in error.explanation.split("\n") if line))
@@ -108,49 +108,49 @@ def failure_document(error: CniError) -> dict[str, Any]:
     return {"code": error.code, "msg": error.msg, "details": error.explanation}
 
 
-def finding(found: Finding) -> None:
+def print_finding(finding: Finding) -> None:
     """Print a finding."""
-    state = styled(found.state.ljust(7), fg=_COLOURS[found.state])
-    advice = (f"{' ' * 26}{one_line(line)}" for line in found.advice.splitlines())
-    echo(f"{state}  {found.subject.ljust(13)}  {one_line(found.text)}", *advice)
+    state = styled(finding.state.ljust(7), fg=_COLOURS[finding.state])
+    advice = (f"{' ' * 26}{one_line(line)}" for line in finding.advice.splitlines())
+    echo(f"{state}  {finding.subject.ljust(13)}  {one_line(finding.text)}", *advice)
 
 
-def reported(subject: str, check: Iterable[Finding]) -> Iterator[Finding]:
-    """Yield what a check finds; an error in the check itself is a finding, too."""
+def collect(subject: str, check: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield the findings of a check; an error in the check itself is a finding, too."""
     try:
         yield from check
     except InterruptedBySignalError:
         raise
     except (CniError, IprouteError, OSError) as error:
-        yield failed(subject, error)
+        yield error_finding(subject, error)
 
 
-def failed(subject: str, error: Exception) -> Finding:
+def error_finding(subject: str, error: Exception) -> Finding:
     """Return an error as a finding."""
-    found = as_cni_error(error)
-    state = WARNING if found.code == NOT_PERMITTED else PROBLEM
-    return Finding(state, subject, found.msg, found.explanation)
+    cni_error = as_cni_error(error)
+    state = WARNING if cni_error.code == NOT_PERMITTED else PROBLEM
+    return Finding(state, subject, cni_error.msg, cni_error.explanation)
 
 
-def result(outcome: Result) -> None:
+def print_result(result: Result) -> None:
     """Print the result of an ADD."""
-    for interface in outcome.interfaces:
+    for interface in result.interfaces:
         mtu = f", MTU {interface.mtu}" if interface.mtu else ""
-        where = f" in {interface.sandbox}" if interface.sandbox else ""
-        echo(f"interface  {interface.name} ({interface.mac}{mtu}){where}")
-    for address in outcome.addresses:
+        sandbox = f" in {interface.sandbox}" if interface.sandbox else ""
+        echo(f"interface  {interface.name} ({interface.mac}{mtu}){sandbox}")
+    for address in result.addresses:
         gateway = f", gateway {address.gateway}" if address.gateway else ""
         echo(f"address    {address.address}{gateway}")
-    for route in outcome.routes:
+    for route in result.routes:
         echo(f"route      {route.dst}{f' via {route.gateway}' if route.gateway else ''}")
-    for key, value in outcome.dns.items():
+    for key, value in result.dns.items():
         echo(f"dns {key}  {' '.join(value) if isinstance(value, list) else value}")
 
 
 class Narrator(Log):
-    """A log that prints on stderr, too, for ``-v``, what a call does.
+    """A log for ``-v``, which also prints on stderr what a call does.
 
-    Commands may run side by side, so each has a number, with which all of its lines begin.
+    Commands may run at the same time, so each has a number, with which all of its lines begin.
     """
 
     def __init__(self, write_stderr: Callable[[str], None], environment: Mapping[str, str]) -> None:
@@ -163,12 +163,12 @@ class Narrator(Log):
         if completed is None:
             self._last += 1
             self._running[id(command)] = self._last, command
-            echo_err(*(f"[{self._last}] {line}" for line in _begun(command)))
+            echo_err(*(f"[{self._last}] {line}" for line in _describe_command(command)))
         else:
             number, _ = self._running.pop(id(command))
-            failed = styled(f", status {completed.status}", err=True, fg="red")
+            status_text = styled(f", status {completed.status}", err=True, fg="red")
             time = f"{completed.seconds * 1000:.1f} ms"
-            echo_err(f"[{number}]   {time}{failed if completed.status else ''}")
+            echo_err(f"[{number}]   {time}{status_text if completed.status else ''}")
         super().command(command, completed)
 
     def wait(self, text: str) -> None:
@@ -177,7 +177,7 @@ class Narrator(Log):
         super().wait(text)
 
 
-def _begun(command: Command) -> Iterator[str]:
+def _describe_command(command: Command) -> Iterator[str]:
     words = styled(one_line(f"+ {in_shell(command.entered_argv)}"), err=True, fg="cyan")
     yield words + one_line(f"  # {command.purpose}" if command.purpose else "")
     yield from (f"    {one_line(line)}" for line in command.batch_lines)

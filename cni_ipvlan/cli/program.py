@@ -26,7 +26,7 @@ from cni_ipvlan.plugin.explain import as_cni_error
 from cni_ipvlan.suggest import nearest_first
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-_OTHER_WORDS = {
+_SYNONYMS = {
     **dict.fromkeys(("ls", "list", "inspect", "ps", "get"), "show"),
     **dict.fromkeys(("rm", "delete", "remove"), "del"),
     "help": "--help",
@@ -63,8 +63,10 @@ def _report(error: Exception, *, as_json: bool) -> int:
     """Print why a command failed; return the exit status."""
     failure = _as_failure(error)
     try:
-        output.echo()  # what click could not write
-        output.echo_json(output.failure_document(failure)) if as_json else output.failure(failure)
+        output.echo()  # writes what is still buffered
+        output.echo_json(output.failure_document(failure)) if as_json else output.print_failure(
+            failure
+        )
     except click.exceptions.Exit:
         return 1
     if isinstance(error, click.Abort):
@@ -74,7 +76,7 @@ def _report(error: Exception, *, as_json: bool) -> int:
 
 def _as_failure(error: Exception) -> errors.CniError:
     if isinstance(error, (errors.CniError, IprouteError, OSError)):
-        with suppress(NotANamespaceError):  # which it raises again
+        with suppress(NotANamespaceError):  # as_cni_error raises it again
             return as_cni_error(error)
     if isinstance(error, configs.ConfigError):
         return errors.CniError(errors.INVALID_CONFIGURATION, str(error))
@@ -83,14 +85,14 @@ def _as_failure(error: Exception) -> errors.CniError:
         return errors.CniError(errors.INVALID_ENVIRONMENT, error.format_message(), hint)
     if isinstance(error, click.Abort):
         return errors.CniError(INTERRUPTED, "interrupted from the keyboard")
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{os.path.basename(place.filename)}:{place.lineno}"
-    what = f"internal error at {where}: {type(error).__name__}: {error}"
-    return errors.CniError(errors.INTERNAL, what)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    location = f"{os.path.basename(frame.filename)}:{frame.lineno}"
+    msg = f"internal error at {location}: {type(error).__name__}: {error}"
+    return errors.CniError(errors.INTERNAL, msg)
 
 
 class _Commands(click.Group):
-    """The commands in groups; another word for one of them is not taken, but understood."""
+    """The commands in groups; a synonym of a name is refused, with the name."""
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands, those first that change nothing."""
@@ -107,14 +109,14 @@ class _Commands(click.Group):
         if word in self.commands or word.startswith("-"):
             return super().resolve_command(ctx, args)
         names, is_near = nearest_first(word, self.commands)
-        meant = _OTHER_WORDS.get(word) or (names[0] if is_near else "")
-        known = f"did you mean {meant}?" if meant else f"there are {', '.join(sorted(names))}"
-        raise click.UsageError(f"there is no command {word!r}; {known}", ctx)
+        name = _SYNONYMS.get(word) or (names[0] if is_near else "")
+        hint = f"did you mean {name}?" if name else f"there are {', '.join(sorted(names))}"
+        raise click.UsageError(f"there is no command {word!r}; {hint}", ctx)
 
 
 def _print_version(*, as_json: bool) -> None:
     commit = None
-    with suppress(OSError):  # of which there is none where pip has installed it
+    with suppress(OSError):  # pip installs no such file
         commit = Path(__file__).parents[1].joinpath("commit").read_text("ascii").strip()
     if as_json:
         versions = {"version": __version__, "commit": commit}

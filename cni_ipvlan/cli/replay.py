@@ -44,7 +44,7 @@ def replay(
     try:
         request, recorded = _load(file, configs.read_source(file))
     except configs.ConfigError as error:
-        raise options.wrong(str(error), "FILE") from None
+        raise options.option_error(str(error), "FILE") from None
     verb = request["environment"].get("CNI_COMMAND", "")
     if dry_run and verb not in calls.DRY_RUN_OF:
         raise click.UsageError(f"{verb} changes nothing; replay it without --dry-run")

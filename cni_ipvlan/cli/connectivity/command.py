@@ -13,7 +13,7 @@ from cni_ipvlan.cli.connectivity.trials import Question, ask
 from cni_ipvlan.cli.connectivity.weights import weigh
 from cni_ipvlan.cli.connectivity.world import Port, World, is_near, of_family
 from cni_ipvlan.cli.options import complete_ends, option
-from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, collect
 from cni_ipvlan.config.netconf import value_at
 from cni_ipvlan.iproute import commands, queries
 
@@ -43,17 +43,17 @@ def probe_command(
     one = ends[0]
     if one.side is None:
         why = f"was not found; {world.not_looked}" if world.unseen else "is not on this node"
-        raise options.wrong(f"{one.name} {why}", "--netns")
+        raise options.option_error(f"{one.name} {why}", "--netns")
     there = [each.link.name for each in world.ports if each.side is one.side]
     if ifname and ifname not in there:
         why = f"{one.side} has no interface {ifname}; it has {', '.join(there)}"
-        raise options.wrong(why, "--ifname")
+        raise options.option_error(why, "--ifname")
     side = one.side
     if len(ends) > 1:  # the route may say which of them is meant
         way = side.lookup(to).device if to else ""
         names = [each.port.link.name for each in ends if each.port]
         if way not in names:
-            raise options.wrong(f"choose one with --ifname: {', '.join(names)}", "--netns")
+            raise options.option_error(f"choose one with --ifname: {', '.join(names)}", "--netns")
         one = ends[names.index(way)]
     servers, unknown = _servers(result, one)
     by = ifname or (one.port.link.name if one.port else "")
@@ -115,7 +115,7 @@ def _ends(
     try:
         return named(world, word, ifname, near)
     except click.UsageError as error:
-        raise options.wrong(error.message, argument) from None
+        raise options.option_error(error.message, argument) from None
 
 
 def _nearest(world: World, starts: Sequence[End], ends: Sequence[End]) -> tuple[End, End]:
@@ -177,7 +177,7 @@ def _report(
     """Ask, and print the findings and a verdict; return the exit status."""
     ports = [each.port for each in ends if each.port]
     of_ends = [found for port in ports for fact in ENDS for found in fact(port)]
-    answers = [each for question in questions for each in reported("not asked", ask(question))]
+    answers = [each for question in questions for each in collect("not asked", ask(question))]
     if world.missing:
         text = "only root can look into containers, filters and routes, and ask from there"
         unasked.append(Finding(PROBLEM, "not permitted", text, "run this with sudo"))
@@ -189,7 +189,7 @@ def _report(
         output.echo_json({"findings": rows, "verdict": verdict.text, "next": verdict.advice})
     else:
         for each in findings:
-            output.finding(each)
+            output.print_finding(each)
         output.echo(f"verdict: {verdict.text}")
         if verdict.advice:
             first, *others = verdict.advice.splitlines()

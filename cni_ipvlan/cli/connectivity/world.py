@@ -293,7 +293,7 @@ class World:
         self.meant: dict[str, Namespace] = {}
         for word in words:
             with suppress(OSError, ValueError, namespace.NotANamespaceError, click.UsageError):
-                self.meant[word] = namespace.find(options.netns_or_gone(word))
+                self.meant[word] = namespace.find(options.resolve_netns(word))
         first = {each.identity for each in self.meant.values()}
         for each in self.recorded.values():
             if any(is_named(each.container_id, each.pod, word) for word in words):

@@ -9,7 +9,7 @@ from cni_ipvlan.cli import calls, configs, options, output, validate
 from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.doctor import networks, node, plugins
 from cni_ipvlan.cli.doctor.node import Tools
-from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, collect
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.transaction import Transaction
 
@@ -35,7 +35,7 @@ def doctor_command(
     """
     if ifname and not netns:
         raise click.UsageError("--ifname needs --netns, the namespace to look it up in")
-    given = options.chosen(config, network) if config else None
+    given = options.choose_network(config, network) if config else None
     runner, registry, *_ = calls.read_only_node()
     path, set_by = calls.cni_path(cni_path)
     tools = Tools(runner, Transaction(runner), registry, path.split(":"), set_by, {}, ifname or "")
@@ -44,7 +44,7 @@ def doctor_command(
         runner.interrupts.check()
         findings.append(finding)
         if not as_json:
-            output.finding(finding)
+            output.print_finding(finding)
     if as_json:
         output.echo_json({"findings": [finding._asdict() for finding in findings]})
     return 1 if any(finding.state == PROBLEM for finding in findings) else 0
@@ -53,7 +53,7 @@ def doctor_command(
 def examine(tools: Tools, given: NetworkConfig | None, netns: str | None) -> Iterator[Finding]:
     """Yield findings as they are made: of the node, then of the ``given`` network or all of it."""
     yield from node.examine(tools.runner)
-    yield from reported("plugins", plugins.examine(tools))
+    yield from collect("plugins", plugins.examine(tools))
     if netns is not None:
         try:
             container = _container(netns)
@@ -62,14 +62,14 @@ def examine(tools: Tools, given: NetworkConfig | None, netns: str | None) -> Ite
         else:
             tools = tools._replace(container=container)
             network = given.name if given else ""
-            yield from reported("namespace", node.examine_container(tools, container, network))
-    yield from reported("configuration", _networks(tools, given))
+            yield from collect("namespace", node.examine_container(tools, container, network))
+    yield from collect("configuration", _networks(tools, given))
 
 
 def _container(netns: str) -> namespace.Namespace:
-    found = options.namespace_at(netns)
+    found = options.find_namespace(netns)
     if found.identity == namespace.own():
-        raise options.wrong(f"{netns} is the host's namespace, not a container's", "--netns")
+        raise options.option_error(f"{netns} is the host's namespace, not a container's", "--netns")
     return found
 
 

@@ -10,7 +10,7 @@ from cni_ipvlan.cli import configs, validate
 from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.doctor import plugins
 from cni_ipvlan.cli.doctor.node import Tools
-from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, collect
 from cni_ipvlan.cli.reading import json_path
 from cni_ipvlan.cli.validate import with_host
 from cni_ipvlan.cli.validate.ipam import IpamConfig
@@ -43,15 +43,15 @@ def examine(tools: Tools, network: NetworkConfig, found: Sequence[Problem]) -> I
     # A conflict with another network leaves the ranges as they are.
     is_sound = all(each.is_warning for each in validate.in_config(network))
     if conf.ipam_type:
-        yield from reported("ipam", plugins.ipam(tools, conf.ipam_type, network.version))
+        yield from collect("ipam", plugins.ipam(tools, conf.ipam_type, network.version))
     if conf.ipam_type == "host-local" and is_sound:
-        yield from reported("ipam", _leases(network.config))
+        yield from collect("ipam", _leases(network.config))
     elif conf.ipam_type == "dhcp":
-        yield from reported("ipam", plugins.ready_for_dhcp(tools, network.config))
-    yield from reported("programs", _programs(tools, network.config, conf))
-    yield from reported("master", _master(tools, network.config, conf, is_sound=is_sound))
+        yield from collect("ipam", plugins.ready_for_dhcp(tools, network.config))
+    yield from collect("programs", _programs(tools, network.config, conf))
+    yield from collect("master", _master(tools, network.config, conf, is_sound=is_sound))
     if tools.container and is_sound:
-        yield from reported("routes", _default_routes(tools, conf, IpamConfig(network.config)))
+        yield from collect("routes", _default_routes(tools, conf, IpamConfig(network.config)))
 
 
 def _leases(config: dict[str, Any]) -> Iterator[Finding]:
@@ -118,9 +118,9 @@ def _master(
     checks = status.checks(tools.tx, conf, master, likely)
     for option, group in groupby(checks, key=lambda each: each[0][0]):
         subject = "addresses" if option == "ipam" else str(option)
-        yield from reported(subject, _checked(group, more.get(option, tuple)))
+        yield from collect(subject, _checked(group, more.get(option, tuple)))
     if master.link.ifindex:
-        yield from reported("conflicts", _conflicts(tools, conf, master))
+        yield from collect("conflicts", _conflicts(tools, conf, master))
 
 
 def _checked(

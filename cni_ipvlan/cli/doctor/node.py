@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, failed, reported
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, collect, error_finding
 from cni_ipvlan.iproute import commands, machine, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.namespace import Namespace
@@ -47,15 +47,15 @@ class Tools(NamedTuple):
 
 def examine(runner: Runner) -> Iterator[Finding]:
     """Yield the findings about the node."""
-    yield from reported("kernel", _kernel(runner))
-    yield from reported("iproute2", _iproute2(runner))
+    yield from collect("kernel", _kernel(runner))
+    yield from collect("iproute2", _iproute2(runner))
     for program in ("nsenter", "tee", "cat"):
         try:
             runner.find(program)
         except ProgramNotFoundError as error:
-            yield failed("programs", error)
-    yield from reported("permission", _permission())
-    yield from reported("records", _records())
+            yield error_finding("programs", error)
+    yield from collect("permission", _permission())
+    yield from collect("records", _records())
 
 
 def _kernel(runner: Runner) -> Iterator[Finding]:

@@ -54,7 +54,7 @@ def show(
     form = _JSON if as_json else form
     if watch and (form in (_JSON, _METRICS) or not output.is_terminal()):
         raise click.UsageError("--watch needs a terminal, and neither json nor openmetrics")
-    netns = options.namespace_at(only["netns"]) if only["netns"] else None
+    netns = options.find_namespace(only["netns"]) if only["netns"] else None
     is_wanted = partial(_is_wanted, only, netns)
     node = calls.read_only_node()
     try:

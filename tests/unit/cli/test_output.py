@@ -88,7 +88,7 @@ def test_what_strangers_named_has_no_escape_sequences(capsys: pytest.CaptureFixt
     output.echo(EVIL, f"two {EVIL}")
     output.echo_err(EVIL)
     output.print_error(EVIL)
-    output.finding(Finding(OK, EVIL, EVIL, EVIL))
+    output.print_finding(Finding(OK, EVIL, EVIL, EVIL))
     out, err = capsys.readouterr()
     assert out.splitlines()[:2] == [SHOWN, f"two {SHOWN}"]
     assert err.splitlines() == [SHOWN, f"ipvlan: {SHOWN}"]
@@ -98,7 +98,7 @@ def test_what_strangers_named_has_no_escape_sequences(capsys: pytest.CaptureFixt
     assert printed.isascii()
     assert all(line.isprintable() for line in printed.splitlines())
     assert json.loads(printed) == {EVIL: [EVIL, "ü"]}
-    offered = options._items(["web2", "web\x1b[8m", "db", "web"], "w")
+    offered = options._complete(["web2", "web\x1b[8m", "db", "web"], "w")
     assert [each.value for each in offered] == ["web", "web2"]
 
 
