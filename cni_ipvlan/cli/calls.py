@@ -25,12 +25,12 @@ from cni_ipvlan.log import Log, one_line
 from cni_ipvlan.plugin import perform
 from cni_ipvlan.plugin.node import Node, assemble
 
-DRY_RUN_OF = ("ADD", "DEL", "CHECK", "GC")
-USUAL = "the usual directories"
+DRY_RUN_VERBS = ("ADD", "DEL", "CHECK", "GC")
+DEFAULT_ORIGIN = "the usual directories"  # of CNI_PATH, if nothing sets it
 USUAL_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
-_Values = dict[str, Any]  # options and their values, a configuration
+_Values = dict[str, Any]  # of options, or of keys of a configuration
 
-_ALWAYS = [options.network_option, options.cni_path_option, options.verbose_option]
+_COMMON_OPTIONS = [options.network_option, options.cni_path_option, options.verbose_option]
 
 
 class Invocation(NamedTuple):
@@ -41,34 +41,36 @@ class Invocation(NamedTuple):
     is_dry: bool = False
     as_json: bool = False
     is_verbose: bool = False
-    names: Mapping[str, str] = MappingProxyType({})  # what a person has typed for variables
+    names: Mapping[str, str] = MappingProxyType({})  # of options, by the variables that they set
     ipam_result: results.Result | None = None  # in a dry run, if it is known
     version: str = ""  # the configuration's, if that is older than the verb
 
 
-def _with(*found: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _add_options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return the options as one decorator."""
-    return lambda command: reduce(lambda made, each: each(made), reversed(found), command)
+    return lambda command: reduce(
+        lambda decorated, each: each(decorated), reversed(decorators), command
+    )
 
 
 def _attachment_options(*, of_del: bool = False) -> Callable[[Any], Any]:
-    """Return the options that name an attachment; for del, a record may know them."""
-    kind = options.container_or_pod if of_del else options.container_id
-    about = "The container's ID [default: a new one for add, else the one found there]"
-    about += "; without -c also a pod's name." if of_del else "."
-    ifname = "The interface's name in the container"
-    ifname += "; without -c or --netns, the recorded one." if of_del else "."
-    return _with(
+    """Return the options that name an attachment; for del, some can come from a record."""
+    id_type = options.container_or_pod if of_del else options.container_id
+    id_help = "The container's ID [default: a new one for add, else the one found there]"
+    id_help += "; without -c also a pod's name." if of_del else "."
+    name_help = "The interface's name in the container"
+    name_help += "; without -c or --netns, the recorded one." if of_del else "."
+    return _add_options(
         options.config_option(required=not of_del),
         options.netns_option(required=not of_del, may_be_gone=of_del),
         option(
-            "--ifname", options.interface_name, "NAME", ifname, default="net1", show_default=True
+            "--ifname", options.interface_name, "NAME", name_help, default="net1", show_default=True
         ),
-        option("--container-id", kind, "ID", about),
+        option("--container-id", id_type, "ID", id_help),
         option("--args", options.arguments, "'K=V;…'", "CNI_ARGS, for the IPAM plugin."),
         option("--prev-result", FILE, "FILE", "The result of the plugin before, or of the ADD."),
         options.dry_run_option,
-        *_ALWAYS,
+        *_COMMON_OPTIONS,
     )
 
 
@@ -94,13 +96,13 @@ def add(**values: Any) -> None:
     if network.before and not (values["prev_result"] or network.config.get("prevResult")):
         text = f"ipvlan comes after {network.before[-1]}, whose result --prev-result can give"
         output.echo_err(one_line(text))
-    known = {**values, "container_id": values["container_id"] or secrets.token_hex(8)}
-    _call_attachment("ADD", network.config, known)
+    all_values = {**values, "container_id": values["container_id"] or secrets.token_hex(8)}
+    _call_attachment("ADD", network.config, all_values)
     if not values["dry_run"] and not values["container_id"]:
-        given = [(name, value) for name, value in known.items() if isinstance(value, str)]
-        words = (each for name, value in given for each in (f"--{name.replace('_', '-')}", value))
+        texts = [(name, value) for name, value in all_values.items() if isinstance(value, str)]
+        words = (each for name, value in texts for each in (f"--{name.replace('_', '-')}", value))
         command = in_shell(("ipvlan", "del", *words))
-        output.echo_err(f"container ID {known['container_id']}; to detach it: {command}")
+        output.echo_err(f"container ID {all_values['container_id']}; to detach it: {command}")
 
 
 @options.command(
@@ -116,31 +118,31 @@ def delete(**values: Any) -> None:
     has kept.
     """
     if not (values["config"] and values["netns"]):
-        _call_attachment("DEL", *_recorded(values))
+        _call_attachment("DEL", *_find_recorded(values))
         return
     network = _network(values)
     if values["container_id"] and not values["dry_run"]:
-        attachments.check_known(read_only_node(), network, values)
+        attachments.check_exists(read_only_node(), network, values)
     _call_attachment("DEL", network.config, values)
 
 
-def _recorded(values: _Values) -> tuple[_Values, _Values]:
+def _find_recorded(values: _Values) -> tuple[_Values, _Values]:
     """Return the configuration and the options of an attachment that root has recorded."""
     if not values["container_id"]:
         missing = "'--netns'" if values["config"] else "'-c' / '--config'"
         raise click.UsageError(f"Missing option {missing}, or '--container-id' of a recorded one.")
-    given = click.get_current_context().get_parameter_source("ifname")
+    ifname_source = click.get_current_context().get_parameter_source("ifname")
     config = _network(values).config if values["config"] else None
     network = config.get("name") if config else values["network"]
-    ifname = values["ifname"] if given is click.core.ParameterSource.COMMANDLINE else None
-    wanted = {"network": network, "ifname": ifname}
-    record = attachments.recorded(values["container_id"], values["netns"], **wanted)
-    config = config or attachments.kept_config(record)
+    ifname = values["ifname"] if ifname_source is click.core.ParameterSource.COMMANDLINE else None
+    fields = {"network": network, "ifname": ifname}
+    record = attachments.find_record(values["container_id"], values["netns"], **fields)
+    config = config or attachments.find_config(record)
     if config is None:
-        output.echo_err(attachments.still_leased(read_only_node(), record))
+        output.echo_err(attachments.describe_leases(read_only_node(), record))
         config = {"cniVersion": LATEST_VERSION, "name": record.network, "type": "ipvlan"}
-    about = {key: getattr(record, key) for key in ("container_id", "ifname", "netns")}
-    return {**config, "name": record.network}, {**values, **about}
+    attachment = {key: getattr(record, key) for key in ("container_id", "ifname", "netns")}
+    return {**config, "name": record.network}, {**values, **attachment}
 
 
 @options.command(
@@ -161,7 +163,7 @@ def check(**values: Any) -> None:
 
 
 @options.command("ipvlan status -c examples/ipvlan0.yaml")
-@_with(options.config_option(required=True), *_ALWAYS)
+@_add_options(options.config_option(required=True), *_COMMON_OPTIONS)
 def status(**values: Any) -> None:
     """Check whether an ADD could succeed now, and that validate finds no error."""
     network = options.choose_network(values["config"], values["network"])
@@ -178,7 +180,7 @@ def status(**values: Any) -> None:
     output.echo_json({}) if values["as_json"] else output.echo("ready")
 
 
-def _attachment(text: str) -> dict[str, str]:
+def _parse_attachment(text: str) -> dict[str, str]:
     container_id, _, ifname = text.partition("/")
     if not container_id or not ifname:
         raise click.BadParameter(f"{text!r} is not ID/IFNAME")
@@ -189,10 +191,10 @@ def _attachment(text: str) -> dict[str, str]:
     "ipvlan gc -c examples/ipvlan0.yaml 4bd23c/net1 90a1f3/net1 --dry-run",
     "ipvlan gc -c examples/ipvlan0.yaml --keep-existing",
 )
-@click.argument("valid", type=_attachment, nargs=-1, metavar="[ID/IFNAME]…")
+@click.argument("valid", type=_parse_attachment, nargs=-1, metavar="[ID/IFNAME]…")
 @click.option("--keep-existing", is_flag=True, help="Those that are on this node are valid.")
 @click.option("--keep-none", is_flag=True, help="No attachment of the network is valid.")
-@_with(options.config_option(required=False), options.dry_run_option, *_ALWAYS)
+@_add_options(options.config_option(required=False), options.dry_run_option, *_COMMON_OPTIONS)
 def gc(
     valid: tuple[dict[str, str], ...], keep_existing: bool, keep_none: bool, **values: Any
 ) -> None:
@@ -221,7 +223,7 @@ def gc(
     for network in networks:
         with failures.noted():
             if keep_existing:
-                valid = attachments.existing(read_only_node(), network.name)
+                valid = attachments.list_existing(read_only_node(), network.name)
             config = {**network.config, "cni.dev/valid-attachments": valid}
             try:
                 _call("GC", config, values, version=_raise_version(config, "GC"))
@@ -232,7 +234,7 @@ def gc(
 
 
 def _network(values: _Values) -> configs.NetworkConfig:
-    """Return the chosen network; say which plugins of its list are left out."""
+    """Return the chosen network; print which plugins of its list are left out."""
     network = options.choose_network(values["config"], values["network"])
     others = ", ".join((*network.before, *network.after))
     if others:
@@ -241,38 +243,46 @@ def _network(values: _Values) -> configs.NetworkConfig:
     return network
 
 
-def _call_attachment(command: str, given: _Values, values: _Values) -> None:
-    """Make a call about an attachment; raises UsageError if its container's ID is not known."""
-    config, netns, ifname = dict(given), values["netns"], values["ifname"]
+def _call_attachment(command: str, network_config: _Values, values: _Values) -> None:
+    """Make a call about an attachment; raises UsageError if its container ID is not found."""
+    config, netns, ifname = dict(network_config), values["netns"], values["ifname"]
     _raise_version(config, command)
     if values["prev_result"]:
-        previous, parsed = read_result(values["prev_result"], "--prev-result")
+        previous, result = read_result(values["prev_result"], "--prev-result")
         if command == "CHECK":
-            previous = results.render(parsed, str(config.get("cniVersion")))
+            previous = results.render(result, str(config.get("cniVersion")))
         config["prevResult"] = previous
-    container_id = values["container_id"] or attachments.container_id_of(
+    container_id = values["container_id"] or attachments.find_container_id(
         read_only_node(), str(config.get("name")), ifname, netns
     )
-    about = {"CNI_CONTAINERID": container_id, "CNI_NETNS": netns, "CNI_IFNAME": ifname}
-    about |= {"CNI_ARGS": values["args"]} if values["args"] else {}
-    _call(command, config, values, **about)
+    variables = {"CNI_CONTAINERID": container_id, "CNI_NETNS": netns, "CNI_IFNAME": ifname}
+    variables |= {"CNI_ARGS": values["args"]} if values["args"] else {}
+    _call(command, config, values, **variables)
 
 
 def _call(
-    command: str, config: _Values, values: _Values, *, version: str = "", **about: str
+    command: str, config: _Values, values: _Values, *, version: str = "", **variables: str
 ) -> None:
-    path, set_by = cni_path(values["cni_path"])
-    names = {"CNI_NETNS": "--netns", "CNI_IFNAME": "--ifname", "CNI_PATH": set_by or USUAL}
-    about |= {"CNI_COMMAND": command, "CNI_PATH": path}
-    how = (values.get("dry_run", False), values["as_json"], values["verbose"])
-    environment, stdin = {**os.environ, **about}, json.dumps(config).encode()
-    make(Invocation(environment, stdin, *how, names, values.get("ipam_result"), version))
+    path, origin = find_cni_path(values["cni_path"])
+    variables |= {"CNI_COMMAND": command, "CNI_PATH": path}
+    names = {"CNI_NETNS": "--netns", "CNI_IFNAME": "--ifname", "CNI_PATH": origin or DEFAULT_ORIGIN}
+    call = Invocation(
+        environment={**os.environ, **variables},
+        stdin=json.dumps(config).encode(),
+        is_dry=values.get("dry_run", False),
+        as_json=values["as_json"],
+        is_verbose=values["verbose"],
+        names=names,
+        ipam_result=values.get("ipam_result"),
+        version=version,
+    )
+    make(call)
 
 
 def _raise_version(config: _Values, command: str) -> str:
-    """Raise cniVersion to the one that introduced a verb; return the older one, or "" if it has it.
+    """Raise cniVersion to the one that introduced a verb; return the older one, or "" if it is new.
 
-    People can then use every verb, even if a runtime could not with this configuration.
+    So people can use every verb, even if a runtime could not with this configuration.
     """
     version = str(config.get("cniVersion") or VERSION_WHEN_ABSENT)
     if version not in SUPPORTED_VERSIONS or is_known(command, version):
@@ -281,16 +291,17 @@ def _raise_version(config: _Values, command: str) -> str:
     return version
 
 
-def cni_path(given: str | None) -> tuple[str, str]:
-    """Return CNI_PATH, and what sets it: --cni-path, the environment's CNI_PATH, or nothing ("").
+def find_cni_path(directories: str | None) -> tuple[str, str]:
+    """Return CNI_PATH, and what sets it: --cni-path, CNI_PATH in the environment, or nothing ("").
 
-    Then it has those of the usual directories that exist.
+    If nothing sets it, it has the usual directories that exist.
     """
-    path, set_by = (given, "--cni-path") if given else (os.environ.get("CNI_PATH"), "CNI_PATH")
+    origin = "--cni-path" if directories else "CNI_PATH"
+    path = directories or os.environ.get("CNI_PATH")
     if path:
-        return ":".join(os.path.abspath(part) for part in path.split(":") if part), set_by
-    present = [directory for directory in USUAL_DIRECTORIES if os.path.isdir(directory)]
-    return ":".join(present or USUAL_DIRECTORIES), ""
+        return ":".join(os.path.abspath(part) for part in path.split(":") if part), origin
+    existing = [directory for directory in USUAL_DIRECTORIES if os.path.isdir(directory)]
+    return ":".join(existing or USUAL_DIRECTORIES), ""
 
 
 def read_result(file: str, option: str) -> tuple[dict[str, Any], results.Result]:
@@ -323,22 +334,22 @@ def make(call: Invocation) -> None:
         perform(begin(), request, deliver)
     except CniError as error:
         log.fail(str(error))
-        raise as_typed(error, call.names) from None
+        raise name_options(error, call.names) from None
     if call.as_json and request.command != "ADD":
         output.echo_json({})
 
 
-def _print_dry_run(made: predict.Prediction, call: Invocation) -> None:
+def _print_dry_run(prediction: predict.Prediction, call: Invocation) -> None:
     if call.as_json:
-        output.echo_json(predict.document(made))
+        output.echo_json(predict.document(prediction))
     else:
-        output.echo(*script.text(made).split("\n"))
-    if made.failure:  # it is in the document, too
-        raise click.exceptions.Exit(1) if call.as_json else made.failure
+        output.echo(*script.text(prediction).split("\n"))
+    if prediction.failure:  # it is in the document, too
+        raise click.exceptions.Exit(1) if call.as_json else prediction.failure
 
 
-def as_typed(error: CniError, names: Mapping[str, str]) -> CniError:
-    """Return an error that calls its subject what a person has typed instead of the variable."""
+def name_options(error: CniError, names: Mapping[str, str]) -> CniError:
+    """Return an error that names its subject by the option that a person has typed."""
     name = names.get(error.subject, error.subject)
     if error.subject in error.msg:
         error.msg = error.msg.replace(error.subject, name, 1)
@@ -347,19 +358,19 @@ def as_typed(error: CniError, names: Mapping[str, str]) -> CniError:
     return error
 
 
-def answered(call: Invocation) -> tuple[int, bytes]:
+def serve_call(call: Invocation) -> tuple[int, bytes]:
     """Make a call as a runtime does; return its exit status and what it prints."""
     log = _log(call.environment, is_verbose=call.is_verbose)
-    given = read(call.stdin)
-    log.open(given.config)
+    request = read(call.stdin)
+    log.open(request.config)
     node = _node(call.environment, log)
-    printed = bytearray()
-    status = protocol.serve(call.environment, given, partial(perform, node), printed.extend, log)
-    return status, bytes(printed)
+    stdout = bytearray()
+    status = protocol.serve(call.environment, request, partial(perform, node), stdout.extend, log)
+    return status, bytes(stdout)
 
 
 def read_only_node() -> Node:
-    """Return a node whose transactions change nothing; no plan is kept."""
+    """Return a node whose transactions change nothing."""
     return _node(os.environ, _log({}), Plan())
 
 
@@ -374,5 +385,5 @@ def _node(environment: Mapping[str, str], log: Log, plan: Plan | None = None) ->
 
 def _log(environment: Mapping[str, str], *, is_verbose: bool = False) -> Log:
     kind = output.Narrator if is_verbose else Log
-    # Dry runs of one call give the same warnings.
+    # Without a cache, each dry run of a call would print the same warnings.
     return kind(cache(lambda text: output.echo_err(*text.split("\n"))), environment)

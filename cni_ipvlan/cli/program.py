@@ -156,8 +156,8 @@ def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verb
         raise click.UsageError(
             f"{text}, set CNI_COMMAND and its variables, and give --dry-run or -v"
         )
-    elif command not in (calls.DRY_RUN_OF if dry_run else (*calls.DRY_RUN_OF, "STATUS")):
-        raise click.UsageError(f"cannot replay {command!r}, only {', '.join(calls.DRY_RUN_OF)}")
+    elif command not in (calls.DRY_RUN_VERBS if dry_run else (*calls.DRY_RUN_VERBS, "STATUS")):
+        raise click.UsageError(f"cannot replay {command!r}, only {', '.join(calls.DRY_RUN_VERBS)}")
     else:
         stdin = configs.read_standard_input()
         calls.make(calls.Invocation(dict(os.environ), stdin, dry_run, as_json, verbose))

@@ -13,7 +13,7 @@ import click
 
 from cni_ipvlan.capture import FORM
 from cni_ipvlan.cli import calls, configs, options, output
-from cni_ipvlan.cli.dry_run.script import whose
+from cni_ipvlan.cli.dry_run.script import describe_attachment
 from cni_ipvlan.cli.reading import parse_object
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import CniError
@@ -21,8 +21,8 @@ from cni_ipvlan.cni.request import pod, read
 from cni_ipvlan.config import netconf
 from cni_ipvlan.log import one_line
 
-_OWN = "CNI_IPVLAN_"  # variables that are this program's, not the protocol's
-# Some surrogates stand for bytes that are no UTF-8, but not all.
+_OWN_PREFIX = "CNI_IPVLAN_"  # of variables that are this program's, not the protocol's
+# Bytes that are no UTF-8 are surrogates from dc80 to dcff; the other surrogates can't be encoded.
 _TEXT = re.compile("[^\0\ud800-\udc7f\udd00-\udfff]*")
 
 
@@ -46,7 +46,7 @@ def replay(
     except configs.ConfigError as error:
         raise options.option_error(str(error), "FILE") from None
     verb = request["environment"].get("CNI_COMMAND", "")
-    if dry_run and verb not in calls.DRY_RUN_OF:
+    if dry_run and verb not in calls.DRY_RUN_VERBS:
         raise click.UsageError(f"{verb} changes nothing; replay it without --dry-run")
     if netns is not None and verb in ("STATUS", "GC"):
         raise click.UsageError(f"{verb} is about no container, so it has no --netns")
@@ -57,8 +57,8 @@ def replay(
     if dry_run:
         calls.make(call)
         return 0
-    status, printed = calls.answered(call)
-    answer = printed.decode("utf-8", "surrogateescape")
+    status, stdout = calls.serve_call(call)
+    answer = stdout.decode("utf-8", "surrogateescape")
     if as_json:
         output.echo_json({"status": status, "answer": answer, "recorded": recorded})
     else:
@@ -71,9 +71,10 @@ def _load(source: str, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises ConfigError.
     """
-    first, *others = text.rstrip("\n").split("\n")
-    request, last = parse_object(first), parse_object(others[-1]) if others else {}
-    outcome = last["outcome"] if isinstance(last.get("outcome"), dict) else {}
+    first_line, *later_lines = text.rstrip("\n").split("\n")
+    request = parse_object(first_line)
+    outcome = parse_object(later_lines[-1]).get("outcome") if later_lines else None
+    outcome = outcome if isinstance(outcome, dict) else {}
     environment = request.get("environment")
     if request.get("capture") != FORM or not isinstance(environment, dict):
         text = f"is not a capture, whose first line is a call's request of form {FORM}"
@@ -81,10 +82,10 @@ def _load(source: str, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     recorded = {"status": outcome.get("status"), "answer": outcome.get("answer", "")}
     texts = {key: request.get(key) for key in ("time", "stdin")} | {"answer": recorded["answer"]}
     for name, value in {**environment, **texts}.items():
-        is_own = name.startswith(_OWN) or not (name.startswith("CNI_") and name.isidentifier())
+        is_of_cni = name.startswith("CNI_") and name.isidentifier()
         if not isinstance(value, str) or not _TEXT.fullmatch(value):
             raise configs.ConfigError(f"{source}: {name} must be a string without NUL")
-        if is_own and name in environment:
+        if name in environment and (name.startswith(_OWN_PREFIX) or not is_of_cni):
             raise configs.ConfigError(f"{source}: {name!r} is no variable of CNI")
     return request, recorded
 
@@ -92,47 +93,48 @@ def _load(source: str, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
 def _environment(
     recorded: dict[str, str], netns: str | None, cni_path: str | None
 ) -> dict[str, str]:
-    """Return the recorded variables, with the person's own besides CNI's, as a runtime has some."""
-    own = {
+    """Return the recorded variables, those of options, and the person's own that are not CNI's."""
+    variables = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("CNI_") or name.startswith(_OWN)
+        if not name.startswith("CNI_") or name.startswith(_OWN_PREFIX)
     }
-    about = {"CNI_PATH": calls.cni_path(cni_path)[0]}
-    about |= {} if netns is None else {"CNI_NETNS": netns}
-    return {**own, **recorded, **about}
+    options = {"CNI_PATH": calls.find_cni_path(cni_path)[0]}
+    options |= {} if netns is None else {"CNI_NETNS": netns}
+    return {**variables, **recorded, **options}
 
 
 def _announce(call: calls.Invocation, time: str) -> None:
     """Print what will be done, before it is done."""
     verb, path = call.environment.get("CNI_COMMAND", ""), call.environment["CNI_PATH"]
-    lines = [", ".join((f"replaying {verb} of {time}", *whose(call.environment)))]
-    if of_pod := pod(call.environment):
-        lines[0] += f", pod {of_pod}"
+    lines = [", ".join((f"replaying {verb} of {time}", *describe_attachment(call.environment)))]
+    if pod_name := pod(call.environment):
+        lines[0] += f", pod {pod_name}"
     if verb == "GC":
         lines.append("it releases the addresses of attachments that have been added since")
     if plugin := netconf.ipam_type(read(call.stdin).config):
         try:
-            found = delegate.find(plugin, tuple(path.split(":")))
+            executable = delegate.find(plugin, tuple(path.split(":")))
         except CniError as error:
-            found = f"none is run: {error.msg}"
-        lines.append(f"IPAM plugin of CNI_PATH {path}: {found}")
+            executable = f"none is run: {error.msg}"
+        lines.append(f"IPAM plugin of CNI_PATH {path}: {executable}")
     output.echo_err(*map(one_line, lines))
 
 
 def _compare(recorded: dict[str, Any], status: int, answer: str) -> None:
     """Print the outcome, and how it differs from the recorded one."""
-    was, now, then = _lines(recorded["answer"]), _lines(answer), recorded["status"]
-    if then is None:
-        lines = [f"status {status}; the recorded call was killed", *now]
+    before, after = _lines(recorded["answer"]), _lines(answer)
+    if recorded["status"] is None:
+        lines = [f"status {status}; the recorded call was killed", *after]
     else:
-        about = ", as recorded" if status == then else f"; recorded was {then}"
-        lines = [f"status {status}{about}"]
-        if was != now:
+        is_equal = status == recorded["status"]
+        comparison = ", as recorded" if is_equal else f"; recorded was {recorded['status']}"
+        lines = [f"status {status}{comparison}"]
+        if before != after:
             lines.append("the answer differs from the recorded one:")
-            lines += unified_diff(was, now, "recorded", "now", n=len(was), lineterm="")
-        elif now:
-            lines += ["the answer is as recorded:", *now]
+            lines += unified_diff(before, after, "recorded", "now", n=len(before), lineterm="")
+        elif after:
+            lines += ["the answer is as recorded:", *after]
     output.echo(*map(one_line, lines))
 
 

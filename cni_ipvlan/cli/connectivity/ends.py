@@ -9,7 +9,7 @@ from typing import NamedTuple
 import click
 
 from cni_ipvlan.cli import configs, options
-from cni_ipvlan.cli.attachments import is_named
+from cni_ipvlan.cli.attachments import matches_container
 from cni_ipvlan.cli.connectivity.world import Port, Side, World, is_address
 from cni_ipvlan.cni import request
 from cni_ipvlan.iproute import commands, namespace
@@ -76,7 +76,7 @@ def _called(world: World, word: str, netns: Namespace | None) -> Side | None:
         return sides.get(netns.identity)
     found: dict[tuple[bool, bool], dict[Side, str]] = defaultdict(dict)
     for side, container_id, pod, is_recorded in _containers(world, sides):
-        if is_named(container_id, pod, word):
+        if matches_container(container_id, pod, word):
             text = f"{described(container_id, pod)} in {side}"
             found[is_recorded, word in (container_id, pod)][side] = text
     best = found[max(found)] if found else {}
@@ -110,7 +110,7 @@ def _why_unknown(world: World, word: str, netns: Namespace | None, side: Side | 
     for each in world.recorded.values():
         path = netns.path if netns else each.netns
         names_of = (path, os.path.basename(path))
-        is_meant = word in names_of or is_named(each.container_id, each.pod, word)
+        is_meant = word in names_of or matches_container(each.container_id, each.pod, word)
         if (netns or is_meant) and namespace.leads_to(path, each.netns_identity):
             text = f"{each.ifname} of the container {each.container_id} is gone from {path}"
             return f"{text}; delete the attachment"

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from cni_ipvlan.cli import configs, options
-from cni_ipvlan.cli.attachments import is_named, usual
+from cni_ipvlan.cli.attachments import drop_link_local, matches_container
 from cni_ipvlan.config.netconf import DEFAULT_DATA_DIR
 from cni_ipvlan.iproute import commands, machine, namespace, queries
 from cni_ipvlan.iproute.commands import Argv, Command
@@ -131,7 +131,9 @@ class Port:
     @property
     def usual(self) -> list[str]:
         """Its addresses, but for IPv6's link-local ones and those that another host has."""
-        return usual(each.address for each in self.link.addresses if not each.is_duplicate)
+        return drop_link_local(
+            each.address for each in self.link.addresses if not each.is_duplicate
+        )
 
     @property
     def plain(self) -> list[str]:
@@ -296,7 +298,7 @@ class World:
                 self.meant[word] = namespace.find(options.resolve_netns(word))
         first = {each.identity for each in self.meant.values()}
         for each in self.recorded.values():
-            if any(is_named(each.container_id, each.pod, word) for word in words):
+            if any(matches_container(each.container_id, each.pod, word) for word in words):
                 first.add(each.netns_identity)
         self.host = Side(self, None)
         sides: dict[Namespace | None, Side] = {None: self.host}

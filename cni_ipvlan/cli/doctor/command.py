@@ -37,8 +37,8 @@ def doctor_command(
         raise click.UsageError("--ifname needs --netns, the namespace to look it up in")
     given = options.choose_network(config, network) if config else None
     runner, registry, *_ = calls.read_only_node()
-    path, set_by = calls.cni_path(cni_path)
-    tools = Tools(runner, Transaction(runner), registry, path.split(":"), set_by, {}, ifname or "")
+    path, origin = calls.find_cni_path(cni_path)
+    tools = Tools(runner, Transaction(runner), registry, path.split(":"), origin, {}, ifname or "")
     findings = []
     for finding in examine(tools, given, netns):
         runner.interrupts.check()

@@ -29,17 +29,17 @@ _FROM_MODULE = {
 
 
 class Tools(NamedTuple):
-    """What checks work with. ``tx`` only sees; ``container`` and ``ifname`` may not be given.
+    """What checks work with. ``tx`` changes nothing; ``container`` and ``ifname`` are optional.
 
-    Plugins are looked for in ``directories``, which ``set_by`` set; it is empty if they are just
-    the usual ones. ``versions`` has the answers to VERSION of plugins, by their paths.
+    Plugins are searched in ``directories``; ``origin`` names the option or variable that sets
+    these, if one does. ``versions`` has the answers to VERSION of plugins, by their paths.
     """
 
     runner: Runner
     tx: Transaction
     registry: Registry
     directories: list[str]
-    set_by: str
+    origin: str
     versions: dict[str, Completed]
     ifname: str
     container: Namespace | None = None

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from cni_ipvlan.cli.calls import USUAL, as_typed
+from cni_ipvlan.cli.calls import DEFAULT_ORIGIN, name_options
 from cni_ipvlan.cli.doctor.node import Tools
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.cli.reading import parse_object
@@ -27,8 +27,8 @@ _FIRST_IS_CALLED = f"a runtime that searches there first calls that one; {_WHICH
 
 def examine(tools: Tools) -> Iterator[Finding]:
     """Yield the findings about the directories, and about the ipvlan in them."""
-    origin = f"set by {tools.set_by}" if tools.set_by else f"{USUAL}; {_WHICH}"
-    text = f"searched in this order: {', '.join(tools.directories)} ({origin})"
+    why = f"set by {tools.origin}" if tools.origin else f"{DEFAULT_ORIGIN}; {_WHICH}"
+    text = f"searched in this order: {', '.join(tools.directories)} ({why})"
     yield Finding(OK, "plugins", text)
     for directory in tools.directories:
         try:
@@ -46,7 +46,7 @@ def _executables(tools: Tools) -> list[str]:
     """Return the paths of ``ipvlan`` that a runtime may call: if they were set, the first."""
     candidates = (os.path.join(directory, "ipvlan") for directory in tools.directories)
     found = list(filter(os.path.isfile, candidates))
-    return found[:1] if tools.set_by else found
+    return found[:1] if tools.origin else found
 
 
 def _identity(tools: Tools, path: str) -> Finding:
@@ -73,9 +73,9 @@ def ipam(tools: Tools, plugin: str, version: str) -> Iterator[Finding]:
     try:
         path = delegate.find(plugin, tuple(tools.directories))
     except CniError as error:
-        if not tools.set_by:
+        if not tools.origin:
             error.add_details(_WHICH)
-        raise as_typed(error, {"CNI_PATH": tools.set_by or USUAL}) from None
+        raise name_options(error, {"CNI_PATH": tools.origin or DEFAULT_ORIGIN}) from None
     supported = _versions(tools, path, version)
     if version in supported:
         yield Finding(OK, "ipam", f"{path} supports CNI {version}")
@@ -90,7 +90,7 @@ def ipam(tools: Tools, plugin: str, version: str) -> Iterator[Finding]:
     # Runtimes have one directory each, but which one is in their own configuration.
     own, name = next(iter(_executables(tools)), ""), os.path.basename(path)
     have = [all(os.path.exists(f"{d}/{e}") for e in (name, "ipvlan")) for d in tools.directories]
-    if own and not tools.set_by and not any(have):
+    if own and not tools.origin and not any(have):
         text = f"{own} and {path} are in different directories; most runtimes search only one"
         yield Finding(WARNING, "ipam", text, f"cp {path} {os.path.dirname(own)}/")
 

@@ -24,13 +24,13 @@ from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.host_access import check_permitted
 from cni_ipvlan.plugin.master import Master
 
-# One with a colon counts as an IPv6 address, as everywhere.
+# The text of an IPv6 address has a colon, by which a family is told.
 _IPV4, _IPV6, _ROUTE = "<IPv4 address>", "<IPv6 address: …>", "<route>"
 _LENGTH = "/<length>"
 FOR_IPV4 = Result(addresses=(Address(_IPV4 + _LENGTH),), routes=(Route(_ROUTE),))
 FOR_IPV6 = FOR_IPV4._replace(addresses=(Address(_IPV6 + _LENGTH),))
 FOR_BOTH = FOR_IPV4._replace(addresses=FOR_IPV4.addresses + FOR_IPV6.addresses)
-# Of each stand-in, the loop around a command that has it, and what the shell puts there.
+# For each stand-in, the loop around a command that has it, and the words that replace it.
 STAND_INS = {
     _IPV4: ("for address in $ipv4", '"${address%/*}"'),
     _IPV4 + _LENGTH: ("for address in $ipv4", '"$address"'),
@@ -72,12 +72,12 @@ def ipam_answer(
         check_not_of_host(tx, parent, addresses)
         if host_access:
             check_permitted(tx, parent, addresses)
-    found: dict[str, list[str]] = {"ipv4": [], "ipv6": [], "route": []}
+    values: dict[str, list[str]] = {"ipv4": [], "ipv6": [], "route": []}
     for address in addresses:
-        found[f"ipv{address.family}"].append(address.address)
+        values[f"ipv{address.family}"].append(address.address)
     for route in routes:
-        found["route"].append(" ".join(commands.route_add(name="", **route._asdict())[3:]))
+        values["route"].append(" ".join(commands.route_add(name="", **route._asdict())[3:]))
     if as_json:
-        output.echo_json(found)
+        output.echo_json(values)
     else:
-        output.echo(*(f"{word} {each}" for word, values in found.items() for each in values))
+        output.echo(*(f"{word} {each}" for word, texts in values.items() for each in texts))

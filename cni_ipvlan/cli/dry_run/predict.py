@@ -28,8 +28,10 @@ from cni_ipvlan.plugin.node import Node, container_of, id_of
 from cni_ipvlan.plugin.status import with_features
 
 _Begin = Callable[[Plan], Node]
-_TAKEN = b"Error: Address already assigned to an ipvlan device."  # ipvlan_addr4_validator_event()
-_HOST_LOCALS_CODE = 999  # of every failure of host-local
+_ADDRESS_IN_USE = (
+    b"Error: Address already assigned to an ipvlan device."  # ipvlan_addr4_validator_event()
+)
+_HOST_LOCAL_CODE = 999  # of every failure of host-local
 
 
 @dataclass
@@ -41,75 +43,84 @@ class Prediction:
     result: dict[str, Any] | None = None  # that ADD would have
     outcome: Result | None = None  # the same, parsed
     failure: CniError | None = None  # why a CHECK fails
-    looks: Sequence[Command] = ()  # the queries of a CHECK
+    queries: Sequence[Command] = ()  # the queries of a CHECK
     # If the plan has stand-ins for the IPAM plugin's answer:
     reader: Argv = ()  # the command that reads it
     has_older: bool = False  # whether an earlier ADD of the attachment may have addresses, too
-    only: dict[int, Collection[Command]] = field(default_factory=dict)  # changes for one family
-    refused: dict[str, str] = field(default_factory=dict)  # why, unless a test succeeds
+    family_changes: dict[int, Collection[Command]] = field(default_factory=dict)  # of one only
+    refusals: dict[str, str] = field(default_factory=dict)  # why, by the test that has to succeed
 
 
 def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Prediction:
     """Make a call as a dry run; raises CniError if the call would certainly fail.
 
     ``begin`` returns a node that fills a plan. ``ipam_result`` is the IPAM plugin's result if it is
-    known; the plugin is not called then. A failed CHECK is not raised, as what it looked at shows
-    why.
+    known; the plugin is not called then. The failure of a CHECK is not raised: its queries show
+    why it failed.
     """
-    name = netconf.ipam_type(request.config) if request.command == "ADD" else ""
-    is_open = name not in ("", *ALLOCATE_NOTHING) and not ipam_result
-    known = (answer.FOR_BOTH, answer.FOR_IPV6, answer.FOR_IPV4) if is_open else (ipam_result,)
+    plugin = netconf.ipam_type(request.config) if request.command == "ADD" else ""
+    is_known = ipam_result or plugin in ("", *ALLOCATE_NOTHING)
+    stand_ins = (answer.FOR_BOTH, answer.FOR_IPV6, answer.FOR_IPV4)
     answers: Answers = {}
-    runs = [_run(request, begin, each, answers) for each in known]
-    made = next((run for run in runs if not run.failure), runs[-1])
-    if made.failure and made.failure.code != CHECK_FAILED:
-        raise made.failure
+    ipam_results = (ipam_result,) if is_known else stand_ins
+    runs = [_run(request, begin, each, answers) for each in ipam_results]
+    prediction = next((run for run in runs if not run.failure), runs[-1])
+    plan = prediction.plan
+    if prediction.failure and prediction.failure.code != CHECK_FAILED:
+        raise prediction.failure
     if request.command == "CHECK":
-        made.looks = made.plan.queries
-    if not made.outcome:
-        return made
-    made.result = results.render(made.outcome, request.version)
-    looking = begin(Plan(answers=answers))  # assumes nothing
+        prediction.queries = plan.queries
+    if not prediction.outcome:
+        return prediction
+    prediction.result = results.render(prediction.outcome, request.version)
+    node = begin(Plan(answers=answers))  # the answers of the runs, without their changes
     conf = netconf.parse(request.config, request.version)
-    tx = looking.begin()
+    tx = node.begin()
     parent = with_features(tx, conf, find_master(tx, conf, container_of(request)))
-    _check_addresses(looking, parent, made.plan)
-    allocation = next((each for each in made.plan.changes if is_allocation(made.plan, each)), None)
+    _check_addresses(node, parent, plan)
+    allocation = next((change for change in plan.changes if is_allocation(plan, change)), None)
     if allocation and ipam_result:
-        made.plan.changes.remove(allocation)
-        is_not = f"{allocation.argv[0]} is not called"
-        made.plan.assumptions.append(f"the result given with --ipam-result is allocated; {is_not}")
+        plan.changes.remove(allocation)
+        text = "the result given with --ipam-result is allocated"
+        plan.assumptions.append(f"{text}; {allocation.argv[0]} is not called")
     elif allocation:
-        _check_room(request, made.plan)
-        mtu = made.outcome.interfaces[-1].mtu or 0
-        made.reader = answer.reader(conf, request.version, mtu, parent)
-        records = looking.registry.records_of(id_of(request))
-        made.has_older = any(record.is_complete for record in records)
-        _note_families(made, *runs)
-    return made
+        _check_free_addresses(request, plan)
+        mtu = prediction.outcome.interfaces[-1].mtu or 0
+        prediction.reader = answer.reader(conf, request.version, mtu, parent)
+        records = node.registry.records_of(id_of(request))
+        prediction.has_older = any(record.is_complete for record in records)
+        _compare_families(prediction, *runs)
+    return prediction
 
 
-def _run(request: Request, begin: _Begin, known: Result | None, answers: Answers) -> Prediction:
+def _run(
+    request: Request, begin: _Begin, ipam_result: Result | None, answers: Answers
+) -> Prediction:
     """Make a dry run with one answer of the IPAM plugin."""
-    plan = Plan({*answer.STAND_INS}, ALLOCATE_NOTHING, known, answers)
-    made = Prediction(request.environment, plan)
+    plan = Plan({*answer.STAND_INS}, ALLOCATE_NOTHING, ipam_result, answers)
+    prediction = Prediction(request.environment, plan)
     try:
-        perform(begin(plan), request, partial(setattr, made, "outcome"))
+        perform(begin(plan), request, partial(setattr, prediction, "outcome"))
     except CniError as error:
-        made.failure = error
-    return made
+        prediction.failure = error
+    return prediction
 
 
-def _note_families(made: Prediction, both: Prediction, ipv6: Prediction, ipv4: Prediction) -> None:
+def _compare_families(
+    prediction: Prediction, both: Prediction, ipv6: Prediction, ipv4: Prediction
+) -> None:
     """Note which changes are only for addresses of one family, and which answers ADD refuses."""
-    for family, without in ((4, ipv6), (6, ipv4)):
-        others = {*map(identity, without.plan.changes)}
-        if not without.failure:
-            made.only[family] = [x for x in made.plan.changes if identity(x) not in others]
+    changes = prediction.plan.changes
+    for family, other in ((4, ipv6), (6, ipv4)):
+        identities = {*map(identity, other.plan.changes)}
+        if not other.failure:
+            prediction.family_changes[family] = [
+                change for change in changes if identity(change) not in identities
+            ]
     tests = '[ -z "$ipv4" ] || [ -z "$ipv6" ]', '[ -n "$ipv4" ]', '[ -n "$ipv6" ]'
     for test, run in zip(tests, (both, ipv6, ipv4), strict=True):
         if run.failure:
-            made.refused[test] = run.failure.msg
+            prediction.refusals[test] = run.failure.msg
 
 
 def _check_addresses(node: Node, parent: Master, plan: Plan) -> None:
@@ -119,28 +130,28 @@ def _check_addresses(node: Node, parent: Master, plan: Plan) -> None:
         for step in plan.changes
         if step.argv[:3] == ("ip", "address", "add") and step.argv[3] not in answer.STAND_INS
     }
-    found = inventory.take(node.begin(), node.registry) if steps else iter(())
-    for each in inventory.on_master(found, parent):
+    attachments = inventory.take(node.begin(), node.registry) if steps else iter(())
+    for each in inventory.on_master(attachments, parent):
         if (each.netns and each.netns.identity, each.link.name) in plan.removed:
-            continue  # what a killed ADD has left
-        for address in (ip_interface(has).ip for has in each.addresses):
+            continue  # a killed ADD has left it
+        for address in (ip_interface(text).ip for text in each.addresses):
             if address in steps:
-                refused = CommandError(steps[address], Completed(2, b"", _TAKEN, 0.0))
-                failure = explain.as_cni_error(refused)
+                completed = Completed(2, b"", _ADDRESS_IN_USE, 0.0)
+                failure = explain.as_cni_error(CommandError(steps[address], completed))
                 failure.add_private(f"found: {address} belongs to {each.describe()}")
                 raise failure
 
 
-def _check_room(request: Request, plan: Plan) -> None:
+def _check_free_addresses(request: Request, plan: Plan) -> None:
     """Raise CniError, as host-local does, if it has no address left."""
     is_released = any(step.parameters.get("CNI_COMMAND") == "DEL" for step in plan.changes)
     if netconf.ipam_type(request.config) != "host-local" or is_released:
         return
     try:
-        with suppress(OSError, ValueError, TypeError, KeyError):  # which host-local itself reports
+        with suppress(OSError, ValueError, TypeError, KeyError):  # host-local reports what is wrong
             host_local.check_room(request.config)
     except CniError as error:
-        error.code = _HOST_LOCALS_CODE
+        error.code = _HOST_LOCAL_CODE
         raise
 
 
@@ -151,17 +162,17 @@ def is_allocation(plan: Plan, change: Command) -> bool:
 
 def assumptions(plan: Plan) -> list[str]:
     """Return what the plan depends on but could not be checked."""
-    found = list(plan.assumptions)
+    texts = list(plan.assumptions)
     module, missing = machine.ipvlan_module(), machine.missing_capabilities()
     is_used = any("ipvlan" in change.argv and "add" in change.argv for change in plan.changes)
     if is_used and module.state != machine.LOADED:
-        found.append(f"the kernel has ipvlan, or can load it ({module.text})")
+        texts.append(f"the kernel has ipvlan, or can load it ({module.text})")
     if plan.changes and missing:
-        found.append(f"you run this as root, or with {' and '.join(missing)}")
-    return found
+        texts.append(f"you run this as root, or with {' and '.join(missing)}")
+    return texts
 
 
-def document(made: Prediction) -> dict[str, Any]:
+def document(prediction: Prediction) -> dict[str, Any]:
     """Return the steps as JSON, with the expected result."""
     return {
         "steps": [
@@ -173,12 +184,15 @@ def document(made: Prediction) -> dict[str, Any]:
                 "environment": step.parameters,
                 "undo": [list(undo.command.full_argv) for undo in step.undo],
                 "needed": step.accept != OPTIONAL,
-                **{f"ipv{each}Only": step in made.only.get(each, ()) for each in (4, 6)},
-                "run": made.plan.was_run(step) or step in made.looks,
+                **{
+                    f"ipv{family}Only": step in prediction.family_changes.get(family, ())
+                    for family in (4, 6)
+                },
+                "run": prediction.plan.was_run(step) or step in prediction.queries,
             }
-            for step in (*made.plan.changes, *made.looks)
+            for step in (*prediction.plan.changes, *prediction.queries)
         ],
-        "assumptions": assumptions(made.plan),
-        "result": made.result,
-        "failure": output.failure_document(made.failure) if made.failure else None,
+        "assumptions": assumptions(prediction.plan),
+        "result": prediction.result,
+        "failure": output.failure_document(prediction.failure) if prediction.failure else None,
     }

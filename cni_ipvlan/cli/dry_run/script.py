@@ -1,7 +1,7 @@
 """A dry run as a script for sh: one block, to be pasted into a shell or piped into one.
 
-It runs in a subshell, so that nothing of it stays in a person's shell. That of ADD has beside
-each step what undoes it, which is done in reverse order if a step fails, or on ^C.
+It runs in a subshell, so that nothing of it stays in a person's shell. The script of ADD has the
+undo of each step beside it; if a step fails, or on ^C, the undos run in reverse order.
 """
 
 import json
@@ -15,14 +15,18 @@ from cni_ipvlan.iproute.commands import ABSENT, OPTIONAL, Command
 from cni_ipvlan.iproute.dry_run import ADD_LINK
 from cni_ipvlan.iproute.runner import own_programs
 
-_SHOWN_ASSUMPTIONS = 10
-_ABOUT = {"container": "CNI_CONTAINERID", "interface": "CNI_IFNAME", "namespace": "CNI_NETNS"}
-_LONG = 1000  # characters; a terminal without line editing cuts lines at 4096
+_MOST_ASSUMPTIONS = 10
+_ATTACHMENT_VARIABLES = {
+    "container": "CNI_CONTAINERID",
+    "interface": "CNI_IFNAME",
+    "namespace": "CNI_NETNS",
+}
+_MOST_CHARACTERS = 1000  # of a line; a terminal without line editing cuts lines at 4096
 
-# What is not there needs no undo.
+# An interface that is not there needs no undo.
 _REMOVE = """eval "$remove" 2>&1 | grep -v 'Cannot find device' >&2"""
 _RELEASE = 'eval "$release" >&2'
-_UNDOING = """\
+_UNDO_SETUP = """\
 set -e; unset IFS
 undo() {{
     trap '' HUP INT PIPE TERM
@@ -35,9 +39,9 @@ undo() {{
 restore='' remove='' release=''
 trap undo EXIT
 trap 'exit 1' HUP INT PIPE TERM"""
-# A refusal because of an allocation that an earlier ADD has made leaves that one alone.
+# If the plugin refuses because of an earlier ADD's allocation, that one is not released.
 _KEEP = "case $answer in *'duplicate allocation is not allowed'*) release='' ;; esac"
-_ANSWER = """\
+_READ_ANSWER = """\
 answer=$(ipam ADD) || {{
     printf '%s\\n' "$answer" >&2
     {keep}
@@ -49,71 +53,74 @@ ipv4=$(answered ipv4)
 ipv6=$(answered ipv6)"""
 
 
-def text(made: Prediction) -> str:
+def text(prediction: Prediction) -> str:
     """Return the steps with their purposes as comments."""
-    given, assumed = made.environment, assumptions(made.plan)
-    head = f"dry run of {given['CNI_COMMAND']}: nothing was changed"
-    lines = ["; ".join((head, *whose(given)))]
-    lines += [f"assumed: {each}" for each in assumed[:_SHOWN_ASSUMPTIONS]]
-    if len(assumed) > _SHOWN_ASSUMPTIONS:
-        lines.append(f"assumed: {len(assumed) - _SHOWN_ASSUMPTIONS} more")
-    if not made.plan.changes and not made.looks:
+    environment, texts = prediction.environment, assumptions(prediction.plan)
+    title = f"dry run of {environment['CNI_COMMAND']}: nothing was changed"
+    lines = ["; ".join((title, *describe_attachment(environment)))]
+    lines += [f"assumed: {each}" for each in texts[:_MOST_ASSUMPTIONS]]
+    if len(texts) > _MOST_ASSUMPTIONS:
+        lines.append(f"assumed: {len(texts) - _MOST_ASSUMPTIONS} more")
+    if not prediction.plan.changes and not prediction.queries:
         return "\n".join(map(_comment, (*lines, "there is nothing to do")))
-    path = [f'export PATH={quote(own)}:"$PATH"'] if (own := own_programs()) else []
-    steps = _all_or_nothing(made) if given["CNI_COMMAND"] == "ADD" else _each(made)
+    path = [f'export PATH={quote(programs)}:"$PATH"'] if (programs := own_programs()) else []
+    is_add = environment["CNI_COMMAND"] == "ADD"
+    steps = _undoable_steps(prediction) if is_add else _independent_steps(prediction)
     return "\n".join((*map(_comment, lines), "(", *path, *steps, ")"))
 
 
-def whose(environment: Mapping[str, str]) -> list[str]:
+def describe_attachment(environment: Mapping[str, str]) -> list[str]:
     """Return phrases about the attachment that a call is about."""
-    return [f"{word} {environment[name]}" for word, name in _ABOUT.items() if environment.get(name)]
+    variables = _ATTACHMENT_VARIABLES.items()
+    return [f"{word} {environment[name]}" for word, name in variables if environment.get(name)]
 
 
-def _each(made: Prediction) -> Iterator[str]:
+def _independent_steps(prediction: Prediction) -> Iterator[str]:
     """Yield steps that are all tried, as DEL, CHECK and GC do; the status is 1 if one fails."""
     yield "status=0"
-    for step in (*made.plan.changes, *made.looks):
+    for step in (*prediction.plan.changes, *prediction.queries):
         # An IPAM plugin may be older than GC.
         is_needed = step.accept != OPTIONAL and step.parameters.get("CNI_COMMAND") != "GC"
-        yield _step(made, step, "|| status=1" if is_needed else "|| :")
+        yield _step(prediction, step, "|| status=1" if is_needed else "|| :")
     yield "exit $status"
 
 
-def _all_or_nothing(made: Prediction) -> Iterator[str]:
+def _undoable_steps(prediction: Prediction) -> Iterator[str]:
     """Yield steps that are undone if one fails, as ADD does."""
-    changes = made.plan.changes
+    changes = prediction.plan.changes
     undos = (undo for step in changes for undo in step.undo)
     is_last = all(undo.comes_last for undo in undos if undo.command.environment is not None)
     first, second = (_REMOVE, _RELEASE) if is_last else (_RELEASE, _REMOVE)
-    yield _UNDOING.format(first=first, second=second)
+    yield _UNDO_SETUP.format(first=first, second=second)
     remove: list[str] = []
     for step in changes:
-        if not made.plan.was_run(step):
+        if not prediction.plan.was_run(step):
             yield from _undo(step, remove)
-        if is_allocation(made.plan, step):
-            yield _ANSWER.format(
-                keep="release=''" if made.has_older else _KEEP,
+        if is_allocation(prediction.plan, step):
+            yield _READ_ANSWER.format(
+                keep="release=''" if prediction.has_older else _KEEP,
                 purpose=_comment(step.purpose),
-                reader=join(made.reader),
+                reader=join(prediction.reader),
                 check=_comment("refuses what add would refuse"),
             )
-            for test, why in made.refused.items():
+            for test, why in prediction.refusals.items():
                 yield f"{test} || {_exit(why)}"
             continue
         is_looped = any(word in answer.STAND_INS for word in step.argv)
-        families = [each for each in made.only if step in made.only[each] and not is_looped]
-        condition = f'[ -z "$ipv{families[0]}" ] || ' if families else ""
-        yield condition + _step(made, step, "|| :" if step.accept in (ABSENT, OPTIONAL) else "")
-    result = '"$answer"' if made.reader else _one_line(json.dumps(made.result).encode())
-    what = "what the IPAM plugin has answered" if made.reader else "the result"
-    yield f"printf '%s\\n' {result}  {_comment(what)}"
+        families = [family for family, steps in prediction.family_changes.items() if step in steps]
+        condition = f'[ -z "$ipv{families[0]}" ] || ' if families and not is_looped else ""
+        otherwise = "|| :" if step.accept in (ABSENT, OPTIONAL) else ""
+        yield condition + _step(prediction, step, otherwise)
+    result = '"$answer"' if prediction.reader else _one_line(json.dumps(prediction.result).encode())
+    purpose = "what the IPAM plugin has answered" if prediction.reader else "the result"
+    yield f"printf '%s\\n' {result}  {_comment(purpose)}"
     yield "trap - EXIT HUP INT PIPE TERM"
 
 
 def _undo(step: Command, remove: list[str]) -> Iterator[str]:
-    """Yield what prepares the undo of a step, before it: it may fail halfway.
+    """Yield lines that prepare the undo of a step; they come before it, since it may fail halfway.
 
-    The interface is removed from the first place where it is: the kernel moves it in one go.
+    The first of the ``remove`` commands that finds the interface removes it.
     """
     before = len(remove)
     for undo in step.undo:
@@ -125,7 +132,7 @@ def _undo(step: Command, remove: list[str]) -> Iterator[str]:
             yield _printable(f"ipam() {{ printf '%s\\n' \"$network\" | {call}; }}")
             yield "release='ipam DEL'"
         elif undo.only_if is None:
-            if step.argv[:3] == ADD_LINK:  # another's must not be undone
+            if step.argv[:3] == ADD_LINK:  # the undo must not remove another's link
                 name = command.argv[-1]
                 why = _exit(f"{name} was made meanwhile; make the dry run again")
                 yield _printable(f"! ip link show dev {quote(name)} >/dev/null 2>&1 || {why}")
@@ -140,8 +147,8 @@ def _exit(why: str) -> str:
     return f"{{ echo {quote(why)} >&2; exit 1; }}"
 
 
-def _step(made: Prediction, step: Command, otherwise: str) -> str:
-    if made.plan.was_run(step):
+def _step(prediction: Prediction, step: Command, otherwise: str) -> str:
+    if prediction.plan.was_run(step):
         return _comment(f"already run, since it changes nothing: {step.purpose}")
     return _line(step, otherwise)
 
@@ -165,8 +172,8 @@ def _one_line(stdin: bytes) -> str:
     text = stdin.decode("utf-8", "surrogateescape").rstrip("\n")
     if not text.isprintable():
         text = json.dumps(json.loads(text))
-    if len(text) > _LONG:
-        # Interactive bash could take "!" in a later line of a word for one of its history.
+    if len(text) > _MOST_CHARACTERS:
+        # In a later line of a word, an interactive bash could expand "!" from its history.
         text = json.dumps(json.loads(text), indent=1).replace("!", "\\u0021")
     return quote(text)
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cni_ipvlan.cli import calls, configs, options, output
-from cni_ipvlan.cli.attachments import is_called
+from cni_ipvlan.cli.attachments import matches_id
 from cni_ipvlan.cli.options import option
 from cni_ipvlan.cli.show import metrics, table, tree
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
@@ -129,6 +129,6 @@ def _is_wanted(
     return (
         (netns is None or netns.identity == identity)
         and (not only["master"] or only["master"] in masters)
-        and (not only["container_id"] or is_called(container_id, only["container_id"]))
+        and (not only["container_id"] or matches_id(container_id, only["container_id"]))
         and (not only["pod"] or only["pod"] in (pod, pod.partition("/")[2]))
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cni_ipvlan.cli import output
-from cni_ipvlan.cli.attachments import usual
+from cni_ipvlan.cli.attachments import drop_link_local
 from cni_ipvlan.cli.show.tree import is_by_gateway
 from cni_ipvlan.iproute.queries import MAIN_TABLE
 
@@ -63,7 +63,7 @@ def _attachment(master: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
         **({} if row["netns"] else {"NAMESPACE": "(host)"}),
         "KIND": row["kind"],
         "MTU": row["mtu"],
-        "ADDRESSES": " ".join(usual(row["addresses"])),
+        "ADDRESSES": " ".join(drop_link_local(row["addresses"])),
         "ALL ADDRESSES": " ".join(row["addresses"]),
         "GATEWAYS": " ".join(row["gateways"]),
         "ROUTES": ", ".join(_route(each) for each in row["routes"] if not is_by_gateway(each)),

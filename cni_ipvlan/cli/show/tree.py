@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from cni_ipvlan.cli import configs
-from cni_ipvlan.cli.attachments import is_leased_to, usual
+from cni_ipvlan.cli.attachments import drop_link_local, is_leased_to
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, machine, namespace, queries
 from cni_ipvlan.iproute.runner import CommandError
@@ -265,7 +265,7 @@ def _key(each: Attachment) -> str:
 
 def _own(each: Attachment) -> set[str]:
     """Return the addresses that an interface was given, without prefix lengths."""
-    return {address.partition("/")[0] for address in usual(each.addresses)}
+    return {address.partition("/")[0] for address in drop_link_local(each.addresses)}
 
 
 def _leases(networks: configs.Networks) -> dict[str, list[host_local.Lease]]:

@@ -11,7 +11,7 @@ from people import ipvlan
 from sampling import sample
 
 from cni_ipvlan.cli import program
-from cni_ipvlan.cli.calls import as_typed
+from cni_ipvlan.cli.calls import name_options
 from cni_ipvlan.cni import errors
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
@@ -43,7 +43,7 @@ WORK = {
     "doctor": "doctor.command.examine",
     "probe": "connectivity.command.World",
     "trace": "connectivity.command.World",
-    "replay": "calls.answered",
+    "replay": "calls.serve_call",
     "ipam-answer": "configs.read_standard_input",
 }
 WRONG = {
@@ -175,11 +175,13 @@ def test_values_commands_and_answers_keep_their_words() -> None:
     names = {"CNI_NETNS": "--netns", "CNI_IFNAME": "--ifname"}
     command = "command: env CNI_NETNS=/x CNI_IFNAME=y ip"
     error = CniError(4, "CNI_NETNS is '/CNI_NETNS'", command, subject="CNI_NETNS")
-    found = as_typed(error, names)
+    found = name_options(error, names)
     assert (found.msg, found.details) == ("--netns is '/CNI_NETNS'", command)
-    found = as_typed(CniError(4, "it is there", "try another CNI_IFNAME", "", "CNI_IFNAME"), names)
+    found = name_options(
+        CniError(4, "it is there", "try another CNI_IFNAME", "", "CNI_IFNAME"), names
+    )
     assert (found.msg, found.details) == ("it is there", "try another --ifname")
-    found = as_typed(CniError(4, "CNI_NETNS is odd", command), names)
+    found = name_options(CniError(4, "CNI_NETNS is odd", command), names)
     assert (found.msg, found.details) == ("CNI_NETNS is odd", command)
 
 
