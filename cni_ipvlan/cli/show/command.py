@@ -17,7 +17,7 @@ from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.transaction import Transaction
 
 _FORMS = _WIDE, _JSON, _METRICS = "wide", "json", "openmetrics"
-_WATCH_TICKS, _TICK_SECONDS = 20, 0.1  # between two looks
+_WATCH_TICKS, _TICK_SECONDS = 20, 0.1  # between two inspections
 
 
 @options.command(
@@ -35,7 +35,7 @@ _WATCH_TICKS, _TICK_SECONDS = 20, 0.1  # between two looks
 @click.option("-w", "--watch", is_flag=True, help="Keep watching, in a terminal.")
 @click.pass_context
 def show(
-    ctx: click.Context, /, as_json: bool, watch: bool, form: str | None, **only: str | None
+    ctx: click.Context, /, as_json: bool, watch: bool, form: str | None, **filters: str | None
 ) -> int:
     """Show the ipvlan interfaces, what is wrong with them, and leftovers.
 
@@ -49,22 +49,22 @@ def show(
     """
     if ctx.args:
         word = ctx.args[0]
-        meant = f"--container-id {word}, --pod {word} or --netns {word}"
-        raise click.UsageError(f"show takes no names; did you mean {meant}?")
+        hint = f"--container-id {word}, --pod {word} or --netns {word}"
+        raise click.UsageError(f"show takes no names; did you mean {hint}?")
     form = _JSON if as_json else form
     if watch and (form in (_JSON, _METRICS) or not output.is_terminal()):
         raise click.UsageError("--watch needs a terminal, and neither json nor openmetrics")
-    netns = options.find_namespace(only["netns"]) if only["netns"] else None
-    is_wanted = partial(_is_wanted, only, netns)
+    netns = options.find_namespace(filters["netns"]) if filters["netns"] else None
+    is_wanted = partial(_is_wanted, filters, netns)
     node = calls.read_only_node()
     try:
         while True:
             with_routes = form in (_WIDE, _JSON)
-            tx, known = Transaction(node.runner), configs.read_networks()
-            found = tree.look(tx, node.registry, known, is_wanted, with_routes=with_routes)
+            tx, networks = Transaction(node.runner), configs.read_networks()
+            document = tree.inspect(tx, node.registry, networks, is_wanted, with_routes=with_routes)
             if watch:
                 click.clear()
-            status = _print(found, known, form, only)
+            status = _print(document, networks, form, filters)
             if not watch:
                 return status
             for _ in range(_WATCH_TICKS):
@@ -77,48 +77,51 @@ def show(
 
 
 def _print(
-    found: dict[str, Any], known: configs.Networks, form: str | None, only: Mapping[str, str | None]
+    document: dict[str, Any],
+    networks: configs.Networks,
+    form: str | None,
+    filters: Mapping[str, str | None],
 ) -> int:
-    """Print what was found; return 1 if nothing is as it was asked for, or can be seen, else 0."""
-    asked = [f"--{name.replace('_', '-')} {value}" for name, value in only.items() if value]
-    is_empty = not (found["masters"] or found["leftovers"])
-    is_blind = is_empty and tree.FOR_ROOT in found["notSeen"]
+    """Print the document; return 1 if it is empty because of filters, or of permissions, else 0."""
+    texts = [f"--{name.replace('_', '-')} {value}" for name, value in filters.items() if value]
+    is_empty = not (document["masters"] or document["leftovers"])
+    is_hidden = is_empty and tree.NEEDS_ROOT in document["notSeen"]
     if form == _JSON:
-        output.echo_json(found)
+        output.echo_json(document)
     elif form == _METRICS:
-        output.echo(*(() if is_blind else metrics.lines(found, known)))
+        output.echo(*(() if is_hidden else metrics.lines(document, networks)))
     else:
         if not is_empty:
-            output.echo(*table.lines(found, is_wide=form == _WIDE))
-        elif not (asked or is_blind):
+            output.echo(*table.lines(document, is_wide=form == _WIDE))
+        elif not (texts or is_hidden):
             output.echo("no ipvlan interfaces")
-        output.echo_err(*(f"not seen: {each}" for each in found["notSeen"] if not is_blind))
-        output.echo_err(*_how_to_release(found["leftovers"], known))
-    if is_blind:
+        output.echo_err(*(f"not seen: {each}" for each in document["notSeen"] if not is_hidden))
+        output.echo_err(*_suggest_release(document["leftovers"], networks))
+    if is_hidden:
         output.echo_err("only root can look into containers; try: sudo ipvlan show")
-    elif is_empty and asked:
-        output.echo_err(f"nothing matches {' '.join(asked)}")
-    return int(is_blind or (is_empty and bool(asked)))
+    elif is_empty and texts:
+        output.echo_err(f"nothing matches {' '.join(texts)}")
+    return int(is_hidden or (is_empty and bool(texts)))
 
 
-def _how_to_release(
-    leftovers: Sequence[Mapping[str, Any]], known: configs.Networks
+def _suggest_release(
+    leftovers: Sequence[Mapping[str, Any]], networks: configs.Networks
 ) -> Iterator[str]:
-    """Yield the commands that release leases and remove records; GC keeps those of what exists."""
-    gone = [each for each in leftovers if not os.path.exists(each["netns"] or "")]
-    if gone:
-        leases = sum(each["kind"] == "lease" for each in gone)
-        has_files = all(known.get(each["network"]) for each in gone)
+    """Yield messages with commands that remove leftovers; GC keeps those of existing namespaces."""
+    orphans = [each for each in leftovers if not os.path.exists(each["netns"] or "")]
+    if orphans:
+        leases = sum(each["kind"] == "lease" for each in orphans)
+        has_files = all(networks.get(each["network"]) for each in orphans)
         command = f"ipvlan gc{'' if has_files else ' -c FILE'} --keep-existing"
         end = "" if has_files else " (FILE is the network's)"
-        what = f"what is left (leaked addresses: {leases})" if leases else "what is left"
-        yield f"to release {what}: {command}{end}"
-    if len(gone) < len(leftovers):
+        subject = f"what is left (leaked addresses: {leases})" if leases else "what is left"
+        yield f"to release {subject}: {command}{end}"
+    if len(orphans) < len(leftovers):
         yield "to release what a container has left that still exists: ipvlan del --container-id ID"
 
 
 def _is_wanted(
-    only: Mapping[str, str | None],
+    filters: Mapping[str, str | None],
     netns: Namespace | None,
     identity: tuple[int, int] | None,
     masters: Collection[str],
@@ -128,7 +131,7 @@ def _is_wanted(
     """Whether an attachment is wanted: in a namespace, on a master, of a container, of a pod."""
     return (
         (netns is None or netns.identity == identity)
-        and (not only["master"] or only["master"] in masters)
-        and (not only["container_id"] or matches_id(container_id, only["container_id"]))
-        and (not only["pod"] or only["pod"] in (pod, pod.partition("/")[2]))
+        and (not filters["master"] or filters["master"] in masters)
+        and (not filters["container_id"] or matches_id(container_id, filters["container_id"]))
+        and (not filters["pod"] or filters["pod"] in (pod, pod.partition("/")[2]))
     )

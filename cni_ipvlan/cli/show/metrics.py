@@ -1,7 +1,7 @@
-"""What the command show found, as metrics for Prometheus.
+"""The document of the command show as metrics for Prometheus.
 
 All are gauges: thus the text is both OpenMetrics and what node_exporter's textfile collector reads.
-Labels have names that root gave. Of what containers' owners name, there is only the number.
+Labels have only names that root gave. What containers' owners name is only counted.
 """
 
 from collections import Counter
@@ -19,11 +19,11 @@ _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"'})
 _Labels = tuple[tuple[str, str], ...]
 
 
-def lines(found: Mapping[str, Any], networks: Networks) -> Iterator[str]:
-    """Yield the lines of what ``tree.look`` found, and of the addresses of ``networks``."""
+def lines(document: Mapping[str, Any], networks: Networks) -> Iterator[str]:
+    """Yield the lines for the document of ``tree.inspect``, and the addresses of ``networks``."""
     attachments, faulty = Counter[_Labels](), Counter[_Labels]()
     up: dict[_Labels, int] = {}
-    for each in found["masters"]:
+    for each in document["masters"]:
         is_on_host = each["up"] is not None
         name = each["master"] if is_on_host else ""
         rows = [row for row in each["attachments"] if row["netns"]]
@@ -31,12 +31,12 @@ def lines(found: Mapping[str, Any], networks: Networks) -> Iterator[str]:
         faulty[_labels(master=name)] += sum(bool(row["problems"]) for row in rows)
         if is_on_host:
             up[_labels(master=name)] = int(each["up"])
-    fullest = {_labels(network=name): usage for name, usage in _fullest(networks)}
+    fullest = {_labels(network=name): usage for name, usage in _find_fullest_ranges(networks)}
     used = {labels: usage.leased for labels, usage in fullest.items()}
     free = {labels: usage.room - usage.leased for labels, usage in fullest.items()}
-    left = Counter({_labels(kind="lease"): 0, _labels(kind="record"): 0})
-    left.update(_labels(kind=each["kind"]) for each in found["leftovers"])
-    unseen = len(found["notSeen"])
+    leaked = Counter({_labels(kind="lease"): 0, _labels(kind="record"): 0})
+    leaked.update(_labels(kind=each["kind"]) for each in document["leftovers"])
+    unseen = len(document["notSeen"])
     values: dict[tuple[str, str], Mapping[_Labels, int]] = {
         ("build_info", "The plugin's version."): {_labels(version=__version__): 1},
         ("attachments", "Interfaces of containers."): attachments,
@@ -44,25 +44,25 @@ def lines(found: Mapping[str, Any], networks: Networks) -> Iterator[str]:
         ("master_up", "Whether a master is up."): up,
         ("addresses_used", "Addresses that host-local has leased."): used,
         ("addresses_free", "Addresses that host-local can still lease."): free,
-        # If something is not seen, what is left is not known.
-        ("leftovers", "Leases and records of containers that are gone."): {} if unseen else left,
+        # If something was not seen, the leftovers are not known.
+        ("leftovers", "Leases and records of containers that are gone."): {} if unseen else leaked,
         ("not_seen", "Places that could not be read."): {(): unseen},
     }
     for (name, about), numbers in values.items():
         if numbers:
             yield from (f"# HELP {_PREFIX}{name} {about}", f"# TYPE {_PREFIX}{name} gauge")
         for labels, number in numbers.items():
-            given = ",".join(f'{label}="{text}"' for label, text in labels)
-            yield f"{_PREFIX}{name}{f'{{{given}}}' if given else ''} {number}"
+            text = ",".join(f'{label}="{value}"' for label, value in labels)
+            yield f"{_PREFIX}{name}{f'{{{text}}}' if text else ''} {number}"
     yield "# EOF"
 
 
-def _fullest(networks: Networks) -> Iterator[tuple[str, host_local.Usage]]:
+def _find_fullest_ranges(networks: Networks) -> Iterator[tuple[str, host_local.Usage]]:
     """Yield each network of host-local's, and how full the fullest of its ranges is."""
-    for name, given in networks.items():
-        if given and netconf.ipam_type(given[0].config) == "host-local":
+    for name, entries in networks.items():
+        if entries and netconf.ipam_type(entries[0].config) == "host-local":
             with suppress(OSError):
-                usage = host_local.usage(given[0].config)
+                usage = host_local.usage(entries[0].config)
                 if usage:
                     yield name, min(usage, key=lambda each: each.room - each.leased)
 

@@ -1,4 +1,4 @@
-"""What the command show found, in columns: those that fit the terminal, or all."""
+"""The document of the command show as a table, which fits the terminal or has all columns."""
 
 import re
 import shutil
@@ -10,34 +10,46 @@ from cni_ipvlan.cli.attachments import drop_link_local
 from cni_ipvlan.cli.show.tree import is_by_gateway
 from cni_ipvlan.iproute.queries import MAIN_TABLE
 
-_FEW = ("INTERFACE", "POD/CONTAINER", "NAMESPACE", "ADDRESSES", "MODE", "MASTER", "PROBLEMS")
-_ALL = (
+_NARROW_COLUMNS = (
+    "INTERFACE",
+    "POD/CONTAINER",
+    "NAMESPACE",
+    "ADDRESSES",
+    "MODE",
+    "MASTER",
+    "PROBLEMS",
+)
+_WIDE_COLUMNS = (
     *("INTERFACE", "KIND", "POD/CONTAINER", "CONTAINER ID", "NETWORK", "NAMESPACE", "MTU"),
     *("ALL ADDRESSES", "GATEWAYS", "ROUTES", "MODE", "MASTER", "MASTER MTU", "LEASE", "PROBLEMS"),
 )
-_DIGITS = 12  # of a container's ID
-_LEAST = 8  # characters of a column that is cut
-_GAP, _ELLIPSIS, _NOTHING = "  ", "…", "-"
+_ID_CHARACTERS = 12  # of a container's ID
+_MINIMUM_WIDTH = 8  # of a column, in characters
+_GAP, _ELLIPSIS, _EMPTY = "  ", "…", "-"
 
 
-def lines(found: dict[str, Any], *, is_wide: bool) -> list[str]:
+def lines(document: dict[str, Any], *, is_wide: bool) -> list[str]:
     """Return a line for each attachment and each leftover, below a head.
 
     Unless it ``is_wide``, it has some of the columns, cut to fit the terminal if there is one.
     """
-    rows = [_attachment(of, each) for of in found["masters"] for each in of["attachments"]]
-    rows += map(_leftover, found["leftovers"])
-    names = _ALL if is_wide else _FEW
-    cells = [[str(row.get(name) or _NOTHING) for name in names[:-1]] for row in rows]
-    cells = [[*names], *([*own, row["PROBLEMS"]] for own, row in zip(cells, rows, strict=True))]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    rows = [
+        _attachment_cells(master, row)
+        for master in document["masters"]
+        for row in master["attachments"]
+    ]
+    rows += map(_leftover_cells, document["leftovers"])
+    *names, problems = _WIDE_COLUMNS if is_wide else _NARROW_COLUMNS
+    table = [[*names, problems]]
+    table += ([*(str(row.get(name) or _EMPTY) for name in names), row[problems]] for row in rows)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     if output.is_terminal() and not is_wide:
-        _make_fit(widths)
-    head, *others = ([*map(_fit, row, widths)] for row in cells)
+        _fit_widths(widths)
+    head, *others = ([*map(_fit_cell, cells, widths)] for cells in table)
     return [output.styled(_GAP.join(head).rstrip(), bold=True), *map(_line, others)]
 
 
-def _fit(cell: str, width: int) -> str:
+def _fit_cell(cell: str, width: int) -> str:
     return (cell if len(cell) <= width else cell[: width - 1] + _ELLIPSIS).ljust(width)
 
 
@@ -47,18 +59,18 @@ def _line(cells: Sequence[str]) -> str:
     return _GAP.join((*others, *coloured)).rstrip()
 
 
-def _make_fit(widths: list[int]) -> None:
+def _fit_widths(widths: list[int]) -> None:
     """Make columns narrower until they fit the terminal; problems are never cut."""
-    most = shutil.get_terminal_size().columns - len(_GAP) * (len(widths) - 1)
-    while sum(widths) > most and max(widths[:-1]) > _LEAST:
+    available = shutil.get_terminal_size().columns - len(_GAP) * (len(widths) - 1)
+    while sum(widths) > available and max(widths[:-1]) > _MINIMUM_WIDTH:
         widths[widths.index(max(widths[:-1]))] -= 1
 
 
-def _attachment(master: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    is_down = [] if row["up"] else ["down"]
-    is_down += ["master down"] if master["up"] is False else []
+def _attachment_cells(master: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    problems = [] if row["up"] else ["down"]
+    problems += ["master down"] if master["up"] is False else []
     return {
-        **_whose(row),
+        **_owner_cells(row),
         **({"POD/CONTAINER": "(hostAccess)"} if row["hostAccess"] else {}),
         **({} if row["netns"] else {"NAMESPACE": "(host)"}),
         "KIND": row["kind"],
@@ -66,37 +78,39 @@ def _attachment(master: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
         "ADDRESSES": " ".join(drop_link_local(row["addresses"])),
         "ALL ADDRESSES": " ".join(row["addresses"]),
         "GATEWAYS": " ".join(row["gateways"]),
-        "ROUTES": ", ".join(_route(each) for each in row["routes"] if not is_by_gateway(each)),
+        "ROUTES": ", ".join(
+            _describe_route(each) for each in row["routes"] if not is_by_gateway(each)
+        ),
         "MODE": f"{master['mode']} {master['flag']}",
         "MASTER": master["master"],
         "MASTER MTU": master["mtu"],
         "LEASE": " ".join(row["leases"] or ()),
-        "PROBLEMS": ", ".join((*is_down, *row["problems"])),
+        "PROBLEMS": ", ".join((*problems, *row["problems"])),
     }
 
 
-def _leftover(left: dict[str, Any]) -> dict[str, Any]:
+def _leftover_cells(row: dict[str, Any]) -> dict[str, Any]:
     return {
-        **_whose(left),
-        "ADDRESSES": left["address"],
-        "ALL ADDRESSES": left["address"],
-        "MASTER": left["master"],
-        "LEASE": left["file"],
-        "PROBLEMS": f"{left['problem']} ({left['kind']})",
+        **_owner_cells(row),
+        "ADDRESSES": row["address"],
+        "ALL ADDRESSES": row["address"],
+        "MASTER": row["master"],
+        "LEASE": row["file"],
+        "PROBLEMS": f"{row['problem']} ({row['kind']})",
     }
 
 
-def _whose(row: dict[str, Any]) -> dict[str, Any]:
+def _owner_cells(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "INTERFACE": row["interface"],
-        "POD/CONTAINER": row["pod"] or (row["containerID"] or "")[:_DIGITS],
+        "POD/CONTAINER": row["pod"] or (row["containerID"] or "")[:_ID_CHARACTERS],
         "CONTAINER ID": row["containerID"],
         "NETWORK": row["network"],
         "NAMESPACE": re.sub("^(/var)?/run/netns/", "", row["netns"] or ""),
     }
 
 
-def _route(route: dict[str, Any]) -> str:
+def _describe_route(route: dict[str, Any]) -> str:
     via = f" via {route['gw']}" if route["gw"] else ""
     table = "" if route["table"] == MAIN_TABLE else f" table {route['table']}"
     return f"{route['dst']}{via}{table}"

@@ -23,69 +23,70 @@ from cni_ipvlan.state.registry import Registry
 
 # Takes a namespace's identity if there is one, all names of a master, a container's ID, a pod.
 IsWanted = Callable[[tuple[int, int] | None, Collection[str], str, str], bool]
-_Found = dict[str, Any]  # as show --json prints it
-_OF_ROUTE = ("mtu", "advmss", "priority", "table", "scope")
-_OF_LEFTOVER = (
+_Document = dict[str, Any]  # as show --json prints it
+_ROUTE_KEYS = ("mtu", "advmss", "priority", "table", "scope")
+_LEFTOVER_KEYS = (
     *("kind", "problem", "interface", "netns", "master"),
     *("containerID", "network", "pod", "address", "file"),
 )
-_DEFAULT = ("0.0.0.0/0", "::/0")
-_UNFINISHED = "unfinished"  # its ADD has neither ended nor is it running
+_DEFAULT_ROUTES = ("0.0.0.0/0", "::/0")
+_UNFINISHED = "unfinished"  # its ADD has not ended, but is not running either
 _NO_INTERFACE = "no interface"
-FOR_ROOT = "what only root may see"
+NEEDS_ROOT = "what only root may see"
 
 
-def look(
+def inspect(
     tx: Transaction,
     registry: Registry,
     networks: configs.Networks,
     is_wanted: IsWanted,
     *,
     with_routes: bool,
-) -> _Found:
-    """Return what is wanted of this node as show --json prints it; what is not known is null.
+) -> _Document:
+    """Return the wanted attachments of this node as show --json prints them; null is unknown.
 
-    ``networks`` are those of the node. Unless it is ``with_routes``, those and the gateways are
-    left out.
+    ``networks`` are those of the node. Routes and gateways are read only ``with_routes``.
     """
-    missed = [FOR_ROOT] if machine.missing_capabilities() else []
-    listed = queries.links(tx.run(commands.Command(commands.link_show())).stdout)
-    host = [Master(link) for link in listed]
-    found, known = _take(tx, registry, networks, missed.append)
-    masters: dict[str, _Found] = {}
+    unseen = [NEEDS_ROOT] if machine.missing_capabilities() else []
+    host_links = queries.links(tx.run(commands.Command(commands.link_show())).stdout)
+    host_masters = [Master(link) for link in host_links]
+    attachments, state = _find_attachments(tx, registry, networks, unseen.append)
+    masters: dict[str, _Document] = {}
     routes: dict[namespace.Namespace | None, list[queries.Route]] = {}
-    for each in found:
+    for each in attachments:
         link, netns, owner = each.link, each.netns, each.owner
-        master, name = _master_of(each, host)
+        master, name = _find_master(each, host_masters)
         names = {name, link.parent, *(master.alternative_names if master else ())}
-        place = netns.identity if netns else namespace.own()
-        if not is_wanted(place, names, owner.container_id if owner else "", each.pod):
+        identity = netns.identity if netns else namespace.own()
+        if not is_wanted(identity, names, owner.container_id if owner else "", each.pod):
             continue
         if with_routes and netns not in routes:
-            routes[netns] = _routes(tx, netns, missed.append)
-        row = _row(each, known, routes.get(netns, ()))
-        if master and link.mtu > master.mtu:  # which loses larger packets
+            routes[netns] = _read_routes(tx, netns, unseen.append)
+        row = _attachment_row(each, state, routes.get(netns, ()))
+        if master and link.mtu > master.mtu:  # larger packets are lost
             row["problems"].append("MTU above its master's")
         if master and master.is_up and not master.has_carrier:
             row["problems"].append("master without carrier")
         up, mtu = (master.is_up, master.mtu) if master else (None, None)
-        about = {"master": name, "up": up, "mtu": mtu, "mode": link.mode, "flag": link.flag}
-        masters.setdefault(name, {**about, "attachments": []})["attachments"].append(row)
-    # If something can't be seen, it may be the interface.
-    left = () if missed else _leftovers(tx, registry, known, found, host, is_wanted)
+        master_row = {"master": name, "up": up, "mtu": mtu, "mode": link.mode, "flag": link.flag}
+        masters.setdefault(name, {**master_row, "attachments": []})["attachments"].append(row)
+    # What can't be read may be the interface of a record or lease.
+    leftovers: Iterable[_Document] = ()
+    if not unseen:
+        leftovers = _find_leftovers(tx, registry, state, attachments, host_masters, is_wanted)
     return {
-        "masters": [masters[name] for name in sorted(masters, key=_natural)],
-        "leftovers": sorted(left, key=_kind_and_names),
-        "notSeen": missed,
+        "masters": [masters[name] for name in sorted(masters, key=_natural_key)],
+        "leftovers": sorted(leftovers, key=_sort_key),
+        "notSeen": unseen,
     }
 
 
-class _Known(NamedTuple):
-    """What is known of attachments besides their interfaces.
+class _State(NamedTuple):
+    """The state of attachments besides their interfaces.
 
-    It is read after these, in this order: the keys of those on which a call is working, so that
-    the others are at rest; leases by network, which are host-local's; records, which an ADD writes
-    before it has a lease, and a DEL removes after that.
+    It is read after the interfaces, and in this order, so that a call can't make it inconsistent:
+    ``busy``, the keys of attachments on which a call is working; ``leases`` of host-local, by
+    network; ``records``, which ADD writes before it has a lease, and DEL removes after that.
     """
 
     busy: set[str]
@@ -93,46 +94,50 @@ class _Known(NamedTuple):
     records: dict[AttachmentId, list[Record]]
 
 
-def _take(
+def _find_attachments(
     tx: Transaction, registry: Registry, networks: configs.Networks, unseen: Callable[[str], None]
-) -> tuple[list[Attachment], _Known]:
-    """Return the interfaces, in natural order, and what is known besides."""
-    found = sorted(
+) -> tuple[list[Attachment], _State]:
+    """Return the interfaces, in natural order, and their state."""
+    attachments = sorted(
         inventory.take(tx, registry, unseen=unseen),
-        key=lambda each: _natural(f"{each.netns.path if each.netns else ''}\0{each.link.name}"),
+        key=lambda each: _natural_key(f"{each.netns.path if each.netns else ''}\0{each.link.name}"),
     )
-    busy = {key for key in map(_key, found) if key and registry.is_live(key)}
-    known = _Known(busy, _leases(networks), defaultdict(list))
+    busy = {key for key in map(_attachment_key, attachments) if key and registry.is_live(key)}
+    state = _State(busy, _read_leases(networks), defaultdict(list))
     for record in registry.all_records():
-        known.records[record.attachment].append(record)
-    unmoved = {attachment.key: attachment for attachment in known.records}  # if ADD still works
-    owners = (each.owner or unmoved.get(links.key_of(each.link.name)) for each in found)
-    return [each._replace(owner=own) for each, own in zip(found, owners, strict=True)], known
+        state.records[record.attachment].append(record)
+    # Until ADD has moved an interface, its name has the key of its attachment.
+    by_key = {attachment.key: attachment for attachment in state.records}
+    owners = (each.owner or by_key.get(links.key_of(each.link.name)) for each in attachments)
+    return [each._replace(owner=own) for each, own in zip(attachments, owners, strict=True)], state
 
 
-def _master_of(each: Attachment, host: Iterable[Master]) -> tuple[queries.Link | None, str]:
-    """Return the master, if it is on the host, and what it is called."""
+def _find_master(
+    each: Attachment, host_masters: Iterable[Master]
+) -> tuple[queries.Link | None, str]:
+    """Return the master, if it is on the host, and a name for it."""
     link, netns = each.link, each.netns
-    master = next((of.link for of in host if of.carries(link, netns)), None)
-    if master:
-        return master, master.name
-    where = f" in {netns.path}" if netns else ""
+    for master in host_masters:
+        if master.carries(link, netns):
+            return master.link, master.link.name
+    suffix = f" in {netns.path}" if netns else ""
     unnamed = f"interface {link.parent_index} of another namespace"
-    return None, link.parent + where if link.parent else unnamed
+    return None, link.parent + suffix if link.parent else unnamed
 
 
-def _row(each: Attachment, known: _Known, found: Iterable[queries.Route]) -> _Found:
+def _attachment_row(each: Attachment, state: _State, routes: Iterable[queries.Route]) -> _Document:
     link, netns, owner = each.link, each.netns, each.owner
-    place, records = netns and netns.identity, known.records.get(owner, []) if owner else []
-    here = [record for record in records if record.netns_identity == place]
-    leased = None
+    identity, records = netns and netns.identity, state.records.get(owner, []) if owner else []
+    local_records = [record for record in records if record.netns_identity == identity]
+    leased_addresses = None
     if links.key_of(link.name):
-        here = records  # it is not where they say yet
-    elif here and here[0].network in known.leases:
+        local_records = records  # they name the namespace to which ADD will move it
+    elif local_records and local_records[0].network in state.leases:
         # A container's label could name any network, so only a recorded attachment has leases.
-        leases = known.leases[here[0].network]
-        leased = [lease.address for lease in leases if is_leased_to(lease, here[0])]
-    routes = _routes_of(link.name, found)
+        record = local_records[0]
+        leases = state.leases[record.network]
+        leased_addresses = [each.address for each in leases if is_leased_to(each, record)]
+    route_rows = _route_rows(link.name, routes)
     return {
         "interface": link.name,
         "netns": netns and netns.path,
@@ -145,26 +150,26 @@ def _row(each: Attachment, known: _Known, found: Iterable[queries.Route]) -> _Fo
         "mtu": link.mtu,
         "mac": link.mac,
         "addresses": each.addresses,
-        "gateways": [route["gw"] for route in routes if is_by_gateway(route)],
-        "routes": routes,
-        "leases": leased,
-        "problems": [*_problems(each, known, here, leased)],
+        "gateways": [route["gw"] for route in route_rows if is_by_gateway(route)],
+        "routes": route_rows,
+        "leases": leased_addresses,
+        "problems": [*_find_problems(each, state, local_records, leased_addresses)],
     }
 
 
-def _routes(
+def _read_routes(
     tx: Transaction, netns: namespace.Namespace | None, unseen: Callable[[str], None]
 ) -> list[queries.Route]:
     try:
         query = commands.Command(commands.route_show("table", "all"), netns=netns)
-        return queries.routes(tx.run_batch(query).stdout)  # which enters faster
+        return queries.routes(tx.run_batch(query).stdout)  # a batch enters a namespace faster
     except CommandError as error:
         unseen(f"the routes in {netns.path if netns else 'the host'}: {error.answer}")
         return []
 
 
-def _routes_of(device: str, found: Iterable[queries.Route]) -> list[dict[str, Any]]:
-    """Return an interface's routes in the words of CNI, but for those that its addresses made.
+def _route_rows(device: str, routes: Iterable[queries.Route]) -> list[dict[str, Any]]:
+    """Return an interface's routes in the words of CNI, except those that its addresses made.
 
     The main table comes first, and in each table IPv4.
     """
@@ -173,53 +178,55 @@ def _routes_of(device: str, found: Iterable[queries.Route]) -> list[dict[str, An
         dst = ip_network(route.dst)
         return route.table != queries.MAIN_TABLE, route.table, dst.version, dst
 
-    own = (each for each in found if each.device == device and not each.is_connected)
+    own_routes = (each for each in routes if each.device == device and not each.is_connected)
     return [
         {"dst": each.dst, "gw": each.gateway or None}
-        | {name: getattr(each, name) for name in _OF_ROUTE}
-        for each in sorted(own, key=order)
+        | {name: getattr(each, name) for name in _ROUTE_KEYS}
+        for each in sorted(own_routes, key=order)
     ]
 
 
 def is_by_gateway(route: dict[str, Any]) -> bool:
     """Whether a route is a default route by way of a gateway."""
-    return route["table"] == queries.MAIN_TABLE and route["dst"] in _DEFAULT and bool(route["gw"])
+    is_default = route["table"] == queries.MAIN_TABLE and route["dst"] in _DEFAULT_ROUTES
+    return is_default and bool(route["gw"])
 
 
-def _problems(
-    each: Attachment, known: _Known, records: Sequence[Record], leased: list[str] | None
+def _find_problems(
+    each: Attachment, state: _State, records: Sequence[Record], leased_addresses: list[str] | None
 ) -> Iterator[str]:
     """Yield what is wrong with an attachment, unless a call is working on it."""
     link = each.link
-    is_there = each.netns is not None or namespace.own_has_link(link.name)
-    if not _key(each) or _key(each) in known.busy or not is_there:
+    exists = each.netns is not None or namespace.own_has_link(link.name)
+    if not _attachment_key(each) or _attachment_key(each) in state.busy or not exists:
         return
     complete = next((record for record in records if record.is_complete), None)
-    if complete is None:  # with a label, but no record, root has not recorded it where it is
+    if complete is None:  # a label alone does not prove that root has recorded it here
         yield _UNFINISHED if records or links.key_of(link.name) else "no record"
         return
-    if leased is not None and not _own(each).issubset(leased):
+    addresses = _plain_addresses(each)
+    if leased_addresses is not None and not addresses.issubset(leased_addresses):
         yield "no lease"  # host-local, which gave out its address, no longer knows that
-    yield from (f"lacks {address}" for address in leased or () if address not in _own(each))
+    yield from (f"lacks {text}" for text in leased_addresses or () if text not in addresses)
     if not complete.has_mode_of(link):  # another program has changed it
         yield f"mode {link.mode} {link.flag}, not {complete.mode} {complete.flag}"
 
 
-def _leftovers(
+def _find_leftovers(
     tx: Transaction,
     registry: Registry,
-    known: _Known,
-    found: Sequence[Attachment],
-    host: Iterable[Master],
+    state: _State,
+    attachments: Sequence[Attachment],
+    host_masters: Iterable[Master],
     is_wanted: IsWanted,
-) -> Iterator[_Found]:
+) -> Iterator[_Document]:
     """Yield the records and leases of attachments that have none of these interfaces.
 
-    Each is looked at again, since a call may have ended meanwhile.
+    Each is read again, since a call may have ended meanwhile.
     """
-    masters = {of.key: (of.link.name, *of.link.alternative_names) for of in host}
-    owners, recorded = {each.owner for each in found}, set[AttachmentId]()
-    for record in chain.from_iterable(known.records.values()):
+    masters = {each.key: (each.link.name, *each.link.alternative_names) for each in host_masters}
+    owners, recorded = {each.owner for each in attachments}, set[AttachmentId]()
+    for record in chain.from_iterable(state.records.values()):
         attachment = record.attachment
         recorded |= {attachment, attachment._replace(ifname="")}  # as old leases have it
         if attachment in owners or registry.is_live(attachment.key):
@@ -228,59 +235,59 @@ def _leftovers(
             names = masters.get(record.master, ("",))
             if is_wanted(record.netns_identity, names, record.container_id, record.pod):
                 problem = _NO_INTERFACE if record.is_complete else _UNFINISHED
-                where = {"netns": record.netns, "master": names[0], "pod": record.pod}
-                yield _leftover("record", problem, attachment, **where)
-    used = set[str]().union(*map(_own, found))
-    labels = {each.link.alias for each in found}
-    for network, lease in ((name, each) for name in known.leases for each in known.leases[name]):
+                fields = {"netns": record.netns, "master": names[0], "pod": record.pod}
+                yield _leftover_row("record", problem, attachment, **fields)
+    addresses = set[str]().union(*map(_plain_addresses, attachments))
+    labels = {each.link.alias for each in attachments}
+    for network, lease in ((name, each) for name in state.leases for each in state.leases[name]):
         attachment = AttachmentId(network, lease.container_id, lease.ifname)
-        if lease.address in used or attachment.label in labels or attachment in recorded:
+        if lease.address in addresses or attachment.label in labels or attachment in recorded:
             continue
-        is_left = not registry.is_live(attachment.key) and os.path.exists(lease.file)
-        if is_left and is_wanted(None, (), attachment.container_id, ""):
-            where = {"address": lease.address, "file": lease.file}
-            yield _leftover("lease", _NO_INTERFACE, attachment, **where)
+        is_leftover = not registry.is_live(attachment.key) and os.path.exists(lease.file)
+        if is_leftover and is_wanted(None, (), attachment.container_id, ""):
+            fields = {"address": lease.address, "file": lease.file}
+            yield _leftover_row("lease", _NO_INTERFACE, attachment, **fields)
 
 
-def _leftover(kind: str, problem: str, attachment: AttachmentId, **where: str) -> _Found:
+def _leftover_row(kind: str, problem: str, attachment: AttachmentId, **fields: str) -> _Document:
     network, container_id, ifname = attachment
-    found = {"kind": kind, "problem": problem, "interface": ifname, "containerID": container_id}
-    found |= {"network": network, **where}
-    return {key: found.get(key) or None for key in _OF_LEFTOVER}
+    row = {"kind": kind, "problem": problem, "interface": ifname, "containerID": container_id}
+    row |= {"network": network, **fields}
+    return {key: row.get(key) or None for key in _LEFTOVER_KEYS}
 
 
-def _kind_and_names(left: _Found) -> tuple[bool, list[str | int]]:
+def _sort_key(row: _Document) -> tuple[bool, list[str | int]]:
     keys = ("network", "containerID", "interface", "address", "netns")
-    return left["kind"] == "lease", _natural(" ".join(left[key] or "" for key in keys))
+    return row["kind"] == "lease", _natural_key(" ".join(row[key] or "" for key in keys))
 
 
-def _natural(text: str) -> list[str | int]:
+def _natural_key(text: str) -> list[str | int]:
     """Return a key by which eth10 comes after eth9; its items are in turn text and a number."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]
 
 
-def _key(each: Attachment) -> str:
+def _attachment_key(each: Attachment) -> str:
     return links.key_of(each.link.name) or (each.owner.key if each.owner else "")
 
 
-def _own(each: Attachment) -> set[str]:
+def _plain_addresses(each: Attachment) -> set[str]:
     """Return the addresses that an interface was given, without prefix lengths."""
     return {address.partition("/")[0] for address in drop_link_local(each.addresses)}
 
 
-def _leases(networks: configs.Networks) -> dict[str, list[host_local.Lease]]:
-    """Return host-local's leases by network, of those whose attachments may be ipvlan's.
+def _read_leases(networks: configs.Networks) -> dict[str, list[host_local.Lease]]:
+    """Return host-local's leases by network; the attachments may be ipvlan's.
 
-    A network without an entry has its addresses from elsewhere, or is another plugin's.
+    A network without an entry has another IPAM plugin, or is another plugin's.
     """
-    known = {name: [each.config for each in given] for name, given in networks.items()}
+    configurations = {name: [each.config for each in entries] for name, entries in networks.items()}
     # Of a network whose configuration is gone, there may still be leases.
     for name in configs.list_directory(netconf.DEFAULT_DATA_DIR):
-        known.setdefault(name, [{"name": name, "ipam": {"type": "host-local"}}])
-    found = {}
-    for name, given in known.items():
-        of_host_local = [each for each in given if netconf.ipam_type(each) == "host-local"]
-        if of_host_local:
-            places = sorted({netconf.lease_directory(each) for each in of_host_local})
-            found[name] = [lease for store in places for lease in host_local.leases(store)]
-    return found
+        configurations.setdefault(name, [{"name": name, "ipam": {"type": "host-local"}}])
+    leases = {}
+    for name, entries in configurations.items():
+        host_local_configs = [each for each in entries if netconf.ipam_type(each) == "host-local"]
+        if host_local_configs:
+            directories = sorted({netconf.lease_directory(each) for each in host_local_configs})
+            leases[name] = [lease for store in directories for lease in host_local.leases(store)]
+    return leases

@@ -39,7 +39,7 @@ NEEDED = {
 WORK = {
     **dict.fromkeys(("add", "del", "check", "status", "gc"), "calls.make"),
     "validate": "configs.read",
-    "show": "show.tree.look",
+    "show": "show.tree.inspect",
     "doctor": "doctor.command.examine",
     "probe": "connectivity.command.World",
     "trace": "connectivity.command.World",
