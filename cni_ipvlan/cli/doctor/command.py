@@ -35,12 +35,12 @@ def doctor_command(
     """
     if ifname and not netns:
         raise click.UsageError("--ifname needs --netns, the namespace to look it up in")
-    given = options.choose_network(config, network) if config else None
+    selected = options.choose_network(config, network) if config else None
     runner, registry, *_ = calls.read_only_node()
     path, origin = calls.find_cni_path(cni_path)
     tools = Tools(runner, Transaction(runner), registry, path.split(":"), origin, {}, ifname or "")
     findings = []
-    for finding in examine(tools, given, netns):
+    for finding in examine(tools, selected, netns):
         runner.interrupts.check()
         findings.append(finding)
         if not as_json:
@@ -50,43 +50,43 @@ def doctor_command(
     return 1 if any(finding.state == PROBLEM for finding in findings) else 0
 
 
-def examine(tools: Tools, given: NetworkConfig | None, netns: str | None) -> Iterator[Finding]:
-    """Yield findings as they are made: of the node, then of the ``given`` network or all of it."""
+def examine(tools: Tools, selected: NetworkConfig | None, netns: str | None) -> Iterator[Finding]:
+    """Yield the findings about the node, then about the selected network, or all of the node."""
     yield from node.examine(tools.runner)
     yield from collect("plugins", plugins.examine(tools))
     if netns is not None:
         try:
-            container = _container(netns)
+            container = _find_container(netns)
         except click.BadParameter as error:
             yield Finding(PROBLEM, "namespace", error.message)
         else:
             tools = tools._replace(container=container)
-            network = given.name if given else ""
+            network = selected.name if selected else ""
             yield from collect("namespace", node.examine_container(tools, container, network))
-    yield from collect("configuration", _networks(tools, given))
+    yield from collect("configuration", _examine_networks(tools, selected))
 
 
-def _container(netns: str) -> namespace.Namespace:
-    found = options.find_namespace(netns)
-    if found.identity == namespace.own():
+def _find_container(netns: str) -> namespace.Namespace:
+    container = options.find_namespace(netns)
+    if container.identity == namespace.own():
         raise options.option_error(f"{netns} is the host's namespace, not a container's", "--netns")
-    return found
+    return container
 
 
-def _networks(tools: Tools, given: NetworkConfig | None) -> Iterator[Finding]:
-    here, faults = configs.read_directory()
-    for fault in faults:  # of files that don't concern a given network
-        yield Finding(PROBLEM if given is None else WARNING, "configuration", str(fault))
-    if given is not None:
-        file = os.path.realpath(given.source)
-        others = (each for each in here if os.path.realpath(each.source) != file)
-        # It may be the next version of one with its name.
-        here = [*(each for each in others if each.name != given.name), given]
-    elif not (here or faults):
+def _examine_networks(tools: Tools, selected: NetworkConfig | None) -> Iterator[Finding]:
+    all_networks, faults = configs.read_directory()
+    for fault in faults:  # a selected network does not depend on these files
+        yield Finding(PROBLEM if selected is None else WARNING, "configuration", str(fault))
+    if selected is not None:
+        file = os.path.realpath(selected.source)
+        others = (each for each in all_networks if os.path.realpath(each.source) != file)
+        # The selected network may replace one that has its name.
+        all_networks = [*(each for each in others if each.name != selected.name), selected]
+    elif not (all_networks or faults):
         text = f"{configs.DIRECTORY} has no network of ipvlan; -c FILE names one"
         yield Finding(OK, "configuration", text)
-    found = list(validate.in_all(here))
-    for network in here if given is None else [given]:
-        problems = [problem for each, problem in found if each is network]
+    all_problems = list(validate.in_all(all_networks))
+    for network in all_networks if selected is None else [selected]:
+        problems = [problem for each, problem in all_problems if each is network]
         for finding in networks.examine(tools, network, problems):
             yield finding._replace(network=network.label)

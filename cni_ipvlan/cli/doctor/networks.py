@@ -1,4 +1,4 @@
-"""Check one network: its configuration, its IPAM plugin, its master and who uses that."""
+"""Check one network: its configuration, its IPAM plugin, its master and the master's users."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,36 +25,36 @@ from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.state.attachment import Record
 
-_METRIC = {4: 0, 6: 1024}  # of a route without one
-_AS_ROOT = "run it as root, in the host's namespaces"
+_DEFAULT_METRICS = {4: 0, 6: 1024}  # by family
+_NEEDS_ROOT = "run it as root, in the host's namespaces"
 
 
-def examine(tools: Tools, network: NetworkConfig, found: Sequence[Problem]) -> Iterator[Finding]:
-    """Yield the findings about a network, whose configuration has the problems ``found``."""
-    for each in found:
+def examine(tools: Tools, network: NetworkConfig, problems: Sequence[Problem]) -> Iterator[Finding]:
+    """Yield the findings about a network, whose configuration has these problems."""
+    for each in problems:
         text = f"{network.source}: {json_path(each.path)}: {each.text}"
         yield Finding(WARNING if each.is_warning else PROBLEM, "configuration", text)
-    if not found:
+    if not problems:
         yield Finding(OK, "configuration", f"{network.source}: network {network.label}")
     try:
         conf = netconf.parse(network.config, network.version)
     except CniError:
         return  # it is among the problems
-    # A conflict with another network leaves the ranges as they are.
+    # A conflict with another network is no fault of the ranges.
     is_sound = all(each.is_warning for each in validate.in_config(network))
     if conf.ipam_type:
-        yield from collect("ipam", plugins.ipam(tools, conf.ipam_type, network.version))
+        yield from collect("ipam", plugins.check_ipam(tools, conf.ipam_type, network.version))
     if conf.ipam_type == "host-local" and is_sound:
-        yield from collect("ipam", _leases(network.config))
+        yield from collect("ipam", _check_leases(network.config))
     elif conf.ipam_type == "dhcp":
-        yield from collect("ipam", plugins.ready_for_dhcp(tools, network.config))
-    yield from collect("programs", _programs(tools, network.config, conf))
-    yield from collect("master", _master(tools, network.config, conf, is_sound=is_sound))
+        yield from collect("ipam", plugins.check_dhcp(tools, network.config))
+    yield from collect("programs", _check_programs(tools, network.config, conf))
+    yield from collect("master", _check_master(tools, network.config, conf, is_sound=is_sound))
     if tools.container and is_sound:
-        yield from collect("routes", _default_routes(tools, conf, IpamConfig(network.config)))
+        yield from collect("routes", _check_default_routes(tools, conf, IpamConfig(network.config)))
 
 
-def _leases(config: dict[str, Any]) -> Iterator[Finding]:
+def _check_leases(config: dict[str, Any]) -> Iterator[Finding]:
     store = netconf.lease_directory(config)
     status.check_writable(store)
     for each in host_local.usage(config):
@@ -64,43 +64,45 @@ def _leases(config: dict[str, Any]) -> Iterator[Finding]:
         else:
             advice = "release those of containers that are gone: ipvlan gc -c FILE --keep-existing"
             yield Finding(PROBLEM, "ipam", text, advice)
-    own = [each for group in host_local.ranges(config["ipam"]) for each in group]
-    bases = dict.fromkeys((netconf.DEFAULT_DATA_DIR, os.path.dirname(store)))
-    for other in (
-        os.path.join(base, name) for base in bases for name in configs.list_directory(base)
-    ):
-        taken = [each for each in host_local.addresses(other) if any(r.holds(each) for r in own)]
-        if taken and os.path.realpath(other) != os.path.realpath(store):
+    ranges = [each for group in host_local.ranges(config["ipam"]) for each in group]
+    parents = dict.fromkeys((netconf.DEFAULT_DATA_DIR, os.path.dirname(store)))
+    directories = (
+        os.path.join(parent, name) for parent in parents for name in configs.list_directory(parent)
+    )
+    for other in directories:
+        addresses = host_local.addresses(other)
+        shared = [each for each in addresses if any(group.holds(each) for group in ranges)]
+        if shared and os.path.realpath(other) != os.path.realpath(store):
             name = os.path.basename(other)
-            text = f"the network {name} has leased {len(taken)} of these, such as {taken[0]}, in "
+            text = f"the network {name} has leased {len(shared)} of these, such as {shared[0]}, in "
             advice = "if both are on one master, give each of them addresses of its own"
             yield Finding(WARNING, "ipam", text + other, advice)
 
 
-def _programs(tools: Tools, config: dict[str, Any], conf: NetConf) -> Iterator[Finding]:
+def _check_programs(tools: Tools, config: dict[str, Any], conf: NetConf) -> Iterator[Finding]:
     status.check_programs(tools.runner, conf, status.likely_addresses(config.get("ipam")))
     if conf.check_ipv4_conflict:
         yield Finding(OK, "programs", "checkIPv4Conflict has what it needs, arping")
 
 
-def _default_routes(tools: Tools, conf: NetConf, ipam: IpamConfig) -> Iterator[Finding]:
-    """Compare the network's default routes with the container's: of one metric, there is one."""
+def _check_default_routes(tools: Tools, conf: NetConf, ipam: IpamConfig) -> Iterator[Finding]:
+    """Compare the network's default routes with the container's: each needs its own metric."""
     container, records = tools.container, tools.registry.all_records()
     place = (container and container.identity, conf.name)
-    own = {each.ifname for each in records if (each.netns_identity, each.network) == place}
+    ifnames = {each.ifname for each in records if (each.netns_identity, each.network) == place}
     for path, dst, _ in ipam.routes:
         if dst.network.prefixlen:
             continue
         query = Command(commands.route_show("default", family=f"-{dst.version}"), netns=container)
-        metric = ipam.options["routes"][path[-1]].get("priority") or _METRIC[dst.version]
+        metric = ipam.options["routes"][path[-1]].get("priority") or _DEFAULT_METRICS[dst.version]
         for each in queries.routes(tools.tx.run(query).stdout):
-            if each.priority == metric and each.device not in ("", *own):
+            if each.priority == metric and each.device not in ("", *ifnames):
                 text = f"the container has a default route, {dst}, through {each.device} already"
                 advice = "leave the route out, or give it another priority or table"
                 yield Finding(PROBLEM, "routes", text, advice)
 
 
-def _master(
+def _check_master(
     tools: Tools, config: dict[str, Any], conf: NetConf, *, is_sound: bool
 ) -> Iterator[Finding]:
     if conf.link_in_container and tools.container is None:
@@ -109,29 +111,29 @@ def _master(
     master = find_master(tools.tx, conf, tools.container)
     master = status.with_features(tools.tx, conf, master)
     masters.check_master(master, conf)
-    yield _link(master, conf)
-    likely = status.likely_addresses(config.get("ipam")) if is_sound else []
-    more: dict[object, Callable[[], Iterable[Finding]]] = {
-        "ipam": lambda: _addresses(tools, conf, IpamConfig(config), master),
-        "hostAccess": lambda: _host_access(tools, conf, master),
+    yield _link_finding(master, conf)
+    addresses = status.likely_addresses(config.get("ipam")) if is_sound else []
+    inspections: dict[object, Callable[[], Iterable[Finding]]] = {
+        "ipam": lambda: _check_addresses(tools, conf, IpamConfig(config), master),
+        "hostAccess": lambda: _check_host_access(tools, conf, master),
     }
-    checks = status.checks(tools.tx, conf, master, likely)
+    checks = status.checks(tools.tx, conf, master, addresses)
     for option, group in groupby(checks, key=lambda each: each[0][0]):
         subject = "addresses" if option == "ipam" else str(option)
-        yield from collect(subject, _checked(group, more.get(option, tuple)))
+        yield from collect(subject, _run_checks(group, inspections.get(option, tuple)))
     if master.link.ifindex:
-        yield from collect("conflicts", _conflicts(tools, conf, master))
+        yield from collect("conflicts", _check_conflicts(tools, conf, master))
 
 
-def _checked(
-    checks: Iterable[tuple[object, Callable[[], object]]], more: Callable[[], Iterable[Finding]]
+def _run_checks(
+    checks: Iterable[tuple[object, Callable[[], object]]], inspect: Callable[[], Iterable[Finding]]
 ) -> Iterator[Finding]:
     for _, check in checks:
         check()
-    yield from more()
+    yield from inspect()
 
 
-def _link(master: Master, conf: NetConf) -> Finding:
+def _link_finding(master: Master, conf: NetConf) -> Finding:
     link = master.link
     if not link.ifindex:
         return Finding(OK, "master", f"an ADD makes the VLAN {conf.vlan} of {link.parent}")
@@ -143,65 +145,67 @@ def _link(master: Master, conf: NetConf) -> Finding:
     return Finding(OK, "master", f"{link.name} is up, MTU {link.mtu}, {link.mac}")
 
 
-def _addresses(tools: Tools, conf: NetConf, ipam: IpamConfig, master: Master) -> Iterator[Finding]:
+def _check_addresses(
+    tools: Tools, conf: NetConf, ipam: IpamConfig, master: Master
+) -> Iterator[Finding]:
     """Compare the addresses of a sound configuration with those of the host and of containers."""
     if master.netns is None:
-        yield from _of_host(conf, ipam, master)
-    own = dict.fromkeys(each.first for each in ipam.pools if ipam.is_static)
-    pools = [each for each in ipam.pools if not ipam.is_static]
-    told = {conf.name}  # of each other network one is told
-    if not own and not pools:
+        yield from _check_host_addresses(conf, ipam, master)
+    own_addresses = dict.fromkeys(each.first for each in ipam.pools if ipam.is_static)
+    ranges = [] if ipam.is_static else ipam.pools
+    networks = {conf.name}  # one finding for each other network is enough
+    if not own_addresses and not ranges:
         return
     why = "only root can see which addresses containers have"
     unseen = [why] if machine.missing_capabilities() else []
-    found = inventory.take(tools.tx, tools.registry, unseen=unseen.append)
-    for holder in inventory.on_master(found, master):
+    attachments = inventory.take(tools.tx, tools.registry, unseen=unseen.append)
+    for holder in inventory.on_master(attachments, master):
         netns, owner = holder.netns, holder.owner
-        has = [ip_interface(each).ip for each in holder.addresses]
-        in_range = [each for each in has if any(pool.holds(each) for pool in pools)]
-        if owner is not None and owner.network not in told and in_range:
-            told.add(owner.network)
-            text = f"{in_range[0]} is in the range, and belongs to {holder.describe()}"
+        addresses = [ip_interface(each).ip for each in holder.addresses]
+        conflicts = [each for each in addresses if any(pool.holds(each) for pool in ranges)]
+        if owner is not None and owner.network not in networks and conflicts:
+            networks.add(owner.network)
+            text = f"{conflicts[0]} is in the range, and belongs to {holder.describe()}"
             advice = f"give the network {owner.network} and this one addresses of their own"
             yield Finding(WARNING, "addresses", text, advice)
-        is_here = netns and tools.container and netns.identity == tools.container.identity
-        if is_here and tools.ifname in (holder.link.name, ""):
-            continue  # it is the attachment that the person asks about
-        for address in own.keys() & {*has}:
+        is_in_container = netns and tools.container and netns.identity == tools.container.identity
+        if is_in_container and tools.ifname in (holder.link.name, ""):
+            continue  # the person asks about this attachment
+        for address in own_addresses.keys() & {*addresses}:
             is_expected = owner is not None and owner.network == conf.name
             state = WARNING if is_expected and tools.container is None else PROBLEM
             text = f"{address} belongs to {holder.describe()}, so an ADD of another container fails"
             yield Finding(state, "addresses", text, "give each container an address of its own")
-            del own[address]
+            del own_addresses[address]
     if unseen:
-        yield Finding(WARNING, "addresses", unseen[0], _AS_ROOT)
-    elif own:
-        text = f"no container on {master.link.name} has {', '.join(map(str, own))}"
+        yield Finding(WARNING, "addresses", unseen[0], _NEEDS_ROOT)
+    elif own_addresses:
+        text = f"no container on {master.link.name} has {', '.join(map(str, own_addresses))}"
         yield Finding(OK, "addresses", text)
 
 
-def _of_host(conf: NetConf, ipam: IpamConfig, master: Master) -> Iterator[Finding]:
+def _check_host_addresses(conf: NetConf, ipam: IpamConfig, master: Master) -> Iterator[Finding]:
     for _, text, advice in with_host(ipam, master):
         yield Finding(PROBLEM, "addresses", text, advice)
     hops = {hop for _, _, hop in ipam.routes}
     hops |= {each.gateway for each in ipam.pools} if None in hops else set()
-    found = hops.intersection(map(ip_address, master.addresses))
-    # The modes but l2 send nothing to a gateway.
-    for hop in sorted(found, key=str) if conf.mode == "l2" and not conf.host_access else ():
+    conflicts = hops.intersection(map(ip_address, master.addresses))
+    # Only in mode l2 are packets sent to a gateway.
+    for hop in sorted(conflicts, key=str) if conf.mode == "l2" and not conf.host_access else ():
         text = f"the gateway {hop} is the host's own address on {master.link.name}"
         text += ", which its ipvlan containers can't reach"
         advice = "use the network's router as gateway, or set hostAccess"
         yield Finding(PROBLEM, "addresses", text, advice)
 
 
-def _host_access(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]:
+def _check_host_access(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]:
     if conf.mode == "l2" and (why := host_access.strictness(tools.tx, master)):
         yield Finding(PROBLEM, "hostAccess", why)
-    own = ", ".join(host_access.usable(master))
-    yield Finding(OK, "hostAccess", f"containers reach the host as {own}")
+    addresses = ", ".join(host_access.usable(master))
+    yield Finding(OK, "hostAccess", f"containers reach the host as {addresses}")
 
 
-def _conflicts(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]:
+def _check_conflicts(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]:
     for rival in explain.rivals(tools.tx, tools.registry, master):
         text = f"{master.link.name} already carries {rival.link.kind}: {rival.describe()}"
         yield Finding(PROBLEM, "conflicts", text, "use another master, or remove that interface")
@@ -211,7 +215,7 @@ def _conflicts(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]
     except PermissionError:
         if os.geteuid() == 0:
             raise
-        yield Finding(WARNING, "conflicts", "only root can see which mode is recorded", _AS_ROOT)
+        yield Finding(WARNING, "conflicts", "only root can see which mode is recorded", _NEEDS_ROOT)
         return
     text = f"nothing on {master.link.name} uses a mode other than {conf.mode} {conf.flag}"
     yield Finding(OK, "conflicts", text)

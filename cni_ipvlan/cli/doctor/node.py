@@ -20,7 +20,7 @@ from cni_ipvlan.state.registry import DIRECTORY, Registry
 _OLDEST_IPROUTE2 = (5, 10)
 _SECONDS = 5.0
 _IFNAME = "net1"  # that add takes without --ifname
-_FROM_MODULE = {
+_MODULE_FINDINGS = {
     machine.LOADED: (OK, ""),
     machine.AVAILABLE: (WARNING, "the first ADD loads it; to load it now: modprobe ipvlan"),
     machine.BLOCKED: (PROBLEM, "remove that line, then: modprobe ipvlan"),
@@ -47,43 +47,43 @@ class Tools(NamedTuple):
 
 def examine(runner: Runner) -> Iterator[Finding]:
     """Yield the findings about the node."""
-    yield from collect("kernel", _kernel(runner))
-    yield from collect("iproute2", _iproute2(runner))
+    yield from collect("kernel", _check_kernel(runner))
+    yield from collect("iproute2", _check_iproute2(runner))
     for program in ("nsenter", "tee", "cat"):
         try:
             runner.find(program)
         except ProgramNotFoundError as error:
             yield error_finding("programs", error)
-    yield from collect("permission", _permission())
-    yield from collect("records", _records())
+    yield from collect("permission", _check_permission())
+    yield from collect("records", _check_records())
 
 
-def _kernel(runner: Runner) -> Iterator[Finding]:
+def _check_kernel(runner: Runner) -> Iterator[Finding]:
     module = machine.ipvlan_module()
     if module.state == machine.UNKNOWN:
         check_kernel(runner)
         yield Finding(OK, "kernel", f"Linux {os.uname().release} has ipvlan")
     else:
-        state, advice = _FROM_MODULE[module.state]
+        state, advice = _MODULE_FINDINGS[module.state]
         yield Finding(state, "kernel", module.text, advice)
 
 
-def _iproute2(runner: Runner) -> Iterator[Finding]:
+def _check_iproute2(runner: Runner) -> Iterator[Finding]:
     answer = runner.run(Command(("ip", "-V")), seconds=_SECONDS)
-    printed = (answer.stdout or answer.stderr).decode("utf-8", "replace").strip()[:60]
+    output = (answer.stdout or answer.stderr).decode("utf-8", "replace").strip()[:60]
     oldest = ".".join(map(str, _OLDEST_IPROUTE2))
-    version = re.search(r"iproute2-v?(\d+)\.(\d+)", printed)
+    version = re.search(r"iproute2-v?(\d+)\.(\d+)", output)
     if version is None:
-        state = WARNING if "iproute2" in printed else PROBLEM
-        text = f"ip -V prints no version of iproute2: {printed or answer.killed_because}"
+        state = WARNING if "iproute2" in output else PROBLEM
+        text = f"ip -V prints no version of iproute2: {output or answer.killed_because}"
         yield Finding(state, "iproute2", text, f"iproute2 {oldest} or newer is needed")
     elif (int(version[1]), int(version[2])) < _OLDEST_IPROUTE2:
-        yield Finding(PROBLEM, "iproute2", f"{printed} is too old", f"install {oldest} or newer")
+        yield Finding(PROBLEM, "iproute2", f"{output} is too old", f"install {oldest} or newer")
     else:
-        yield Finding(OK, "iproute2", printed)
+        yield Finding(OK, "iproute2", output)
 
 
-def _permission() -> Iterator[Finding]:
+def _check_permission() -> Iterator[Finding]:
     missing = machine.missing_capabilities()
     if missing:
         text = f"without {' and '.join(missing)}, ADD and some of these checks can't work"
@@ -92,33 +92,33 @@ def _permission() -> Iterator[Finding]:
         yield Finding(OK, "permission", "this user may change networks and enter namespaces")
 
 
-def _records() -> Iterator[Finding]:
+def _check_records() -> Iterator[Finding]:
     check_records()
     yield Finding(OK, "records", f"attachments can be recorded in {DIRECTORY}")
 
 
-def examine_container(tools: Tools, place: Namespace, network: str) -> Iterator[Finding]:
+def examine_container(tools: Tools, container: Namespace, network: str) -> Iterator[Finding]:
     """Yield the findings about a container; ``network`` may be empty."""
     ifname = tools.ifname or _IFNAME
-    links = queries.links(tools.tx.run(Command(commands.link_show(), netns=place)).stdout)
+    links = queries.links(tools.tx.run(Command(commands.link_show(), netns=container)).stdout)
     names = ", ".join(link.name for link in links)
-    yield Finding(OK, "namespace", f"{place.path} has the interfaces {names}")
+    yield Finding(OK, "namespace", f"{container.path} has the interfaces {names}")
     owners = Owners(tools.registry.all_records())
     for link in links:
-        owner = owners.of(link, place)
+        owner = owners.of(link, container)
         is_renamed = owner is not None and owner.ifname == ifname and link.name != ifname
         if ifname not in (link.name, *link.alternative_names) and not is_renamed:
             continue
         text = f"{ifname} is there, of kind {link.kind or 'physical or built-in'}"
         text += f", but is called {link.name} now" if is_renamed else ""
         if owner is not None:
-            whose = described(owner.container_id, owners.pod_of(owner, place))
-            text += f": the {whose} in the network {owner.network}"
-        is_own = owner is not None and network in ("", owner.network)
-        state = WARNING if is_own or not tools.ifname else PROBLEM
-        refused = "an ADD of that name" if tools.ifname else "an add without --ifname"
-        advice = f"{refused} is refused: delete the interface, or choose another name"
+            phrase = described(owner.container_id, owners.pod_of(owner, container))
+            text += f": the {phrase} in the network {owner.network}"
+        is_expected = owner is not None and network in ("", owner.network)
+        state = WARNING if is_expected or not tools.ifname else PROBLEM
+        request = "an ADD of that name" if tools.ifname else "an add without --ifname"
+        advice = f"{request} is refused: delete the interface, or choose another name"
         yield Finding(state, "interface", text, advice)
         return
     if tools.ifname:
-        yield Finding(OK, "interface", f"the name {ifname} is free in {place.path}")
+        yield Finding(OK, "interface", f"the name {ifname} is free in {container.path}")

@@ -36,39 +36,42 @@ def examine(tools: Tools) -> Iterator[Finding]:
         except OSError as error:
             yield Finding(WARNING, "plugins", f"{directory}: {error.strerror}")
     first, *others = _executables(tools) or [""]
-    yield _identity(tools, first)
+    yield _identify(tools, first)
     for each in others:
-        found = _identity(tools, each)
-        yield found if found.state == OK else found._replace(state=WARNING, advice=_FIRST_IS_CALLED)
+        finding = _identify(tools, each)
+        yield (
+            finding
+            if finding.state == OK
+            else finding._replace(state=WARNING, advice=_FIRST_IS_CALLED)
+        )
 
 
 def _executables(tools: Tools) -> list[str]:
-    """Return the paths of ``ipvlan`` that a runtime may call: if they were set, the first."""
+    """Return the paths of ``ipvlan`` that a runtime may call: only the first in a CNI_PATH."""
     candidates = (os.path.join(directory, "ipvlan") for directory in tools.directories)
-    found = list(filter(os.path.isfile, candidates))
-    return found[:1] if tools.origin else found
+    executables = list(filter(os.path.isfile, candidates))
+    return executables[:1] if tools.origin else executables
 
 
-def _identity(tools: Tools, path: str) -> Finding:
-    """Run ``path`` as nobody's plugin: without CNI_COMMAND, a plugin says what it is."""
+def _identify(tools: Tools, path: str) -> Finding:
+    """Run ``path`` without CNI_COMMAND: a plugin then prints its name and version."""
     if not path:
         return Finding(PROBLEM, "plugins", "none of these directories has ipvlan", _INSTALL)
     if not os.access(path, os.X_OK):
         return Finding(PROBLEM, "plugins", f"{path} is not executable", f"chmod +x {path}")
     answer = _run(tools, path)
-    printed = answer.stderr.decode("utf-8", "replace").strip()
-    first, _, rest = printed.partition("\n")
+    text = answer.stderr.decode("utf-8", "replace").strip()
+    first, _, rest = text.partition("\n")
     if answer.status:
         why = answer.killed_because or first or f"exit status {answer.status}"
         advice = f"{rest}\ninstall it again: {_INSTALL}".strip()
         return Finding(PROBLEM, "plugins", f"{path} does not run: {why}", advice)
-    if printed == about():
+    if text == about():
         return Finding(OK, "plugins", f"{path} is this program")
-    text = f"{path} is a different program: {first[:60]}"
-    return Finding(WARNING, "plugins", text, _INSTALL)
+    return Finding(WARNING, "plugins", f"{path} is a different program: {first[:60]}", _INSTALL)
 
 
-def ipam(tools: Tools, plugin: str, version: str) -> Iterator[Finding]:
+def check_ipam(tools: Tools, plugin: str, version: str) -> Iterator[Finding]:
     """Yield the findings about an IPAM plugin, for a configuration of a CNI version."""
     try:
         path = delegate.find(plugin, tuple(tools.directories))
@@ -87,12 +90,15 @@ def ipam(tools: Tools, plugin: str, version: str) -> Iterator[Finding]:
         text = f"{path} does not answer VERSION, so it may not support CNI {version}"
         advice = f"{path} should be a CNI plugin; file {path} says more"
         yield Finding(WARNING, "ipam", text, advice)
-    # Runtimes have one directory each, but which one is in their own configuration.
-    own, name = next(iter(_executables(tools)), ""), os.path.basename(path)
-    have = [all(os.path.exists(f"{d}/{e}") for e in (name, "ipvlan")) for d in tools.directories]
-    if own and not tools.origin and not any(have):
-        text = f"{own} and {path} are in different directories; most runtimes search only one"
-        yield Finding(WARNING, "ipam", text, f"cp {path} {os.path.dirname(own)}/")
+    # A runtime searches the directory in its own configuration.
+    ipvlan, name = next(iter(_executables(tools)), ""), os.path.basename(path)
+    is_together = any(
+        all(os.path.exists(f"{directory}/{each}") for each in (name, "ipvlan"))
+        for directory in tools.directories
+    )
+    if ipvlan and not tools.origin and not is_together:
+        text = f"{ipvlan} and {path} are in different directories; most runtimes search only one"
+        yield Finding(WARNING, "ipam", text, f"cp {path} {os.path.dirname(ipvlan)}/")
 
 
 def _versions(tools: Tools, path: str, version: str) -> list[str]:
@@ -116,16 +122,16 @@ def _run(tools: Tools, path: str, stdin: bytes = b"", **parameters: str) -> Comp
     return tools.runner.run(command, seconds=_SECONDS)
 
 
-def ready_for_dhcp(tools: Tools, config: dict[str, Any]) -> Iterator[Finding]:
+def check_dhcp(tools: Tools, config: dict[str, Any]) -> Iterator[Finding]:
     """Yield whether containers would hear DHCP answers; raises CniError without dhcp's daemon."""
-    if not machine.missing_capabilities():  # else the kernel refuses what follows for that reason
-        # What ADD asks of the kernel and of tc, in a network namespace that ends with it.
+    if not machine.missing_capabilities():  # without them, the kernel refuses these commands
+        # The commands of ADD, in a network namespace that ends with the shell.
         script = " && ".join(map(in_shell, (tc.clsact_add("lo"), tc.broadcast_filter_add("lo"))))
         argv = ("unshare", "--net", "sh", "-c", script)
-        done = tools.runner.run(Command(argv), seconds=_SECONDS)
-        why = done.killed_because or done.stderr.decode("utf-8", "replace").strip()
+        completed = tools.runner.run(Command(argv), seconds=_SECONDS)
+        why = completed.killed_because or completed.stderr.decode("utf-8", "replace").strip()
         text = f"tc can't have DHCP answers broadcast: {why}"
-        heard = "tc can have DHCP answers broadcast, so that containers hear them"
-        failed = Finding(WARNING, "ipam", text, explain.BROADCASTING)
-        yield failed if done.status else Finding(OK, "ipam", heard)
+        success = "tc can have DHCP answers broadcast, so that containers hear them"
+        failure = Finding(WARNING, "ipam", text, explain.BROADCASTING)
+        yield failure if completed.status else Finding(OK, "ipam", success)
     dhcp.check_daemon(config)
