@@ -174,7 +174,7 @@ def status(**values: Any) -> None:
         named = network.config.get("cniVersion") or "not given"
         output.echo_err(f"{text} cniVersion is {named}")
     _call("STATUS", config, {**values, "as_json": False}, version=version)
-    for each in validate.in_config(network):
+    for each in validate.check_config(network):
         if not each.is_warning and each.text != reading.DUPLICATE:  # of which an ADD takes the last
             raise CniError(NOT_AVAILABLE, f"{reading.json_path(each.path)}: {each.text}")
     output.echo_json({}) if values["as_json"] else output.echo("ready")

@@ -96,7 +96,7 @@ ODD: dict[str, Conf] = {
 
 def verdicts(conf: Conf) -> list[Problem]:
     (found,) = configs.read("file", json.dumps(conf)).networks
-    return validate.in_config(found)
+    return validate.check_config(found)
 
 
 def is_error(conf: Conf) -> bool:

@@ -85,7 +85,7 @@ def _examine_networks(tools: Tools, selected: NetworkConfig | None) -> Iterator[
     elif not (all_networks or faults):
         text = f"{configs.DIRECTORY} has no network of ipvlan; -c FILE names one"
         yield Finding(OK, "configuration", text)
-    all_problems = list(validate.in_all(all_networks))
+    all_problems = list(validate.check_all(all_networks))
     for network in all_networks if selected is None else [selected]:
         problems = [problem for each, problem in all_problems if each is network]
         for finding in networks.examine(tools, network, problems):

@@ -12,7 +12,7 @@ from cni_ipvlan.cli.doctor import plugins
 from cni_ipvlan.cli.doctor.node import Tools
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, collect
 from cni_ipvlan.cli.reading import json_path
-from cni_ipvlan.cli.validate import with_host
+from cni_ipvlan.cli.validate import find_host_addresses
 from cni_ipvlan.cli.validate.ipam import IpamConfig
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.config import netconf
@@ -41,7 +41,7 @@ def examine(tools: Tools, network: NetworkConfig, problems: Sequence[Problem]) -
     except CniError:
         return  # it is among the problems
     # A conflict with another network is no fault of the ranges.
-    is_sound = all(each.is_warning for each in validate.in_config(network))
+    is_sound = all(each.is_warning for each in validate.check_config(network))
     if conf.ipam_type:
         yield from collect("ipam", plugins.check_ipam(tools, conf.ipam_type, network.version))
     if conf.ipam_type == "host-local" and is_sound:
@@ -185,7 +185,7 @@ def _check_addresses(
 
 
 def _check_host_addresses(conf: NetConf, ipam: IpamConfig, master: Master) -> Iterator[Finding]:
-    for _, text, advice in with_host(ipam, master):
+    for _, text, advice in find_host_addresses(ipam, master):
         yield Finding(PROBLEM, "addresses", text, advice)
     hops = {hop for _, _, hop in ipam.routes}
     hops |= {each.gateway for each in ipam.pools} if None in hops else set()

@@ -1,7 +1,7 @@
 """Find every problem in network configurations, with its location.
 
-Some are between two of them, or with this machine: what a network gives out or uses that others
-of its master, or the host, have already.
+Some are conflicts with another configuration or with this machine: an address or a mode that
+another network of the master, or the host, has already.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Any
 from cni_ipvlan import log_file
 from cni_ipvlan.cli import reading
 from cni_ipvlan.cli.configs import NetworkConfig
-from cni_ipvlan.cli.validate.ipam import MOST_COMPARED, IpamConfig, Pool, in_form, in_ipam
+from cni_ipvlan.cli.validate.ipam import MOST_COMPARED, IpamConfig, Pool, check_form, check_ipam
 from cni_ipvlan.cni import LATEST_VERSION, VERSION_WHEN_ABSENT
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import parse as parse_result
@@ -27,60 +27,58 @@ from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import LEAST_MTU, Master
 from cni_ipvlan.plugin.status import checks, likely_addresses, with_features
 
-# The names and patterns of a network's master; none for that of the default route.
-Entries = tuple[str, ...]
+# The names and patterns of a network's master; none for the interface of the default route.
+MasterNames = tuple[str, ...]
 Begin = Callable[[], Transaction]
-_Known = list[tuple[NetworkConfig, list[Pool]]]  # each network with what it gives out
-_Seen = defaultdict[Entries, _Known]  # by master
+_Group = list[tuple[NetworkConfig, list[Pool]]]  # networks of one master, with their addresses
+_Groups = defaultdict[MasterNames, _Group]
 
 
-def in_all(
+def check_all(
     networks: Sequence[NetworkConfig], begin: Begin | None = None
 ) -> Iterator[tuple[NetworkConfig, Problem]]:
     """Yield the problems of each configuration, and the conflicts between them.
 
-    With ``begin``, which begins a transaction, those with this machine's own addresses, too.
+    With ``begin``, which begins a transaction, conflicts with this machine are found, too.
     """
-    seen: _Seen = defaultdict(list)
+    groups: _Groups = defaultdict(list)
     for network in networks:
-        found = in_config(network)
-        if not any(problem.path[-1:] in (("mode",), ("flag",)) for problem in found):
-            # What is unknown is ignored, and hides nothing.
-            unknown = [
-                network.path_in_document((key,))
-                for key, _ in netconf.suspicious_keys(network.config)
-            ]
-            is_sound = all(problem.is_warning or problem.path in unknown for problem in found)
-            found += _placed(network, _conflicts(network, seen, begin, is_sound=is_sound))
-        for problem in found:
+        problems = check_config(network)
+        if not any(problem.path[-1:] in (("mode",), ("flag",)) for problem in problems):
+            # An unknown key is ignored, so it does not change the addresses.
+            keys = netconf.suspicious_keys(network.config)
+            paths = [network.path_in_document((key,)) for key, _ in keys]
+            is_sound = all(problem.is_warning or problem.path in paths for problem in problems)
+            problems += _locate(network, _find_conflicts(network, groups, begin, is_sound=is_sound))
+        for problem in problems:
             yield network, problem
 
 
-def in_config(network: NetworkConfig) -> list[Problem]:
+def check_config(network: NetworkConfig) -> list[Problem]:
     """Return the problems of one configuration."""
     config = network.config
-    found = netconf.find_problems(config)
-    known = {problem.path for problem in found}
-    found += (problem for problem in in_form(config) if problem.path not in known)
-    found += _in_options(config, is_chained=bool(network.before))
-    if ("ipam",) not in {path[:1] for path in known}:
-        found += in_ipam(config)
-    repeated = [
+    problems = netconf.find_problems(config)
+    paths = {problem.path for problem in problems}
+    problems += (problem for problem in check_form(config) if problem.path not in paths)
+    problems += _check_options(config, is_chained=bool(network.before))
+    if ("ipam",) not in {path[:1] for path in paths}:
+        problems += check_ipam(config)
+    duplicates = [
         Problem((*path, key), reading.DUPLICATE)
         for path in sorted(network.root.duplicate_keys, key=len)
-        # It is in the network, or the network in it.
-        if all(own == other for own, other in zip(network.path, path, strict=False))
-        for key in network.root.duplicate_keys[path]  # plugins differ in which they take
+        # The object is in the network, or around it.
+        if all(step == other for step, other in zip(network.path, path, strict=False))
+        for key in network.root.duplicate_keys[path]
     ]
-    return [*repeated, *_placed(network, found)]
+    return [*duplicates, *_locate(network, problems)]
 
 
-def _placed(network: NetworkConfig, found: Iterable[Problem]) -> Iterator[Problem]:
-    """Give problems the path in the document."""
-    return (each._replace(path=network.path_in_document(each.path)) for each in found)
+def _locate(network: NetworkConfig, problems: Iterable[Problem]) -> Iterator[Problem]:
+    """Change the paths of problems to paths in the document."""
+    return (each._replace(path=network.path_in_document(each.path)) for each in problems)
 
 
-def _in_options(config: dict[str, Any], *, is_chained: bool) -> Iterator[Problem]:
+def _check_options(config: dict[str, Any], *, is_chained: bool) -> Iterator[Problem]:
     """Yield what the schema of the options can't express, except for ipam."""
     if config.get("cniVersion") in (None, ""):
         text = f"cniVersion is not given; that means {VERSION_WHEN_ABSENT}, which has no CHECK"
@@ -92,7 +90,7 @@ def _in_options(config: dict[str, Any], *, is_chained: bool) -> Iterator[Problem
         yield Problem(("mtu",), f"mtu is {mtu}; it must be {LEAST_MTU} or more, or 0")
     for option in ("logFile", "captureDir"):
         if (name := config.get(option)) and isinstance(name, str):
-            yield from _log_file(option, name)
+            yield from _check_log_option(option, name)
     if netconf.value_at(config, "capabilities", "mac"):
         text = "capabilities.mac lets pods ask for a MAC address, which ADD refuses"
         yield Problem(("capabilities", "mac"), f"{text}: {netconf.MAC_RULE}")
@@ -103,7 +101,7 @@ def _in_options(config: dict[str, Any], *, is_chained: bool) -> Iterator[Problem
             yield Problem(("prevResult",), error.msg)
 
 
-def _log_file(option: str, name: str) -> Iterator[Problem]:
+def _check_log_option(option: str, name: str) -> Iterator[Problem]:
     if fault := log_file.fault(name):
         yield Problem((option,), f"{option} is {name!r}; {fault}")
     elif option == "captureDir" and not os.path.isdir(os.path.join(log_file.DIRECTORY, name)):
@@ -111,43 +109,42 @@ def _log_file(option: str, name: str) -> Iterator[Problem]:
         yield Problem((option,), text, is_warning=True)
 
 
-def _conflicts(
-    network: NetworkConfig, seen: _Seen, begin: Begin | None, *, is_sound: bool
+def _find_conflicts(
+    network: NetworkConfig, groups: _Groups, begin: Begin | None, *, is_sound: bool
 ) -> Iterator[Problem]:
     """Yield the conflicts of a network whose mode is valid; of addresses, if it is sound.
 
-    It is compared with the networks ``seen`` so far on its master. Whether a list or a pattern
-    leads to the same master as another depends on the node.
+    It is compared with the networks before it that have the same master names, and joins that
+    group. Whether other names lead to the same master depends on the node.
     """
-    entries = _host_masters(network)
-    if entries is None:
+    names = _host_master_names(network)
+    if names is None:
         return
-    known = seen[entries]
-    if known and _mode(known[0][0]) != _mode(network):
-        name = f"master {' or '.join(entries)}" if entries else "default route's master"
-        text = f"the {name} is used in mode {_mode(network)} here and in mode "
-        text += f"{_mode(known[0][0])} by {_who(known[0][0])}; a master has one mode and flag"
+    group = groups[names]
+    first = group[0][0] if group else network
+    if _mode(first) != _mode(network):
+        name = f"master {' or '.join(names)}" if names else "default route's master"
+        text = f"the {name} is used in mode {_mode(network)} here and in mode {_mode(first)} by "
+        text += f"{_describe(first)}; a master has one mode and flag"
         yield Problem(("mode",) if "mode" in network.config else (), text)
     ipam = IpamConfig(network.config if is_sound else {})
     if is_sound and begin:
         try:
-            yield from _on_this_machine(network, ipam, begin())
+            yield from _check_machine(network, ipam, begin())
         except InterruptedBySignalError:
             raise
         except IprouteError:
-            pass  # it has no ip, or no rights
-    known.append((network, ipam.pools))
-    if sum(len(pools) for group in seen.values() for _, pools in group) <= MOST_COMPARED:
-        yield from _overlaps(network, ipam, known[:-1])
+            pass  # ip is missing, or may not be used
+    group.append((network, ipam.pools))
+    if sum(len(pools) for each in groups.values() for _, pools in each) <= MOST_COMPARED:
+        yield from _find_overlaps(network, ipam, group[:-1])
     elif ipam.pools:
         text = f"more than {MOST_COMPARED} ranges were read; these are compared with no other"
         yield Problem(("ipam",), text, is_warning=True)
 
 
-def _on_this_machine(
-    network: NetworkConfig, ipam: IpamConfig, tx: Transaction
-) -> Iterator[Problem]:
-    """Yield what an ADD here would refuse; a machine without the master may not be the node."""
+def _check_machine(network: NetworkConfig, ipam: IpamConfig, tx: Transaction) -> Iterator[Problem]:
+    """Yield the problems that ADD would find here; without the master, this may not be the node."""
     conf = netconf.parse(network.config, network.version)
     try:
         master = find_master(tx, conf, None)
@@ -156,56 +153,60 @@ def _on_this_machine(
     try:
         master = with_features(tx, conf, master)
     except CniError as error:
-        yield _here(("vlan",), error)
+        yield _machine_problem(("vlan",), error)
         return
-    for path, text, advice in with_host(ipam, master):
+    for path, text, advice in find_host_addresses(ipam, master):
         yield Problem(path, f"{text}; {advice}")
     for path, check in checks(tx, conf, master, likely_addresses(network.config.get("ipam"))):
         try:
             check()
         except CniError as error:
-            yield _here(path, error)
+            yield _machine_problem(path, error)
 
 
-def _here(path: reading.Path, error: CniError) -> Problem:
+def _machine_problem(path: reading.Path, error: CniError) -> Problem:
     return Problem(path, f"on this machine, {error.msg}", is_warning=path[0] != "ipam")
 
 
-def _overlaps(network: NetworkConfig, ipam: IpamConfig, known: _Known) -> Iterator[Problem]:
-    """Yield what another network of the master gives out, too; not one with the same leases."""
-    rivals = [each for each in known if _leases(each[0]) != _leases(network)]
+def _find_overlaps(network: NetworkConfig, ipam: IpamConfig, others: _Group) -> Iterator[Problem]:
+    """Yield the overlaps with another network of the master, unless both share their leases."""
+    rivals = [each for each in others if _lease_store(each[0]) != _lease_store(network)]
     for own in ipam.pools:
-        shared = ((other, each) for other, pools in rivals for each in filter(own.overlaps, pools))
-        for other, theirs in islice(shared, 1):
-            text = f"{own.span} overlaps with {theirs.span} of {_who(other)}, on the same master"
+        overlaps = (
+            (rival, each) for rival, pools in rivals for each in filter(own.overlaps, pools)
+        )
+        for rival, pool in islice(overlaps, 1):
+            text = f"{own.span} overlaps with {pool.span} of {_describe(rival)}, on the same master"
             yield Problem(own.path, f"{text}; an address in use there is refused here")
 
 
-def with_host(ipam: IpamConfig, master: Master) -> Iterator[tuple[reading.Path, str, str]]:
+def find_host_addresses(
+    ipam: IpamConfig, master: Master
+) -> Iterator[tuple[reading.Path, str, str]]:
     """Yield the ranges of a sound configuration with an address that the host has on a master.
 
-    Each is the path of what says so, a sentence, and what to do.
+    Each is the path of the range, a sentence, and advice.
     """
-    for own in map(ip_address, master.addresses):
-        for each in () if ipam.is_static else ipam.pools:
-            if each.holds(own) and own != each.gateway:
-                text = f"the range of {each.subnet} contains {own}, which is the host's own on "
+    for address in map(ip_address, master.addresses):
+        for pool in () if ipam.is_static else ipam.pools:
+            if pool.holds(address) and address != pool.gateway:
+                text = f"the range of {pool.subnet} contains {address}, which is the host's own on "
                 text += f"{master.link.name}; a container may get it"
                 advice = "set rangeStart and rangeEnd so that the host's address is not between"
-                yield each.path, text, advice
+                yield pool.path, text, advice
 
 
-def _host_masters(network: NetworkConfig) -> Entries | None:
-    """Return the names and patterns of the master on the host; None if it isn't known."""
-    entries = netconf.masters_of(network.config)
-    is_known = entries or not (network.before or network.config.get("prevResult"))
+def _host_master_names(network: NetworkConfig) -> MasterNames | None:
+    """Return the names and patterns of the master on the host; None if the master is unknown."""
+    names = netconf.masters_of(network.config)
+    is_known = names or not (network.before or network.config.get("prevResult"))
     if not is_known or network.config.get("linkInContainer"):
         return None
     vid = network.config.get("vlan")
-    return tuple(f"{each}.{vid}" for each in entries or ("default route",)) if vid else entries
+    return tuple(f"{name}.{vid}" for name in names or ("default route",)) if vid else names
 
 
-def _who(network: NetworkConfig) -> str:
+def _describe(network: NetworkConfig) -> str:
     return f"{network.label} in {network.source}"
 
 
@@ -213,6 +214,6 @@ def _mode(network: NetworkConfig) -> str:
     return " ".join(netconf.mode_of(network.config))
 
 
-def _leases(network: NetworkConfig) -> str:
+def _lease_store(network: NetworkConfig) -> str:
     is_static = netconf.ipam_type(network.config) == "static"
     return f"static {network.name}" if is_static else netconf.lease_directory(network.config)

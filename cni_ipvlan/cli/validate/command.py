@@ -10,13 +10,13 @@ import click
 from cni_ipvlan.cli import calls, configs, output
 from cni_ipvlan.cli.options import FILE, command
 from cni_ipvlan.cli.reading import JSON_SUFFIXES, YAML_SUFFIXES, ConfigError, json_path
-from cni_ipvlan.cli.validate import in_all
+from cni_ipvlan.cli.validate import check_all
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import one_line
 
 _SUFFIXES = (*JSON_SUFFIXES, *YAML_SUFFIXES)
-_WITHOUT = "it has no configuration of type ipvlan"
+_NO_NETWORK = "it has no configuration of type ipvlan"
 _LIST = {
     "description": "A list of plugins, which run one after the other. They get its name.",
     "type": "object",
@@ -68,81 +68,81 @@ def validate(files: tuple[str, ...], schema: bool, as_json: bool) -> int:
     networks: list[configs.NetworkConfig] = []
     faults: list[ConfigError] = []
     empty: list[str] = []
-    for file in dict.fromkeys(_expanded(files, faults)):
-        found = configs.read(file)
-        networks += found.networks
-        faults += (replace(fault, source=file) for fault in found.faults)
-        empty += [] if any(found) else [file]
+    for file in dict.fromkeys(_expand_directories(files, faults)):
+        contents = configs.read(file)
+        networks += contents.networks
+        faults += (replace(fault, source=file) for fault in contents.faults)
+        empty += [] if any(contents) else [file]
     # Among several files, one without ipvlan (a Pod, another plugin) is fine.
-    faults += [ConfigError(_WITHOUT, file) for file in empty if not networks]
-    checked = in_all(networks, lambda: Transaction(calls.read_only_node().runner))
-    # Networks of one list share its problems.
-    faults += dict.fromkeys(_located(*each) for each in checked)
-    first = (each for each in networks if "ipvlan" not in each.before)
-    others = [
+    faults += [ConfigError(_NO_NETWORK, file) for file in empty if not networks]
+    problems = check_all(networks, lambda: Transaction(calls.read_only_node().runner))
+    # A problem of a list is reported once, not for each of its networks.
+    faults += dict.fromkeys(_locate(*each) for each in problems)
+    first_networks = (each for each in networks if "ipvlan" not in each.before)
+    unchecked = [
         {"file": each.source, "network": each.label, "plugins": plugins}
-        for each in first
+        for each in first_networks
         if (plugins := [name for name in (*each.before, *each.after) if name != "ipvlan"])
     ]
     if as_json:
-        document = {"networks": len(networks), "problems": list(map(_row, faults))}
-        output.echo_json({**document, "withoutNetwork": empty, "notChecked": others})
+        document = {"networks": len(networks), "problems": list(map(_problem_row, faults))}
+        output.echo_json({**document, "withoutNetwork": empty, "notChecked": unchecked})
     else:
-        _print(len(networks), faults, empty, others)
+        _print(len(networks), faults, empty, unchecked)
     return 0 if all(fault.is_warning for fault in faults) else 1
 
 
-def _expanded(given: Iterable[str], faults: list[ConfigError]) -> Iterator[str]:
-    """Replace each directory by the files in and below it that may have networks, by their names.
+def _expand_directories(paths: Iterable[str], faults: list[ConfigError]) -> Iterator[str]:
+    """Replace each directory by the files in and below it whose names are those of configurations.
 
-    Add a fault for one that has none, or can't be read. Hidden directories are left out, and links
-    to directories are not followed: Kubernetes mounts each file of a volume a second time in such.
+    A fault is added for a directory without any, or that can't be read. Hidden directories are left
+    out, and links to directories are not followed: in a volume, Kubernetes has each file in both.
     """
-    for each in given:
-        if not os.path.isdir(each):
-            yield each
+    for path in paths:
+        if not os.path.isdir(path):
+            yield path
             continue
         files: list[str] = []
         errors: list[OSError] = []
-        for place, directories, names in os.walk(each, onerror=errors.append):
+        for parent, directories, names in os.walk(path, onerror=errors.append):
             directories[:] = sorted(name for name in directories if not name.startswith("."))
-            found = sorted(name for name in names if name.endswith(_SUFFIXES))
-            files += [os.path.join(place, name) for name in found if not name.startswith(".")]
-        why = [f"cannot read {error.filename}: {error.strerror}" for error in errors]
+            matches = sorted(name for name in names if name.endswith(_SUFFIXES))
+            files += [os.path.join(parent, name) for name in matches if not name.startswith(".")]
+        messages = [f"cannot read {error.filename}: {error.strerror}" for error in errors]
         if not files and not errors:
-            why = [f"the directory has no file called *{', *'.join(_SUFFIXES)}"]
-        faults += [ConfigError(text, each) for text in why]
+            messages = [f"the directory has no file called *{', *'.join(_SUFFIXES)}"]
+        faults += [ConfigError(text, path) for text in messages]
         yield from files
 
 
-def _located(network: configs.NetworkConfig, problem: netconf.Problem) -> ConfigError:
+def _locate(network: configs.NetworkConfig, problem: netconf.Problem) -> ConfigError:
     path, root = problem.path, network.root
-    place = (network.source, root.find_line(path), root.number, path)
-    return ConfigError(problem.text, *place, is_warning=problem.is_warning)
+    location = (network.source, root.find_line(path), root.number, path)
+    return ConfigError(problem.text, *location, is_warning=problem.is_warning)
 
 
-def _row(fault: ConfigError) -> dict[str, Any]:
-    place = {"file": fault.source, "line": fault.line, "document": fault.document}
+def _problem_row(fault: ConfigError) -> dict[str, Any]:
+    location = {"file": fault.source, "line": fault.line, "document": fault.document}
     state = output.WARNING if fault.is_warning else output.PROBLEM
-    return {**place, "path": json_path(fault.path), "problem": fault.text, "state": state}
+    return {**location, "path": json_path(fault.path), "problem": fault.text, "state": state}
 
 
 def _print(
-    count: int, faults: list[ConfigError], empty: list[str], others: list[dict[str, Any]]
+    count: int, faults: list[ConfigError], empty: list[str], unchecked: list[dict[str, Any]]
 ) -> None:
     for fault in faults:
         output.echo(output.styled(one_line(str(fault)), fg="yellow" if fault.is_warning else "red"))
     if not faults:
         output.echo(f"{count} network{'s' if count != 1 else ''}: no problems")
     for source in empty if count else ():
-        output.echo_err(f"{one_line(source)}: {_WITHOUT}")
-    for each in others:
+        output.echo_err(f"{one_line(source)}: {_NO_NETWORK}")
+    for each in unchecked:
         text = f"of the list {each['network']}, only ipvlan was checked, not "
         output.echo_err(one_line(f"{each['file']}: {text}{', '.join(each['plugins'])}"))
 
 
 def _schema() -> dict[str, Any]:
-    """Return a schema for each kind of document; what has nothing of ipvlan is valid.
+    """Return a schema for each kind of document; documents without ipvlan are valid.
 
     The options, with their descriptions, are those of netconf.schema.json.
     """
@@ -154,9 +154,9 @@ def _schema() -> dict[str, Any]:
         "title": "Network configurations with the ipvlan plugin",
         "type": "object",
         "allOf": [
-            _where({"type": {"const": "ipvlan"}}, "network"),
-            _where({"plugins": True}, "list"),
-            _where({"kind": {"const": "NetworkAttachmentDefinition"}}, "definition"),
+            _condition({"type": {"const": "ipvlan"}}, "network"),
+            _condition({"plugins": True}, "list"),
+            _condition({"kind": {"const": "NetworkAttachmentDefinition"}}, "definition"),
         ],
         "$defs": {
             "options": options,
@@ -167,6 +167,6 @@ def _schema() -> dict[str, Any]:
     }
 
 
-def _where(has: dict[str, Any], kind: str) -> dict[str, Any]:
-    condition = {"properties": has, "required": list(has)}
+def _condition(properties: dict[str, Any], kind: str) -> dict[str, Any]:
+    condition = {"properties": properties, "required": list(properties)}
     return {"if": condition, "then": {"$ref": f"#/$defs/{kind}"}}

@@ -96,7 +96,7 @@ def problems_of(config: dict[str, Any], *, warnings: bool = False) -> list[tuple
     (found,) = configs.read("file", json.dumps(config)).networks
     return [
         (json_path(problem.path), problem.text)
-        for problem in problems.in_config(found)
+        for problem in problems.check_config(found)
         if problem.is_warning == warnings
     ]
 
