@@ -309,7 +309,7 @@ def read_result(file: str, option: str) -> tuple[dict[str, Any], results.Result]
     try:
         document = reading.read(file, configs.read_source(file))[0].value
         return document, results.parse(document, LATEST_VERSION)
-    except configs.ConfigError as error:
+    except reading.ConfigError as error:
         raise options.option_error(str(error), option) from None
     except CniError as error:
         raise options.option_error(f"{file}: {error.msg}", option) from None

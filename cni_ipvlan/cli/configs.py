@@ -22,8 +22,6 @@ from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS
 from cni_ipvlan.cni.strict_json import shown
 from cni_ipvlan.config import netconf
 
-__all__ = ["JSON_SUFFIXES", "ConfigError"]  # for callers of read
-
 DIRECTORY = "/etc/cni/net.d"
 # Where libcni caches the result of each attachment, with its configuration, in a file called
 # NETWORK-CONTAINER-IFNAME; Multus has a directory of its own.

@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from cni_ipvlan.cli import configs
+from cni_ipvlan.cli.reading import ConfigError
 from cni_ipvlan.cni import request
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.plugin.addressing import is_unicast
@@ -48,7 +49,7 @@ def choose_network(config: str, network: str | None) -> configs.NetworkConfig:
     """Return the network that --config and --network select; raises BadParameter."""
     try:
         return configs.choose(config, network)
-    except configs.ConfigError as error:
+    except ConfigError as error:
         option = ["--network", "-c"] if network else ["-c", "--config"]
         raise option_error(str(error), *option) from None
 

@@ -16,6 +16,7 @@ from cni_ipvlan.cli.connectivity.command import probe_command, trace_command
 from cni_ipvlan.cli.doctor.command import doctor_command
 from cni_ipvlan.cli.dry_run.answer import ipam_answer
 from cni_ipvlan.cli.options import JSON, is_json_wanted
+from cni_ipvlan.cli.reading import ConfigError
 from cni_ipvlan.cli.show.command import show
 from cni_ipvlan.cli.validate.command import validate
 from cni_ipvlan.cni import SUPPORTED_VERSIONS, errors
@@ -78,7 +79,7 @@ def _as_failure(error: Exception) -> errors.CniError:
     if isinstance(error, (errors.CniError, IprouteError, OSError)):
         with suppress(NotANamespaceError):  # as_cni_error raises it again
             return as_cni_error(error)
-    if isinstance(error, configs.ConfigError):
+    if isinstance(error, ConfigError):
         return errors.CniError(errors.INVALID_CONFIGURATION, str(error))
     if isinstance(error, click.UsageError):
         hint = f"try: {error.ctx.command_path} --help" if error.ctx else ""

@@ -14,7 +14,7 @@ import click
 from cni_ipvlan.capture import FORM
 from cni_ipvlan.cli import calls, configs, options, output
 from cni_ipvlan.cli.dry_run.script import describe_attachment
-from cni_ipvlan.cli.reading import parse_object
+from cni_ipvlan.cli.reading import ConfigError, parse_object
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import pod, read
@@ -43,7 +43,7 @@ def replay(
     """
     try:
         request, recorded = _load(file, configs.read_source(file))
-    except configs.ConfigError as error:
+    except ConfigError as error:
         raise options.option_error(str(error), "FILE") from None
     verb = request["environment"].get("CNI_COMMAND", "")
     if dry_run and verb not in calls.DRY_RUN_VERBS:
@@ -78,15 +78,15 @@ def _load(source: str, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     environment = request.get("environment")
     if request.get("capture") != FORM or not isinstance(environment, dict):
         text = f"is not a capture, whose first line is a call's request of form {FORM}"
-        raise configs.ConfigError(f"{source} {text}")
+        raise ConfigError(f"{source} {text}")
     recorded = {"status": outcome.get("status"), "answer": outcome.get("answer", "")}
     texts = {key: request.get(key) for key in ("time", "stdin")} | {"answer": recorded["answer"]}
     for name, value in {**environment, **texts}.items():
         is_of_cni = name.startswith("CNI_") and name.isidentifier()
         if not isinstance(value, str) or not _TEXT.fullmatch(value):
-            raise configs.ConfigError(f"{source}: {name} must be a string without NUL")
+            raise ConfigError(f"{source}: {name} must be a string without NUL")
         if name in environment and (name.startswith(_OWN_PREFIX) or not is_of_cni):
-            raise configs.ConfigError(f"{source}: {name!r} is no variable of CNI")
+            raise ConfigError(f"{source}: {name!r} is no variable of CNI")
     return request, recorded
 
 

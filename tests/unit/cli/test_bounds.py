@@ -10,7 +10,7 @@ import yaml
 
 from cni_ipvlan.cli import configs
 from cni_ipvlan.cli import validate as problems
-from cni_ipvlan.cli.configs import ConfigError
+from cni_ipvlan.cli.reading import ConfigError
 
 NUMBER = "it has a number of more than 100 characters"
 DEEP = "it is nested too deeply: more than 100 levels"

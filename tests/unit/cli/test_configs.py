@@ -9,7 +9,7 @@ import yaml
 from runtime import network
 
 from cni_ipvlan.cli import configs
-from cni_ipvlan.cli.configs import ConfigError
+from cni_ipvlan.cli.reading import ConfigError
 
 CONF = network(master=None, ipam={"type": "static"})
 LIST: dict[str, Any] = {

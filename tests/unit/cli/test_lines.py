@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cni_ipvlan.cli import configs
-from cni_ipvlan.cli.reading import parse_json
+from cni_ipvlan.cli.reading import ConfigError, parse_json
 from cni_ipvlan.cni import strict_json
 
 Path = tuple["str | int", ...]
@@ -157,7 +157,7 @@ def test_json_is_what_the_plugin_takes_for_it(text: str) -> None:
     try:
         expected = strict_json.decode(text.encode())
     except ValueError:
-        with pytest.raises(configs.ConfigError):
+        with pytest.raises(ConfigError):
             parse_json(text)
     else:
         assert parse_json(text).value == expected
