@@ -215,7 +215,7 @@ def gc(
     if values["config"]:
         networks = [options.choose_network(values["config"], values["network"])]
     else:
-        networks = [found[0] for found in configs.read_networks().values() if found]
+        networks = [group[0] for group in configs.read_networks().values() if group]
         if not networks:
             where = f"{configs.DIRECTORY} has no network of ipvlan, and libcni has kept none"
             output.echo_err(f"{where}; -c FILE names one")
@@ -280,7 +280,7 @@ def _call(
 
 
 def _raise_version(config: _Values, command: str) -> str:
-    """Raise cniVersion to the one that introduced a verb; return the older one, or "" if it is new.
+    """Raise cniVersion to one that has a verb; return the older one, or "" if that has it already.
 
     So people can use every verb, even if a runtime could not with this configuration.
     """

@@ -33,9 +33,9 @@ def command(*examples: str, **keywords: Any) -> Callable[[Any], click.Command]:
 
     def decorate(function: Any) -> click.Command:
         name = examples[-1].split()[1]
-        click_command = click.command(name, cls=click.Command, epilog=text, **keywords)(function)
-        click_command.params.append(JSON)
-        return click_command
+        result = click.command(name, cls=click.Command, epilog=text, **keywords)(function)
+        result.params.append(JSON)
+        return result
 
     return decorate
 
@@ -121,7 +121,7 @@ def address(text: str) -> str:
     raise click.BadParameter(f"{text!r} is not the IP address of another host{zone}")
 
 
-def _complete_namespaces(_ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]:
+def _list_namespaces(_ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]:
     if "/" in incomplete:
         return [CompletionItem(incomplete, type="file")]
     return _complete(configs.list_directory(_NAMED_NAMESPACES), incomplete)
@@ -133,11 +133,11 @@ def complete_ends(ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]
     with suppress(OSError):
         for each in Registry(is_read_only=True).all_records():
             names |= {each.container_id, each.pod, each.pod.partition("/")[2]} - {""}
-    namespaces = _complete_namespaces(ctx, param, incomplete)
+    namespaces = _list_namespaces(ctx, param, incomplete)
     return [*namespaces, *_complete(names - {each.value for each in namespaces}, incomplete)]
 
 
-def _complete_networks(ctx: click.Context, _param: Any, incomplete: str) -> list[CompletionItem]:
+def _list_networks(ctx: click.Context, _param: Any, incomplete: str) -> list[CompletionItem]:
     source = ctx.params.get("config")
     if not source or source == "-":
         return []
@@ -168,16 +168,12 @@ def netns_option(*, required: bool, may_be_gone: bool = False) -> Callable[[Any]
     """Return the option that names a container's namespace."""
     about = "The container's network namespace: a path, a name under /run/netns, or a PID."
     resolve = resolve_netns if may_be_gone else resolve_existing_netns
-    keywords = {"required": required, "shell_complete": _complete_namespaces}
+    keywords = {"required": required, "shell_complete": _list_namespaces}
     return option("--netns", resolve, "NETNS", about, **keywords)
 
 
 network_option = option(
-    "--network",
-    str,
-    "NAME",
-    "The network, if there are several.",
-    shell_complete=_complete_networks,
+    "--network", str, "NAME", "The network, if there are several.", shell_complete=_list_networks
 )
 cni_path_option = option(
     "--cni-path", str, "DIRS", "Where IPAM plugins are [default: $CNI_PATH or the usual places]."

@@ -28,9 +28,8 @@ from cni_ipvlan.plugin.node import Node, container_of, id_of
 from cni_ipvlan.plugin.status import with_features
 
 _Begin = Callable[[Plan], Node]
-_ADDRESS_IN_USE = (
-    b"Error: Address already assigned to an ipvlan device."  # ipvlan_addr4_validator_event()
-)
+# The kernel's message, from ipvlan_addr4_validator_event()
+_ADDRESS_IN_USE = b"Error: Address already assigned to an ipvlan device."
 _HOST_LOCAL_CODE = 999  # of every failure of host-local
 
 

@@ -16,11 +16,7 @@ from cni_ipvlan.iproute.dry_run import ADD_LINK
 from cni_ipvlan.iproute.runner import own_programs
 
 _MOST_ASSUMPTIONS = 10
-_ATTACHMENT_VARIABLES = {
-    "container": "CNI_CONTAINERID",
-    "interface": "CNI_IFNAME",
-    "namespace": "CNI_NETNS",
-}
+_VARIABLES = {"container": "CNI_CONTAINERID", "interface": "CNI_IFNAME", "namespace": "CNI_NETNS"}
 _MOST_CHARACTERS = 1000  # of a line; a terminal without line editing cuts lines at 4096
 
 # An interface that is not there needs no undo.
@@ -71,8 +67,8 @@ def text(prediction: Prediction) -> str:
 
 def describe_attachment(environment: Mapping[str, str]) -> list[str]:
     """Return phrases about the attachment that a call is about."""
-    variables = _ATTACHMENT_VARIABLES.items()
-    return [f"{word} {environment[name]}" for word, name in variables if environment.get(name)]
+    names = _VARIABLES.items()
+    return [f"{word} {environment[name]}" for word, name in names if environment.get(name)]
 
 
 def _independent_steps(prediction: Prediction) -> Iterator[str]:

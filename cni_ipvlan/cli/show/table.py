@@ -10,16 +10,8 @@ from cni_ipvlan.cli.attachments import drop_link_local
 from cni_ipvlan.cli.show.tree import is_by_gateway
 from cni_ipvlan.iproute.queries import MAIN_TABLE
 
-_NARROW_COLUMNS = (
-    "INTERFACE",
-    "POD/CONTAINER",
-    "NAMESPACE",
-    "ADDRESSES",
-    "MODE",
-    "MASTER",
-    "PROBLEMS",
-)
-_WIDE_COLUMNS = (
+_COLUMNS = ("INTERFACE", "POD/CONTAINER", "NAMESPACE", "ADDRESSES", "MODE", "MASTER", "PROBLEMS")
+_ALL_COLUMNS = (
     *("INTERFACE", "KIND", "POD/CONTAINER", "CONTAINER ID", "NETWORK", "NAMESPACE", "MTU"),
     *("ALL ADDRESSES", "GATEWAYS", "ROUTES", "MODE", "MASTER", "MASTER MTU", "LEASE", "PROBLEMS"),
 )
@@ -39,7 +31,7 @@ def lines(document: dict[str, Any], *, is_wide: bool) -> list[str]:
         for row in master["attachments"]
     ]
     rows += map(_leftover_cells, document["leftovers"])
-    *names, problems = _WIDE_COLUMNS if is_wide else _NARROW_COLUMNS
+    *names, problems = _ALL_COLUMNS if is_wide else _COLUMNS
     table = [[*names, problems]]
     table += ([*(str(row.get(name) or _EMPTY) for name in names), row[problems]] for row in rows)
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]

@@ -95,7 +95,7 @@ class IpamConfig:
             )
         ]
 
-    def may_be_given(self, capability: str) -> bool:
+    def may_come_from_runtime(self, capability: str) -> bool:
         """Whether the runtime hands addresses or ranges to the plugin."""
         parts = ("capabilities", "runtimeConfig")
         return any(netconf.value_at(self.config, part, capability) for part in parts)
@@ -146,53 +146,43 @@ def _read_subnet(text: object) -> Subnet:
     return prefix.network
 
 
-def _object_schema(required: str = "", **properties: Any) -> dict[str, Any]:
-    requirement = {"required": [required]} if required else {}
-    return {
-        **requirement,
-        "type": "object",
-        "properties": properties,
-        "additionalProperties": False,
-    }
+def _object(required: str = "", **properties: Any) -> dict[str, Any]:
+    rules = {"required": [required]} if required else {}
+    return {**rules, "type": "object", "properties": properties, "additionalProperties": False}
 
 
-def _array_schema(of: dict[str, Any], **rules: Any) -> dict[str, Any]:
-    return {"type": ["array", "null"], "items": of, **rules}
+def _array(items: dict[str, Any], **rules: Any) -> dict[str, Any]:
+    return {"type": ["array", "null"], "items": items, **rules}
 
 
 _TEXT = {"type": ["string", "null"]}
 _ADDRESS, _PREFIX = {"format": "address"}, {"format": "prefix"}
 _ATTRIBUTES = dict.fromkeys(("mtu", "advmss", "priority", "table", "scope"), True)
-_ROUTES = _array_schema(_object_schema("dst", dst=_PREFIX, gw=_ADDRESS, **_ATTRIBUTES))
+_ROUTES = _array(_object("dst", dst=_PREFIX, gw=_ADDRESS, **_ATTRIBUTES))
 _RANGE_ENDS = ("rangeStart", "rangeEnd")
 _RANGE: dict[str, Any] = {
     "subnet": {"format": "subnet"},
     **dict.fromkeys(("gateway", *_RANGE_ENDS), _ADDRESS),
 }
-_SET = _array_schema(_object_schema("subnet", **_RANGE), minItems=1, type="array")
-_SERVERS = _array_schema({"type": "string", "format": "server"})
+_SET = _array(_object("subnet", **_RANGE), minItems=1, type="array")
+_SERVERS = _array({"type": "string", "format": "server"})
 _OPTIONS = netconf.schema()["properties"]
 _DNS = {
-    **_object_schema(**{**_OPTIONS["dns"]["properties"], "nameservers": _SERVERS}),
+    **_object(**{**_OPTIONS["dns"]["properties"], "nameservers": _SERVERS}),
     "type": ["object", "null"],
 }
 _STRICTER = {"cniVersion": {"enum": [*SUPPORTED_VERSIONS, "", None]}, "dns": _DNS}
 _SCHEMAS = {
-    "static": _object_schema(
+    "static": _object(
         type=True,
-        addresses=_array_schema(_object_schema("address", address=_PREFIX, gateway=_ADDRESS)),
+        addresses=_array(_object("address", address=_PREFIX, gateway=_ADDRESS)),
         routes=_ROUTES,
         dns=_DNS,
     ),
-    "host-local": _object_schema(
-        type=True,
-        **_RANGE,
-        ranges=_array_schema(_SET),
-        routes=_ROUTES,
-        dataDir=_TEXT,
-        resolvConf=_TEXT,
+    "host-local": _object(
+        type=True, **_RANGE, ranges=_array(_SET), routes=_ROUTES, dataDir=_TEXT, resolvConf=_TEXT
     ),
-    "dhcp": _object_schema(type=True, daemonSocketPath=True, request=True, provide=True),
+    "dhcp": _object(type=True, daemonSocketPath=True, request=True, provide=True),
 }
 _FORMATS: dict[str, Callable[[Any], object]] = {
     "address": _read_address,
@@ -270,7 +260,7 @@ def _check_plugin_name(plugin: str) -> Iterator[Problem]:
 
 
 def _check_static(ipam: IpamConfig) -> Iterator[Problem]:
-    if not ipam.options.get("addresses") and not ipam.may_be_given("ips"):
+    if not ipam.options.get("addresses") and not ipam.may_come_from_runtime("ips"):
         text = "static has no addresses, so ADD needs some in CNI_ARGS (IP=…) or in args.cni.ips"
         yield Problem(("ipam", "addresses"), text, is_warning=True)
     addresses: dict[Address, Pool] = {}
@@ -290,7 +280,7 @@ def _check_static(ipam: IpamConfig) -> Iterator[Problem]:
 
 def _check_host_local(ipam: IpamConfig) -> Iterator[Problem]:
     options = ipam.options
-    if not ("subnet" in options or options.get("ranges") or ipam.may_be_given("ipRanges")):
+    if not ("subnet" in options or options.get("ranges") or ipam.may_come_from_runtime("ipRanges")):
         yield Problem(("ipam",), "host-local needs a subnet or ranges")
     for key in () if "subnet" in options else filter(options.get, ("gateway", *_RANGE_ENDS)):
         yield Problem(("ipam", key), f"{key} is ignored, since it is not in one of the ranges")
