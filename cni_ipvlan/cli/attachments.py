@@ -21,7 +21,7 @@ from cni_ipvlan.plugin.node import Node
 from cni_ipvlan.state.attachment import AttachmentId, Record, described
 from cni_ipvlan.state.registry import Registry
 
-_IPAM_WITH_OWNERS = ("", "static", "host-local")  # for whose addresses the owner can be found
+_IPAM_WITH_OWNERS = ("", "static", "host-local")  # the owners of their addresses can be found
 _NEEDS_ROOT = "only root may read the recorded attachments"
 _MOST_LISTED = 10
 _SHORTEST_ID = 4  # characters of the start of a container's ID
@@ -120,7 +120,7 @@ def _describe_records(records: Sequence[Record]) -> str:
 def list_existing(node: Node, network: str) -> tuple[dict[str, str], ...]:
     """Return a network's attachments whose interface or container exists, in the form of GC.
 
-    Raises CniError if not all namespaces can be read: GC would release what is there.
+    Raises CniError if not all namespaces can be read: GC would release what is in the others.
     """
     unseen = ["what only root may see"] if machine.missing_capabilities() else []
     # A dry run's transaction would take what it may not read to be empty.
@@ -145,7 +145,7 @@ def find_container_id(node: Node, network: str, ifname: str, netns: str) -> str:
     """Return the ID of a container, whose namespace may be gone; raises UsageError."""
     attachment = f"attachment {ifname!r} of the network {network!r} in {netns}"
     try:
-        records, owners = _look_up(node, netns)
+        records, owners = _read_container(node, netns)
     except PermissionError:
         why = _NEEDS_ROOT
     else:
@@ -168,7 +168,7 @@ def check_exists(node: Node, network: configs.NetworkConfig, values: Mapping[str
     temporary, ipam = links.temporary_name(attachment.key), netconf.ipam_type(network.config)
     store = netconf.lease_directory(network.config)
     try:
-        records, owners = _look_up(node, values["netns"])
+        records, owners = _read_container(node, values["netns"])
     except PermissionError:
         return
     if (
@@ -212,7 +212,7 @@ def _find_containers(
     return [each.container_id for each in current or matches]
 
 
-def _look_up(node: Node, path: str) -> tuple[list[Record], _Owners]:
+def _read_container(node: Node, path: str) -> tuple[list[Record], _Owners]:
     """Return the records about a container, and the owners of its interfaces, by their names.
 
     The owners are None if the user may not list the interfaces; raises PermissionError.

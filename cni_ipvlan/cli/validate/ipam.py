@@ -357,7 +357,7 @@ def _find_hop_fault(ipam: IpamConfig, hop: Address, pools: list[Pool], family: i
 
 
 def _find_address_fault(address: Address, pools: list[Pool]) -> str:
-    """Return why no host can have an address in the subnets of these; empty if one can."""
+    """Return why no host can have an address in the subnets of these ranges; empty if one can."""
     subnets = list(dict.fromkeys(each.subnet for each in pools))
     if subnets and not any(address in subnet for subnet in subnets):
         return f"outside the subnet {' or '.join(map(str, subnets))}"
