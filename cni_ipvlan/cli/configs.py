@@ -73,7 +73,7 @@ class NetworkConfig(NamedTuple):
 
 
 Networks = dict[str, list[NetworkConfig]]  # by name
-_NetworksAndFaults = Iterator[NetworkConfig | ConfigError]
+_Items = Iterator[NetworkConfig | ConfigError]  # of a document
 
 
 class Contents(NamedTuple):
@@ -217,7 +217,7 @@ class _Reader(NamedTuple):
     root: Document
     definition: str = ""
 
-    def read(self, value: Any, path: Path) -> _NetworksAndFaults:
+    def read(self, value: Any, path: Path) -> _Items:
         """Read a whole document, or an item of a Kubernetes list at ``path``."""
         if not isinstance(value, dict):
             yield self._fault(path, f"it is {shown(value)}; a network configuration is needed")
@@ -236,7 +236,7 @@ class _Reader(NamedTuple):
             yield from self.read_configuration(value, path)
         # Others are Kubernetes objects without networks, such as a Pod.
 
-    def read_configuration(self, value: Config, path: Path) -> _NetworksAndFaults:
+    def read_configuration(self, value: Config, path: Path) -> _Items:
         """Read a configuration, a list, or those that Multus delegates to."""
         plugins = value.get("plugins")
         # One that looks like a configuration for ipvlan may lack its type.
@@ -254,7 +254,7 @@ class _Reader(NamedTuple):
         line = line or self.root.find_line(path)
         return ConfigError(text, self.source, line, self.root.number, path)
 
-    def _read_definition(self, value: Config, path: Path) -> _NetworksAndFaults:
+    def _read_definition(self, value: Config, path: Path) -> _Items:
         config, config_path = netconf.value_at(value, "spec", "config"), (*path, "spec", "config")
         if isinstance(config, str) and config.strip():
             names = (netconf.value_at(value, "metadata", key) for key in ("name", "namespace"))
@@ -265,9 +265,7 @@ class _Reader(NamedTuple):
             text = f"config is {kind}; it must be a string of JSON: write config: |, then the JSON"
             yield self._fault(config_path, text)
 
-    def _read_string(
-        self, text: str, path: Path, name: str = "", namespace: str = ""
-    ) -> _NetworksAndFaults:
+    def _read_string(self, text: str, path: Path, name: str = "", namespace: str = "") -> _Items:
         block = self.root.blocks.get(path)  # of other strings, no lines are known
         try:
             inner = reading.parse_json(text, block or 1)
@@ -278,9 +276,8 @@ class _Reader(NamedTuple):
         if not isinstance(inner.value, dict):
             yield self._fault(path, f"it is {shown(inner.value)}; a JSON object is needed")
             return
-        self.root.duplicate_keys.update(
-            {(*path, *each): keys for each, keys in inner.duplicate_keys.items()}
-        )
+        duplicates = {(*path, *each): keys for each, keys in inner.duplicates.items()}
+        self.root.duplicates.update(duplicates)
         if block:
             self.root.lines.update({(*path, *each): line for each, line in inner.lines.items()})
         if name:
@@ -290,13 +287,12 @@ class _Reader(NamedTuple):
         reader = self._replace(definition=label)
         yield from reader.read_configuration(inner.value, path)
 
-    def _read_list(self, value: Config, path: Path) -> _NetworksAndFaults:
+    def _read_list(self, value: Config, path: Path) -> _Items:
         """Copy a list's name and version into each of its plugins, as libcni does."""
         inherited = {key: value[key] for key in _LIST_KEYS if key in value}
         if isinstance(versions := value.get("cniVersions"), list) and versions:
-            supported = [
-                each for each in SUPPORTED_VERSIONS if each in (*versions, value.get("cniVersion"))
-            ]
+            versions = [*versions, value.get("cniVersion")]
+            supported = [each for each in SUPPORTED_VERSIONS if each in versions]
             inherited |= {"cniVersion": supported[-1]} if supported else {}
         plugins = [each if isinstance(each, dict) else {} for each in value["plugins"]]
         types = tuple(str(plugin.get("type")) for plugin in plugins)
@@ -310,7 +306,7 @@ class _Reader(NamedTuple):
 
     def _read_plugin(
         self, plugin: Config, path: Path, kind: object, before: _Types = (), after: _Types = ()
-    ) -> _NetworksAndFaults:
+    ) -> _Items:
         delegates = plugin.get("delegates")
         if isinstance(delegates, list):
             reader = self._replace(definition="")

@@ -64,13 +64,13 @@ class ConfigError(Exception):
 class Document(NamedTuple):
     """A value, and the line of each key and each item in it; lines and documents count from 1.
 
-    ``duplicate_keys`` has the keys that an object has more than once; the last one is used.
+    ``duplicates`` has the keys that an object has more than once; the last one is used.
     ``blocks`` has the first lines of YAML's block strings, whose lines are lines of the file.
     """
 
     value: Any
     lines: dict[Path, int]
-    duplicate_keys: dict[Path, list[str]]
+    duplicates: dict[Path, list[str]]
     blocks: dict[Path, int]
     number: int = 1
 
@@ -177,7 +177,7 @@ def _locate_values(document: Document, text: str, line: int) -> Document:
         elif path and path[-1] is None:
             key = path[-1] = json.loads(lexeme)
             if key in keys[-1]:
-                document.duplicate_keys.setdefault(tuple(path[:-1]), []).append(key)
+                document.duplicates.setdefault(tuple(path[:-1]), []).append(key)
             keys[-1].add(key)
             document.lines[tuple(path)] = line
         else:
@@ -243,7 +243,7 @@ class _YamlReader:
             if key.id != "scalar" or key.value == "<<":
                 raise _error(key, "a key must be a string, and no merge (<<)")
             if key.value in values:
-                self._document.duplicate_keys.setdefault(path, []).append(key.value)
+                self._document.duplicates.setdefault(path, []).append(key.value)
             values[key.value] = self._read_value(value, (*path, key.value), _line_of(key))
         return values
 
@@ -260,8 +260,7 @@ class _YamlReader:
 
 
 def _line_of(node: Any) -> int:
-    line: int = node.start_mark.line
-    return line + 1
+    return int(node.start_mark.line) + 1
 
 
 def _error(node: Any, text: str) -> ConfigError:

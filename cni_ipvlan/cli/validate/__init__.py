@@ -65,10 +65,10 @@ def check_config(network: NetworkConfig) -> list[Problem]:
         problems += check_ipam(config)
     duplicates = [
         Problem((*path, key), reading.DUPLICATE)
-        for path in sorted(network.root.duplicate_keys, key=len)
+        for path in sorted(network.root.duplicates, key=len)
         # The object is in the network, or around it.
         if all(step == other for step, other in zip(network.path, path, strict=False))
-        for key in network.root.duplicate_keys[path]
+        for key in network.root.duplicates[path]
     ]
     return [*duplicates, *_locate(network, problems)]
 
