@@ -28,9 +28,9 @@ def config(**options: Any) -> dict[str, Any]:
     return {"cniVersion": "1.0.0", "name": "net", "type": "ipvlan", **options}
 
 
-def refusal(given: dict[str, Any]) -> str:
+def refusal(options: dict[str, Any]) -> str:
     with pytest.raises(CniError) as caught:
-        parse(given, "1.0.0")
+        parse(options, "1.0.0")
     assert caught.value.code == errors.INVALID_CONFIGURATION
     return caught.value.msg
 
@@ -221,9 +221,9 @@ def test_words_of_other_programs_are_understood() -> None:
 
 @given(st.sampled_from(["mtu", "mode", "flag", "ipam", "master"]), st.data())
 def test_every_single_slip_is_found(option: str, data: st.DataObject) -> None:
-    place = data.draw(st.integers(0, len(option) - 1))
+    index = data.draw(st.integers(0, len(option) - 1))
     letter = data.draw(st.sampled_from("abcdefghijklmnopqrstuvwxyz"))
-    head, tail = option[:place], option[place:]
+    head, tail = option[:index], option[index:]
     swapped = head + tail[1:2] + tail[:1] + tail[2:]
     for key in (head + letter + tail, head + tail[1:], head + letter + tail[1:], swapped):
         assert netconf.is_typo(key, option)

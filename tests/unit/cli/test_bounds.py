@@ -54,11 +54,11 @@ def test_json_that_asks_for_much_is_not_read() -> None:
 
 def test_many_networks_or_items_are_not_read() -> None:
     """Some checks compare each with every other."""
-    many = {"type": "ipvlan", "cniVersion": "1.0.0", "ipam": {"type": "static"}}
+    config = {"type": "ipvlan", "cniVersion": "1.0.0", "ipam": {"type": "static"}}
     for document, why in (
-        ({**many, "ipam": {"addresses": [{}] * 1001}}, LONG),
-        ({"name": "n", "plugins": [many] * 1001}, LONG),
-        ({"delegates": [{"plugins": [many] * 100}] * 11}, "the file has more than 1000 networks"),
+        ({**config, "ipam": {"addresses": [{}] * 1001}}, LONG),
+        ({"name": "n", "plugins": [config] * 1001}, LONG),
+        ({"delegates": [{"plugins": [config] * 100}] * 11}, "the file has more than 1000 networks"),
     ):
         for write in (json.dumps, yaml.safe_dump):
             faults = configs.read("file", write(document)).faults
@@ -72,9 +72,9 @@ def test_many_ranges_are_not_compared() -> None:
         ipam = {"type": "static", "addresses": addresses}
         text = json.dumps({"type": "ipvlan", "cniVersion": "1.0.0", "name": name, "ipam": ipam})
         networks += configs.read(name, text).networks
-    found = [(each.name, problem.text) for each, problem in problems.check_all(networks)]
+    texts = [(each.name, problem.text) for each, problem in problems.check_all(networks)]
     text = "more than 1000 ranges were read; these are compared with no other"
-    assert [each for each in found if "ranges" in each[1]] == [("b", text), ("c", text)]
+    assert [each for each in texts if "ranges" in each[1]] == [("b", text), ("c", text)]
 
 
 def test_a_version_of_many_digits_is_none() -> None:

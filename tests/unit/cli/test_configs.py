@@ -39,11 +39,16 @@ def load(document: object) -> list[configs.NetworkConfig]:
 
 def test_a_list_gives_its_ipvlan_entries_its_name_and_version() -> None:
     assert [each.config for each in load(CONF)] == [CONF]
-    (found,) = load({**LIST, "plugins": [*LIST["plugins"], {"type": "tuning"}, {"type": "sbr"}]})
-    assert found.config == {"type": "ipvlan", "mode": "l3", "name": "listed", "cniVersion": "0.4.0"}
-    assert found.path == ("plugins", 1)
-    assert found.before
-    assert (found.before, found.after) == (("bridge",), ("tuning", "sbr"))
+    (network,) = load({**LIST, "plugins": [*LIST["plugins"], {"type": "tuning"}, {"type": "sbr"}]})
+    assert network.config == {
+        "type": "ipvlan",
+        "mode": "l3",
+        "name": "listed",
+        "cniVersion": "0.4.0",
+    }
+    assert network.path == ("plugins", 1)
+    assert network.before
+    assert (network.before, network.after) == (("bridge",), ("tuning", "sbr"))
     # Of several versions, the highest is meant.
     several = {**LIST, "cniVersions": ["0.3.1", "1.0.0", "0.10.0"]}
     assert load(several)[0].config["cniVersion"] == "1.0.0"
@@ -66,10 +71,10 @@ def test_a_configuration_without_a_type_is_taken_as_ipvlan_and_others_are_skippe
 
 def test_a_definition_gives_the_configuration_in_its_string_and_its_name() -> None:
     unnamed = {key: value for key, value in CONF.items() if key != "name"}
-    (found,) = load(definition("blue", unnamed, "shop"))
-    assert found.config == {**unnamed, "name": "blue"}
-    assert found.label == "shop/blue"
-    assert found.path == ("spec", "config")
+    (network,) = load(definition("blue", unnamed, "shop"))
+    assert network.config == {**unnamed, "name": "blue"}
+    assert network.label == "shop/blue"
+    assert network.path == ("spec", "config")
     assert load(definition("blue", LIST))[0].config["name"] == "listed"
 
 
@@ -83,9 +88,9 @@ def test_what_kubectl_prints_is_read() -> None:
 def test_many_documents_in_one_file_are_read() -> None:
     pod = "kind: Pod\napiVersion: v1\nmetadata: {creationTimestamp: 2024-01-01T00:00:00Z}\n"
     one, two = (yaml.safe_dump(definition(name, CONF)) for name in ("one", "two"))
-    found = load(f"---\nnull\n---\n{one}---\n{pod}---\n{two}")
-    assert [each.label for each in found] == ["one", "two"]
-    assert [each.root.number for each in found] == [2, 4]
+    networks = load(f"---\nnull\n---\n{one}---\n{pod}---\n{two}")
+    assert [each.label for each in networks] == ["one", "two"]
+    assert [each.root.number for each in networks] == [2, 4]
 
 
 @pytest.fixture
@@ -102,18 +107,18 @@ def several(tmp_path: Path) -> str:
 
 def test_one_of_several_is_chosen_by_any_of_its_names(several: str) -> None:
     names = {"first": "first", "one": "first", "shop/two": "second", "farm/two": "third"}
-    for given, name in names.items():
-        assert configs.choose(several, given).name == name
+    for choice, name in names.items():
+        assert configs.choose(several, choice).name == name
 
 
 def test_without_a_clear_choice_the_names_are_listed(several: str) -> None:
-    for given, printed in (
+    for choice, printed in (
         (None, "has several networks: shop/one, shop/two, farm/two; choose one with --network"),
         ("two", "has several networks: shop/two, farm/two; choose one with --network"),
         ("three", "has no network 'three'; it has: shop/one, shop/two, farm/two"),
     ):
         with pytest.raises(ConfigError) as caught:
-            configs.choose(several, given)
+            configs.choose(several, choice)
         assert str(caught.value) == f"{several} {printed}"
 
 
@@ -212,9 +217,9 @@ def test_template_is_recognized_as_one_and_no_matter_if_it_is_not_about_networks
 def test_what_is_wrong_with_one_network_does_not_hide_others(tmp_path: Path) -> None:
     documents = [definition("one", "{"), definition("two", {**CONF, "name": "second"})]
     text = yaml.safe_dump_all(documents)
-    found = configs.read("file", text)
-    assert [each.name for each in found.networks] == ["second"]
-    assert [each.document for each in found.faults] == [1]
+    contents = configs.read("file", text)
+    assert [each.name for each in contents.networks] == ["second"]
+    assert [each.document for each in contents.faults] == [1]
     file = tmp_path / "nets.yaml"
     file.write_text(text)
     assert configs.choose(str(file), "two").name == "second"
@@ -228,9 +233,9 @@ def config_map(**data: object) -> dict[str, Any]:
 
 
 def test_config_maps_are_read() -> None:
-    found = load(config_map(script="#!/bin/sh", net=CONF, list=LIST, other={"type": "bridge"}))
-    assert [each.name for each in found] == ["net", "listed"]
-    assert [each.path for each in found] == [("data", "net"), ("data", "list", "plugins", 1)]
+    networks = load(config_map(script="#!/bin/sh", net=CONF, list=LIST, other={"type": "bridge"}))
+    assert [each.name for each in networks] == ["net", "listed"]
+    assert [each.path for each in networks] == [("data", "net"), ("data", "list", "plugins", 1)]
     with pytest.raises(ConfigError, match=r"\$.data.net: it is not valid JSON: it has a comment"):
         load(config_map(net='{"type": "ipvlan"} // one'))
 
@@ -240,8 +245,8 @@ def test_delegates_of_multus_are_read() -> None:
     listed = {"cniVersion": "1.0.0", "name": "all", "plugins": [{"type": "x"}, multus]}
     mapped = config_map(conf=multus), ("data", "conf")
     for document, path in ((multus, ()), mapped, (listed, ("plugins", 1))):
-        found = load(document)
-        assert [each.name for each in found] == ["net", "listed"]
-        paths = [each.path[len(path) :] for each in found if each.path[: len(path)] == path]
+        networks = load(document)
+        assert [each.name for each in networks] == ["net", "listed"]
+        paths = [each.path[len(path) :] for each in networks if each.path[: len(path)] == path]
         assert paths == [("delegates", 1), ("delegates", 2, "plugins", 1)]
-        assert [bool(each.before) for each in found] == [False, True]
+        assert [bool(each.before) for each in networks] == [False, True]

@@ -51,19 +51,19 @@ class Machine:
     def doctor(self, *arguments: str, path: str | None = None) -> list[str]:
         """Return the lines that the doctor prints, with single spaces."""
         path = str(self.plugins) if path is None else path
-        given = ("--cni-path", path) if path else ()
-        said = ipvlan("doctor", *given, *arguments)
-        assert "internal error" not in said.err
-        return [" ".join(line.split()) for line in said.out.splitlines()]
+        options = ("--cni-path", path) if path else ()
+        result = ipvlan("doctor", *options, *arguments)
+        assert "internal error" not in result.err
+        return [" ".join(line.split()) for line in result.out.splitlines()]
 
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    made = Machine(tmp_path)
-    monkeypatch.setattr(configs, "DIRECTORY", str(made.configurations))
-    monkeypatch.setenv("PATH", f"{made.tools}:{os.environ['PATH']}")
+    result = Machine(tmp_path)
+    monkeypatch.setattr(configs, "DIRECTORY", str(result.configurations))
+    monkeypatch.setenv("PATH", f"{result.tools}:{os.environ['PATH']}")
     monkeypatch.delenv("CNI_PATH", raising=False)
-    return made
+    return result
 
 
 def test_nothing_is_run_but_ipvlan_and_the_ipam_plugins_that_are_named(machine: Machine) -> None:
@@ -121,8 +121,8 @@ def test_iproute2_is_judged_by_its_version(machine: Machine) -> None:
     ):
         printed = f"ip utility, iproute2-{version}"
         machine.script(machine.tools / "ip", f"echo '{printed}'")
-        said = "" if state != "warning" else "ip -V prints no version of iproute2: "
-        assert f"\n{state} iproute2 {said}{printed}" in "\n".join(machine.doctor())
+        output = "" if state != "warning" else "ip -V prints no version of iproute2: "
+        assert f"\n{state} iproute2 {output}{printed}" in "\n".join(machine.doctor())
     machine.script(machine.tools / "ip", "echo BusyBox v1.36.1 >&2; exit 1")
     other = "\nproblem iproute2 ip -V prints no version of iproute2: BusyBox v1.36.1"
     assert other in "\n".join(machine.doctor())
@@ -146,7 +146,7 @@ NO_INTERPRETER = "#!/gone/bin/python3 -I\n"
 
 
 @pytest.mark.parametrize(
-    ("content", "mode", "said"),
+    ("content", "mode", "text"),
     [
         (NO_INTERPRETER, 0o755, "problem plugins PATH does not run: cannot execute PATH: No such"),
         (IPVLAN.read_text(), 0o755, "problem plugins PATH does not run: cannot start ipvlan: "),
@@ -154,28 +154,28 @@ NO_INTERPRETER = "#!/gone/bin/python3 -I\n"
         ("#!/bin/sh\necho v1.1 >&2", 0o755, "warning plugins PATH is a different program: v1.1"),
     ],
 )
-def test_ipvlan_that_does_not_run(machine: Machine, content: str, mode: int, said: str) -> None:
+def test_ipvlan_that_does_not_run(machine: Machine, content: str, mode: int, text: str) -> None:
     assert "problem plugins none of these directories has ipvlan" in machine.doctor()
     path = machine.plugins / "ipvlan"
     path.write_text(content)
     path.chmod(mode)
-    assert said.replace("PATH", str(path)) in "\n".join(machine.doctor())
+    assert text.replace("PATH", str(path)) in "\n".join(machine.doctor())
 
 
 def test_cni_version_that_the_ipam_plugin_does_not_support(machine: Machine) -> None:
     machine.plugin("static", "0.3.1", "0.4.0", "1.0.0")
     for version in ("1.1.0", None):
-        said = "\n".join(machine.doctor("-c", machine.network(cniVersion=version)))
+        output = "\n".join(machine.doctor("-c", machine.network(cniVersion=version)))
         wanted = f"{machine.plugins}/static does not support CNI {version or '0.1.0'}, which is"
-        after = said.partition(f"problem ipam {wanted}")[2].splitlines()
+        after = output.partition(f"problem ipam {wanted}")[2].splitlines()
         assert after[1] == "set cniVersion to 1.0.0, or install a newer static"
 
 
 @pytest.mark.parametrize("answer", ["", "[]", '{"supportedVersions": []}'])
 def test_ipam_plugin_that_does_not_tell_its_versions_or_run(machine: Machine, answer: str) -> None:
     path = machine.script(machine.plugins / "static", f"echo '{answer}'")
-    said = "\n".join(machine.doctor("-c", machine.network()))
-    assert "/static does not answer VERSION" in said
+    output = "\n".join(machine.doctor("-c", machine.network()))
+    assert "/static does not answer VERSION" in output
     path.write_text(NO_INTERPRETER)
     wanted = f"cannot execute {machine.plugins}/static: No such file or directory"
     assert f"problem ipam {wanted}" in machine.doctor("-c", machine.network())
@@ -218,53 +218,53 @@ def test_plugins_that_no_directory_has(machine: Machine, monkeypatch: pytest.Mon
     (machine.plugins / "ipvlan").unlink()
     machine.script(machine.plugins / "ipvlan", "echo v1.1 >&2; exit 1")
     lines = machine.doctor(path="")
-    said = f"warning plugins {machine.plugins}/ipvlan does not run: v1.1"
+    output = f"warning plugins {machine.plugins}/ipvlan does not run: v1.1"
     advice = "a runtime that searches there first calls that one; "
     advice += "give those of your runtime with --cni-path"
     assert f"ok plugins {other}/ipvlan is this program" in lines
-    assert lines[lines.index(said) + 1] == advice
-    assert said not in machine.doctor(path=both)
+    assert lines[lines.index(output) + 1] == advice
+    assert output not in machine.doctor(path=both)
 
 
 def test_what_differs_on_one_master_is_found_across_files(machine: Machine) -> None:
     first = machine.network("net.d/10-a.conf", name="a")
-    given = machine.network(name="a", mode="l3")  # which replaces it
-    assert f"ok configuration {given}: network a" in machine.doctor("-c", given)
+    file = machine.network(name="a", mode="l3")  # which replaces it
+    assert f"ok configuration {file}: network a" in machine.doctor("-c", file)
     second = machine.network("net.d/11-b.conf", name="b", mode="l3")
-    given = machine.network(name="c", mode="l3s")
+    file = machine.network(name="c", mode="l3s")
     conflict = "$.mode: the master lo is used in mode l3 bridge here and in mode l2 bridge by a in"
     assert f"problem configuration {second}: {conflict} {first}" in "\n".join(machine.doctor())
-    said = "\n".join(machine.doctor("-c", given))
+    output = "\n".join(machine.doctor("-c", file))
     conflict = conflict.replace("l3 bridge", "l3s bridge")
-    assert f"problem configuration {given}: {conflict} {first}" in said
-    assert second not in said
+    assert f"problem configuration {file}: {conflict} {first}" in output
+    assert second not in output
 
 
 def test_warning_of_validate_keeps_nothing_from_being_examined(machine: Machine) -> None:
     pool = {"type": "host-local", "subnet": "10.1.0.0/24", "dataDir": "/tmp/\0"}
     file = machine.network(ipam={**pool, "gateway": "10.2.0.1"})
     lines = machine.doctor("-c", file)
-    said = "$.ipam.gateway: gateway is 10.2.0.1, outside the subnet 10.1.0.0/24"
-    assert f"warning configuration {file}: {said}" in lines
+    text = "$.ipam.gateway: gateway is 10.2.0.1, outside the subnet 10.1.0.0/24"
+    assert f"warning configuration {file}: {text}" in lines
     assert r"ok ipam 0 of 254 addresses of 10.1.0.0/24 are leased, in /tmp/\x00/net" in lines
 
 
 def test_file_of_the_node_that_can_not_be_read(machine: Machine) -> None:
     file = machine.configurations / "10-a.conf"
     file.write_text("{")
-    said = f"configuration {file}:1: it is"
-    assert f"\nproblem {said}" in "\n".join(machine.doctor())
-    assert f"\nwarning {said}" in "\n".join(machine.doctor("-c", machine.network()))
-    given = machine.network(mode="l9")
-    said = "\n".join(machine.doctor("-c", given))
-    assert f"\nproblem configuration {given}: $.mode: " in said
+    text = f"configuration {file}:1: it is"
+    assert f"\nproblem {text}" in "\n".join(machine.doctor())
+    assert f"\nwarning {text}" in "\n".join(machine.doctor("-c", machine.network()))
+    other_file = machine.network(mode="l9")
+    text = "\n".join(machine.doctor("-c", other_file))
+    assert f"\nproblem configuration {other_file}: $.mode: " in text
 
 
 def test_json_names_the_network_of_a_finding(machine: Machine) -> None:
     machine.network("net.d/10-a.conf", name="a")
     machine.network("net.d/11-b.conf", name="b")
-    found = json.loads(ipvlan("doctor", "--json", "--cni-path", str(machine.plugins)).out)
-    networks = [(each["subject"], each["network"]) for each in found["findings"]]
+    document = json.loads(ipvlan("doctor", "--json", "--cni-path", str(machine.plugins)).out)
+    networks = [(each["subject"], each["network"]) for each in document["findings"]]
     assert {network for subject, network in networks if subject == "ipam"} == {"a", "b"}
     assert ("iproute2", "") in networks
 

@@ -78,8 +78,8 @@ Typed = Callable[..., list[str]]
 
 def parameters(command: str) -> list[str]:
     """Return the options and arguments of a command that take a value."""
-    found = program.ipvlan.commands[command].params
-    takes = [each for each in found if not (isinstance(each, click.Option) and each.is_flag)]
+    params = program.ipvlan.commands[command].params
+    takes = [each for each in params if not (isinstance(each, click.Option) and each.is_flag)]
     context = click.Context(program.ipvlan)
     names = [(each.opts[0], each.make_metavar(context)) for each in takes]
     return [option if option.startswith("-") else metavar for option, metavar in names]
@@ -95,17 +95,17 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
         (tmp_path / name).write_text(json.dumps(content))
 
     def words(command: str, option: str = "--json", value: str = "") -> list[str]:
-        given = {**NEEDED[command], option: value}
+        options = {**NEEDED[command], option: value}
         if option == "--ipam-result":
-            given["--dry-run"] = ""
+            options["--dry-run"] = ""
         if option == "--container-id":
-            given.pop("--dry-run", None)
-        found = [command]
-        for name, word in given.items():
-            found += [name] if name.startswith("-") else []
+            options.pop("--dry-run", None)
+        arguments = [command]
+        for name, word in options.items():
+            arguments += [name] if name.startswith("-") else []
             if name in parameters(command):
-                found.append(str(tmp_path / word) if word in contents else word)
-        return found
+                arguments.append(str(tmp_path / word) if word in contents else word)
+        return arguments
 
     return words
 
@@ -143,55 +143,55 @@ CHOSEN = [*ONCE.values(), *sample([case for case in CASES if case not in ONCE.va
 
 @pytest.mark.parametrize(("command", "option", "value"), CHOSEN)
 def test_wrong_value_names_its_option(command: str, option: str, value: str, typed: Typed) -> None:
-    said = ipvlan(*typed(command, option, value))
-    assert (said.status, said.out) == (2, "")
-    first, *rest = said.err.splitlines()
+    result = ipvlan(*typed(command, option, value))
+    assert (result.status, result.out) == (2, "")
+    first, *rest = result.err.splitlines()
     assert first.startswith(f"ipvlan: Invalid value for '{option}'")
-    assert "CNI_" not in said.err  # no variable
+    assert "CNI_" not in result.err  # no variable
     assert rest == [f"    try: ipvlan {command} --help"]
 
 
 def test_a_namespace_that_can_not_be_a_containers(typed: Typed) -> None:
     for command, value in (("add", HERE), ("check", "/gone"), ("probe", "/gone")):
-        said = ipvlan(*typed(command, "--netns", value))
-        assert (said.status, "--netns" in said.err.splitlines()[0]) == (2, True)
-        assert "CNI_NETNS " not in said.err
+        result = ipvlan(*typed(command, "--netns", value))
+        assert (result.status, "--netns" in result.err.splitlines()[0]) == (2, True)
+        assert "CNI_NETNS " not in result.err
 
 
 def test_a_plugin_that_no_directory_has(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cni_ipvlan.cli.calls.USUAL_DIRECTORIES", ("/nowhere",))
-    for command, given, variable, name in (
+    for command, directory, variable, name in (
         ("del", "/nowhere", "", "--cni-path"),
         ("gc", "", "", "the usual directories"),
         ("gc", "", "/nowhere", "CNI_PATH"),
     ):
         monkeypatch.setenv("CNI_PATH", variable)
-        said = ipvlan(*typed(command, "--cni-path", given))
-        assert said.status == 1
-        assert f"cannot find the plugin 'static' in {name}\n" in said.err
+        result = ipvlan(*typed(command, "--cni-path", directory))
+        assert result.status == 1
+        assert f"cannot find the plugin 'static' in {name}\n" in result.err
 
 
 def test_values_commands_and_answers_keep_their_words() -> None:
     names = {"CNI_NETNS": "--netns", "CNI_IFNAME": "--ifname"}
     command = "command: env CNI_NETNS=/x CNI_IFNAME=y ip"
     error = CniError(4, "CNI_NETNS is '/CNI_NETNS'", command, subject="CNI_NETNS")
-    found = name_options(error, names)
-    assert (found.msg, found.details) == ("--netns is '/CNI_NETNS'", command)
-    found = name_options(
+    result = name_options(error, names)
+    assert (result.msg, result.details) == ("--netns is '/CNI_NETNS'", command)
+    result = name_options(
         CniError(4, "it is there", "try another CNI_IFNAME", "", "CNI_IFNAME"), names
     )
-    assert (found.msg, found.details) == ("it is there", "try another --ifname")
-    found = name_options(CniError(4, "CNI_NETNS is odd", command), names)
-    assert (found.msg, found.details) == ("CNI_NETNS is odd", command)
+    assert (result.msg, result.details) == ("it is there", "try another --ifname")
+    result = name_options(CniError(4, "CNI_NETNS is odd", command), names)
+    assert (result.msg, result.details) == ("CNI_NETNS is odd", command)
 
 
 def failed(status: int, *words: str) -> dict[str, Any]:
     """Type a command that fails; return the one document that it prints."""
-    said = ipvlan(*words)
-    assert said.status == status
-    document: dict[str, Any] = json.loads(said.out)
+    result = ipvlan(*words)
+    assert result.status == status
+    document: dict[str, Any] = json.loads(result.out)
     assert document.keys() == {"code", "msg", "details"}
-    assert "ipvlan: " not in said.err
+    assert "ipvlan: " not in result.err
     return document
 
 

@@ -51,18 +51,18 @@ LINES = [
 ]
 OF_THE_MACHINE = ("not seen: ", "warning")
 # The reader of the pipe is gone before anything is written.
-WAYS = {
+FAILURES = {
     "a full disk": ("ipvlan {} >/dev/full", [FULL.rstrip()]),
     "a closed pipe": ("exec 3> >(:); wait $!; ipvlan {} >&3", []),
 }
 
 
-@pytest.mark.parametrize(("line", "way"), sample(product(LINES, WAYS), 12))
-def test_output_that_cannot_be_written(line: str, way: str, files: Path) -> None:
-    script, said = WAYS[way]
-    done = run(script.format(line), files)
-    lines = [each for each in done.stderr.splitlines() if not each.startswith(OF_THE_MACHINE)]
-    assert (lines, done.returncode) == (said, 1)
+@pytest.mark.parametrize(("line", "failure"), sample(product(LINES, FAILURES), 12))
+def test_output_that_cannot_be_written(line: str, failure: str, files: Path) -> None:
+    script, expected = FAILURES[failure]
+    result = run(script.format(line), files)
+    lines = [each for each in result.stderr.splitlines() if not each.startswith(OF_THE_MACHINE)]
+    assert (lines, result.returncode) == (expected, 1)
 
 
 def test_other_streams_that_cannot_be_used(files: Path) -> None:

@@ -26,7 +26,7 @@ def conf(tmp_path: Path) -> str:
     return str(file)
 
 
-class Made:
+class Recorder:
     """Stands in for calls.make: keeps what it was given."""
 
     environment: dict[str, str]
@@ -41,8 +41,8 @@ class Made:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Made:
-    stand_in = Made()
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    stand_in = Recorder()
     monkeypatch.setattr(calls, "make", stand_in)
     return stand_in
 
@@ -93,17 +93,17 @@ def test_bad_usage_is_reported_in_a_sentence(line: str, printed: str, conf: str)
     wrong = conf.replace("net.conf", "wrong.conf")
     Path(wrong).write_text(json.dumps({**CONF, "mode": "l9"}))
     words = {"CONF": conf, "HERE": HERE, "WRONG": wrong}
-    said = ipvlan(*(words.get(word, word) for word in line.split()))
-    assert (said.status, said.out) == (2, "")
-    first = said.err.splitlines()[0]
+    result = ipvlan(*(words.get(word, word) for word in line.split()))
+    assert (result.status, result.out) == (2, "")
+    first = result.err.splitlines()[0]
     assert first.startswith("ipvlan: ")
     assert printed in first
 
 
 def test_a_failure_is_a_sentence_with_details(conf: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = ipvlan("status", "-c", conf, "--cni-path", "/nowhere")
-    first, *details = said.err.splitlines()[1:]
-    assert said.status == 1
+    result = ipvlan("status", "-c", conf, "--cni-path", "/nowhere")
+    first, *details = result.err.splitlines()[1:]
+    assert result.status == 1
     assert first.startswith("ipvlan: ")
     assert details
     assert all(line.startswith("    ") for line in details)
@@ -112,63 +112,67 @@ def test_a_failure_is_a_sentence_with_details(conf: str, monkeypatch: pytest.Mon
         raise ZeroDivisionError("oh")
 
     monkeypatch.setattr(calls, "make", fail)
-    said = ipvlan("status", "-c", conf)
-    assert said.status == 1
-    assert "internal error at test_program.py:" in said.err
+    result = ipvlan("status", "-c", conf)
+    assert result.status == 1
+    assert "internal error at test_program.py:" in result.err
 
 
-def test_defaults_fit(conf: str, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defaults_fit(conf: str, recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CNI_PATH", raising=False)
     monkeypatch.setattr(calls, "USUAL_DIRECTORIES", ("/nowhere", "/", "/tmp"))
     ipvlan("add", "-c", conf, "--netns", "1").fine()
-    assert made.config == CONF
-    first = made.environment
+    assert recorder.config == CONF
+    first = recorder.environment
     expected = {"CNI_COMMAND": "ADD", "CNI_IFNAME": "net1", "CNI_PATH": "/:/tmp"}
     assert first.items() >= {**expected, "CNI_NETNS": "/proc/1/ns/net"}.items()
     monkeypatch.setenv("CNI_PATH", "/a:/b")
     ipvlan("add", "-c", conf, "--netns", HERE).fine()
-    assert made.environment["CNI_CONTAINERID"] != first["CNI_CONTAINERID"]
-    assert made.environment["CNI_PATH"] == "/a:/b"
+    assert recorder.environment["CNI_CONTAINERID"] != first["CNI_CONTAINERID"]
+    assert recorder.environment["CNI_PATH"] == "/a:/b"
 
 
-def test_what_is_given_reaches_the_call(conf: str, made: Made, tmp_path: Path) -> None:
+def test_what_is_given_reaches_the_call(conf: str, recorder: Recorder, tmp_path: Path) -> None:
     result = {"cniVersion": "1.0.0", "ips": [], "interfaces": []}
     (tmp_path / "result.json").write_text(json.dumps(result))
     netns = f"/proc/{os.getpid()}/ns/net"
-    given = options(netns=netns.replace("ns/net", "ns/../ns/net"), ifname="eth7")
-    given += options(cni_path="here:/c", container_id="abc", args="A=1;B=2")
-    given += options(prev_result=str(tmp_path / "result.json"))
+    words = options(netns=netns.replace("ns/net", "ns/../ns/net"), ifname="eth7")
+    words += options(cni_path="here:/c", container_id="abc", args="A=1;B=2")
+    words += options(prev_result=str(tmp_path / "result.json"))
     expected = {"CNI_NETNS": netns, "CNI_IFNAME": "eth7", "CNI_PATH": f"{Path.cwd()}/here:/c"}
     expected |= {"CNI_CONTAINERID": "abc", "CNI_ARGS": "A=1;B=2"}
     for command in ("add", "del", "check"):
         dry = ["--dry-run"] if command == "del" else []  # there is nothing to delete
-        ipvlan(command, "-c", conf, *given, *dry).fine()
-        assert made.environment.items() >= {**expected, "CNI_COMMAND": command.upper()}.items()
-        assert made.config["prevResult"] == result
+        ipvlan(command, "-c", conf, *words, *dry).fine()
+        assert recorder.environment.items() >= {**expected, "CNI_COMMAND": command.upper()}.items()
+        assert recorder.config["prevResult"] == result
 
 
-def test_what_is_to_be_kept_reaches_gc(conf: str, made: Made) -> None:
-    said = ipvlan("gc", "a/n", "-c", conf, "b/n", "c/n")
-    assert said.status == 0
+def test_what_is_to_be_kept_reaches_gc(conf: str, recorder: Recorder) -> None:
+    result = ipvlan("gc", "a/n", "-c", conf, "b/n", "c/n")
+    assert result.status == 0
     kept = [{"containerID": name, "ifname": "n"} for name in "abc"]
-    assert made.config["cni.dev/valid-attachments"] == kept
+    assert recorder.config["cni.dev/valid-attachments"] == kept
     # The verb is newer than the configuration; GC bears an IPAM plugin that does not know it.
-    assert (made.config["cniVersion"], made.config["ipam"], said.err) == ("1.1.0", CONF["ipam"], "")
+    assert (recorder.config["cniVersion"], recorder.config["ipam"], result.err) == (
+        "1.1.0",
+        CONF["ipam"],
+        "",
+    )
 
 
-def test_a_verb_is_used_in_its_first_version(tmp_path: Path, made: Made, conf: str) -> None:
+def test_a_verb_is_used_in_its_first_version(tmp_path: Path, recorder: Recorder, conf: str) -> None:
     result = tmp_path / "result.json"
     result.write_text('{"cniVersion": "0.2.0", "ip4": {"ip": "10.1.0.2/24"}}')
     about = ["--netns", HERE, "--container-id", "a", "--prev-result", str(result)]
     ipvlan("check", "-c", conf, *about).fine()
-    assert made.config["cniVersion"] == "1.0.0"
+    assert recorder.config["cniVersion"] == "1.0.0"
     Path(conf).write_text(json.dumps({**CONF, "cniVersion": "0.2.0"}))
     ipvlan("check", "-c", conf, *about).fine()
-    assert (made.config["cniVersion"], made.config["ipam"]) == ("0.4.0", CONF["ipam"])
-    assert made.config["prevResult"]["ips"] == [{"version": "4", "address": "10.1.0.2/24"}]
+    assert (recorder.config["cniVersion"], recorder.config["ipam"]) == ("0.4.0", CONF["ipam"])
+    assert recorder.config["prevResult"]["ips"] == [{"version": "4", "address": "10.1.0.2/24"}]
     Path(conf).write_text(json.dumps({**CONF, "cniVersion": "1.1.0"}))
     assert ipvlan("status", "-c", conf) == (0, "ready\n", "")
-    assert made.config == {**CONF, "cniVersion": "1.1.0"}
+    assert recorder.config == {**CONF, "cniVersion": "1.1.0"}
 
 
 @pytest.fixture
@@ -180,18 +184,18 @@ def call_of_a_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("call_of_a_runtime")
 @pytest.mark.parametrize("words", [("--dry-run",), ("--dry-run", "--json"), ("-v",)])
-def test_a_runtimes_call_is_replayed(words: tuple[str, ...], made: Made) -> None:
+def test_a_runtimes_call_is_replayed(words: tuple[str, ...], recorder: Recorder) -> None:
     ipvlan(*words).fine()
-    assert made.config == CONF
-    assert made.environment["CNI_IFNAME"] == "eth0"
-    given = {"--dry-run": made.options.is_dry, "--json": made.options.as_json}
-    given["-v"] = made.options.is_verbose
-    assert given == {word: word in words for word in given}
+    assert recorder.config == CONF
+    assert recorder.environment["CNI_IFNAME"] == "eth0"
+    flags = {"--dry-run": recorder.options.is_dry, "--json": recorder.options.as_json}
+    flags["-v"] = recorder.options.is_verbose
+    assert flags == {word: word in words for word in flags}
 
 
 @pytest.mark.usefixtures("call_of_a_runtime")
 @pytest.mark.parametrize(
-    ("command", "words", "said"),
+    ("command", "words", "text"),
     [
         *((verb, ["--dry-run"], f"cannot replay '{verb}'") for verb in ("VERSION", "x")),
         ("ADD", [], "give --dry-run or -v"),
@@ -199,10 +203,10 @@ def test_a_runtimes_call_is_replayed(words: tuple[str, ...], made: Made) -> None
     ],
 )
 def test_other_calls_are_not_replayed(
-    command: str, words: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+    command: str, words: list[str], text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CNI_COMMAND", command)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"{")))
-    done = ipvlan(*words)
-    assert done.status == 2
-    assert said in done.out + done.err
+    output = ipvlan(*words)
+    assert output.status == 2
+    assert text in output.out + output.err

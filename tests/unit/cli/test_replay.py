@@ -46,12 +46,12 @@ def variables(**changed: Any) -> dict[str, Any]:
     ],
 )
 def test_what_is_no_capture_is_refused(content: Any, why: str, tmp_path: Path) -> None:
-    said = replay(tmp_path, content)
-    assert (said.status, said.out) == (2, "")
-    assert why in said.err
-    assert all(line.isprintable() for line in said.err.split("\n"))
-    said = replay(tmp_path, CAPTURE, outcome={"status": 0, "answer": 5})
-    assert (said.status, "answer must be a string" in said.err) == (2, True)
+    result = replay(tmp_path, content)
+    assert (result.status, result.out) == (2, "")
+    assert why in result.err
+    assert all(line.isprintable() for line in result.err.split("\n"))
+    result = replay(tmp_path, CAPTURE, outcome={"status": 0, "answer": 5})
+    assert (result.status, "answer must be a string" in result.err) == (2, True)
 
 
 def test_a_call_that_was_killed_has_no_outcome_or_half_of_one(tmp_path: Path) -> None:
@@ -66,13 +66,13 @@ def test_a_call_that_was_killed_has_no_outcome_or_half_of_one(tmp_path: Path) ->
 
 
 def test_options_that_do_not_fit_the_call_are_refused(tmp_path: Path) -> None:
-    said = replay(tmp_path, variables(CNI_COMMAND="STATUS"), "--dry-run")
-    assert (said.status, "STATUS changes nothing" in said.err) == (2, True)
-    said = replay(tmp_path, variables(CNI_COMMAND="GC"), "--netns", "/x")
-    assert (said.status, "GC is about no container" in said.err) == (2, True)
+    result = replay(tmp_path, variables(CNI_COMMAND="STATUS"), "--dry-run")
+    assert (result.status, "STATUS changes nothing" in result.err) == (2, True)
+    result = replay(tmp_path, variables(CNI_COMMAND="GC"), "--netns", "/x")
+    assert (result.status, "GC is about no container" in result.err) == (2, True)
     # An old GC is announced with what it does.
-    said = replay(tmp_path, {**variables(CNI_COMMAND="GC"), "stdin": "{}"}, "--dry-run")
-    assert "it releases the addresses of attachments that have been added since\n" in said.err
+    result = replay(tmp_path, {**variables(CNI_COMMAND="GC"), "stdin": "{}"}, "--dry-run")
+    assert "it releases the addresses of attachments that have been added since\n" in result.err
 
 
 @pytest.mark.parametrize("option", [[], ["--dry-run"]])

@@ -120,17 +120,17 @@ def test_json_has_everything_of_each_step() -> None:
     plan = Plan()
     undo = ("ip", "link", "delete", "dev", "x")
     inside = Namespace("/run/netns/c", "c", (1, 2))
-    verb = {"CNI_COMMAND": "ADD"}
-    tee = Command(("tee", "/x"), "set it", inside, b"1\n", verb, accept=OPTIONAL)
+    variables = {"CNI_COMMAND": "ADD"}
+    tee = Command(("tee", "/x"), "set it", inside, b"1\n", variables, accept=OPTIONAL)
     plan.changes += [ADD._replace(undo=(Undo(Command(undo)),)), tee]
     plan.assumptions.append("a")
-    document = predict.document(Prediction(verb, plan, RESULT))
-    one, other = document.pop("steps")
+    document = predict.document(Prediction(variables, plan, RESULT))
+    first, second = document.pop("steps")
     assert document == {"assumptions": ["a"], "result": RESULT, "failure": None}
     flags = {"needed": True, "ipv4Only": False, "ipv6Only": False, "run": False}
     what = {"argv": list(ADD.argv), "purpose": "create it", "undo": [list(undo)]}
-    assert one == {**what, "namespace": None, "stdin": None, "environment": {}, **flags}
-    given: dict[str, Any] = {"argv": ["ip", "netns", "exec", "c", "tee", "/x"]}
-    given |= {"namespace": "/run/netns/c"}
-    given |= {"purpose": "set it", "stdin": "1\n", "environment": verb}
-    assert other == {**one, **given, "undo": [], "needed": False}
+    assert first == {**what, "namespace": None, "stdin": None, "environment": {}, **flags}
+    changes: dict[str, Any] = {"argv": ["ip", "netns", "exec", "c", "tee", "/x"]}
+    changes |= {"namespace": "/run/netns/c"}
+    changes |= {"purpose": "set it", "stdin": "1\n", "environment": variables}
+    assert second == {**first, **changes, "undo": [], "needed": False}

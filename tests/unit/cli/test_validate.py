@@ -22,7 +22,7 @@ POOL = pool()
 
 # What is changed in a valid configuration; the path of the problem; words of its text. What
 # test_netconf.py has of values is here only for the path; judged.py has the same for IPAM.
-WRONG: list[tuple[dict[str, Any], str, str]] = [
+ERRORS: list[tuple[dict[str, Any], str, str]] = [
     ({"mtu": 40.0}, "$.mtu", "mtu is 40; it must be 68 or more, or 0"),
     ({"master": ["a", "b c"]}, "$.master[1]", "' ' is not allowed"),
     ({"name": None}, "$.name", "name is null"),
@@ -51,7 +51,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
 ]
 NO_IPV6 = "$.ipam.routes[1]", "the route to ::/0 is of IPv6, of which the container has no address"
 # The same for what works, but perhaps not as meant.
-ODD: list[tuple[dict[str, Any], str, str]] = [
+WARNINGS: list[tuple[dict[str, Any], str, str]] = [
     ({"ipam": pool(gateway="10.2.0.1")}, "$.ipam.gateway", "outside the subnet"),
     ({"cniVersion": None}, "$.cniVersion", "that means 0.1.0, which has no CHECK"),
     ({"captureDir": "calls"}, "$.captureDir", "'calls'; in /var/log/cni-ipvlan, that directory"),
@@ -62,7 +62,7 @@ ODD: list[tuple[dict[str, Any], str, str]] = [
     ({"ipam": {"type": "vlan"}}, "$.ipam.type", "which is not an IPAM plugin; root may permit it"),
 ]
 
-FINE: list[dict[str, Any]] = [
+VALID: list[dict[str, Any]] = [
     {},
     {"mode": "", "flag": None, "mtu": 0},
     {"mode": "l3", "ipam": static("10.1.0.2/24", routes=DEFAULT)},
@@ -88,60 +88,60 @@ FINE: list[dict[str, Any]] = [
 ]
 
 
-def changed(change: dict[str, Any]) -> dict[str, Any]:
+def apply_change(change: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in {**CONF, **change}.items() if value is not None}
 
 
-def problems_of(config: dict[str, Any], *, warnings: bool = False) -> list[tuple[str, str]]:
-    (found,) = configs.read("file", json.dumps(config)).networks
+def find_problems(config: dict[str, Any], *, warnings: bool = False) -> list[tuple[str, str]]:
+    (network,) = configs.read("file", json.dumps(config)).networks
     return [
         (json_path(problem.path), problem.text)
-        for problem in problems.check_config(found)
+        for problem in problems.check_config(network)
         if problem.is_warning == warnings
     ]
 
 
-@pytest.mark.parametrize(("change", "place", "words"), WRONG)
-def test_a_problem_is_named_with_its_place(change: dict[str, Any], place: str, words: str) -> None:
-    config = changed(change) if change == {"ipam": None} else {**CONF, **change}
-    assert (place, True) in [(where, words in text) for where, text in problems_of(config)]
+@pytest.mark.parametrize(("change", "path", "words"), ERRORS)
+def test_a_problem_is_named_with_its_place(change: dict[str, Any], path: str, words: str) -> None:
+    config = apply_change(change) if change == {"ipam": None} else {**CONF, **change}
+    assert (path, True) in [(location, words in text) for location, text in find_problems(config)]
 
 
-@pytest.mark.parametrize(("change", "place", "words"), ODD)
-def test_what_works_anyway_is_a_warning(change: dict[str, Any], place: str, words: str) -> None:
-    config = changed(change)
-    assert problems_of(config) == []
-    ((where, text),) = problems_of(config, warnings=True)
-    assert where == place
+@pytest.mark.parametrize(("change", "path", "words"), WARNINGS)
+def test_what_works_anyway_is_a_warning(change: dict[str, Any], path: str, words: str) -> None:
+    config = apply_change(change)
+    assert find_problems(config) == []
+    ((location, text),) = find_problems(config, warnings=True)
+    assert location == path
     assert words in text
 
 
 def test_a_value_of_another_type_is_one_problem() -> None:
-    for place, value in (("captureDir", 5), ("mtu", True)):
-        config = changed({place: value, "ipam": pool("fd00::/64")})
-        ((where, _),) = problems_of(config)
-        assert (where, problems_of(config, warnings=True)) == (f"$.{place}", [])
+    for option, value in (("captureDir", 5), ("mtu", True)):
+        config = apply_change({option: value, "ipam": pool("fd00::/64")})
+        ((path, _),) = find_problems(config)
+        assert (path, find_problems(config, warnings=True)) == (f"$.{option}", [])
 
 
 def test_what_works_has_no_problem() -> None:
-    for change in FINE:
-        config = changed(change)
-        assert problems_of(config) == problems_of(config, warnings=True) == [], change
+    for change in VALID:
+        config = apply_change(change)
+        assert find_problems(config) == find_problems(config, warnings=True) == [], change
 
 
 def test_only_the_first_plugin_of_a_list_needs_ipam() -> None:
     chained = {"type": "ipvlan"}
     document = {"cniVersion": "1.0.0", "name": "net", "plugins": [{"type": "bridge"}, chained]}
-    assert problems_of(document) == []
+    assert find_problems(document) == []
     document["plugins"] = [chained]
-    assert problems_of(document) == [
+    assert find_problems(document) == [
         ("$.plugins[0].ipam", "ipam must be given, with a type, unless the plugin is chained")
     ]
 
 
 def test_a_name_is_missing_in_its_list() -> None:
     document = {"cniVersion": "1.0.0", "plugins": [{"type": "ipvlan", "ipam": POOL}]}
-    assert problems_of(document) == [("$.name", "name must be given")]
+    assert find_problems(document) == [("$.name", "name must be given")]
 
 
 def validate(*arguments: object) -> tuple[int, str]:
@@ -154,14 +154,14 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "a.conf"
 
 
-def put(place: Path, **changes: Any) -> Path:
-    place.write_text(json.dumps({**CONF, **changes}, indent=4))
-    return place
+def write(file: Path, **changes: Any) -> Path:
+    file.write_text(json.dumps({**CONF, **changes}, indent=4))
+    return file
 
 
 def test_every_problem_of_every_file_is_reported_at_once_with_its_line(tmp_path: Path) -> None:
-    conf = put(tmp_path / "net.conf", mode="l4", msater="eth0")
-    good = put(tmp_path / "good.conf")
+    conf = write(tmp_path / "net.conf", mode="l4", msater="eth0")
+    good = write(tmp_path / "good.conf")
     manifest = tmp_path / "nad.yaml"
     document = definition(json.dumps({**CONF, "mtu": -1}, indent=4))
     manifest.write_text(yaml.safe_dump(document, default_style="|"))
@@ -169,7 +169,7 @@ def test_every_problem_of_every_file_is_reported_at_once_with_its_line(tmp_path:
     status, out = validate(conf, manifest, good, tmp_path / "gone")
 
     assert status == 1
-    mode, msater, mtu = line(conf, "mode"), line(conf, "msater"), line(manifest, "mtu")
+    mode, msater, mtu = line_of(conf, "mode"), line_of(conf, "msater"), line_of(manifest, "mtu")
     assert out.splitlines() == [
         f"{tmp_path}/gone: cannot read {tmp_path}/gone: No such file or directory",
         f'{conf}:{mode}: $.mode: mode is "l4"; allowed: l2, l3, l3s',
@@ -184,10 +184,10 @@ def definition(config: str) -> dict[str, Any]:
     return {"kind": kind, "metadata": {"name": "n"}, "spec": {"config": config}}
 
 
-def line(file: Path, word: str) -> int:
+def line_of(file: Path, word: str) -> int:
     lines = file.read_text().splitlines()
-    (found,) = (number for number, text in enumerate(lines, 1) if word in text)
-    return found
+    (number,) = (index for index, text in enumerate(lines, 1) if word in text)
+    return number
 
 
 def test_one_master_in_two_modes_is_a_problem_between_files(tmp_path: Path) -> None:
@@ -200,12 +200,12 @@ def test_one_master_in_two_modes_is_a_problem_between_files(tmp_path: Path) -> N
         ("f", {"master": ""}),
         ("g", {"master": "", "mode": "l3"}),
     ):
-        put(tmp_path / name, ipam=static(f"10.1.0.{ord(name)}/24"), name=name, **change)
+        write(tmp_path / name, ipam=static(f"10.1.0.{ord(name)}/24"), name=name, **change)
 
     status, out = validate(*sorted(tmp_path.iterdir()))
 
     assert status == 1
-    c, g = (f"DIR/{name}:{line(tmp_path / name, 'mode')}: $.mode: the" for name in "cg")
+    c, g = (f"DIR/{name}:{line_of(tmp_path / name, 'mode')}: $.mode: the" for name in "cg")
     g, end = f"{g} default route's", "; a master has one mode and flag"
     assert out.replace(str(tmp_path), "DIR").splitlines() == [
         f"{c} master eth0 is used in mode l2 private here and in mode l3 bridge by a in DIR/a{end}",
@@ -216,29 +216,29 @@ def test_one_master_in_two_modes_is_a_problem_between_files(tmp_path: Path) -> N
 def test_a_file_about_something_else_is_a_problem_only_alone(tmp_path: Path, file: Path) -> None:
     pod = tmp_path / "pod.yaml"
     pod.write_text("apiVersion: v1\nkind: Pod\n")
-    said = "it has no configuration of type ipvlan\n"
-    done = ipvlan("validate", str(pod), str(put(file)))
-    assert done == (0, "1 network: no problems\n", f"{pod}: {said}")
-    assert validate(pod) == (1, f"{pod}: {said}")
+    text = "it has no configuration of type ipvlan\n"
+    output = ipvlan("validate", str(pod), str(write(file)))
+    assert output == (0, "1 network: no problems\n", f"{pod}: {text}")
+    assert validate(pod) == (1, f"{pod}: {text}")
     pod.unlink()
     file.rename(tmp_path / "README.md")
-    said = "the directory has no file called *.conf, *.conflist, *.json, *.yaml, *.yml"
-    assert validate(tmp_path) == (1, f"{tmp_path}: {said}\n")
+    text = "the directory has no file called *.conf, *.conflist, *.json, *.yaml, *.yml"
+    assert validate(tmp_path) == (1, f"{tmp_path}: {text}\n")
 
 
 def test_json_is_for_programs(file: Path) -> None:
-    status, out = validate("--json", put(file, mtu="x"))
+    status, out = validate("--json", write(file, mtu="x"))
     assert status == 1
-    place = {"file": str(file), "line": line(file, "mtu"), "document": 1, "path": "$.mtu"}
+    location = {"file": str(file), "line": line_of(file, "mtu"), "document": 1, "path": "$.mtu"}
     text = 'mtu is "x"; it must be a whole number'
-    problems = [{**place, "problem": text, "state": "problem"}]
+    problems = [{**location, "problem": text, "state": "problem"}]
     nothing: dict[str, list[str]] = {"withoutNetwork": [], "notChecked": []}
     assert json.loads(out) == {"networks": 1, "problems": problems, **nothing}
     # A warning alone is no failure.
-    said = "cniVersion is not given; that means 0.1.0, which has no CHECK"
-    assert validate(put(file, cniVersion="")) == (
+    text = "cniVersion is not given; that means 0.1.0, which has no CHECK"
+    assert validate(write(file, cniVersion="")) == (
         0,
-        f"{file}:{line(file, 'cniV')}: warning: $.cniVersion: {said}\n",
+        f"{file}:{line_of(file, 'cniV')}: warning: $.cniVersion: {text}\n",
     )
     status, out = validate("--json", file)
     assert (status, json.loads(out)["problems"][0]["state"]) == (0, "warning")
@@ -253,7 +253,7 @@ def test_ranges_that_overlap_on_one_master_are_a_problem_between_files(tmp_path:
         ("e", {"ipam": static("10.1.0.200/16"), "mtuu": 1400}),
         ("f", {"linkInContainer": True}),
     ):
-        put(tmp_path / name, **{"ipam": POOL, "name": name, **change})
+        write(tmp_path / name, **{"ipam": POOL, "name": name, **change})
 
     status, out = validate(*sorted(tmp_path.iterdir()))
 
@@ -261,7 +261,7 @@ def test_ranges_that_overlap_on_one_master_are_a_problem_between_files(tmp_path:
     first, misspelt, second = out.replace(str(tmp_path), "DIR").splitlines()
     same = "of a in DIR/a, on the same master; an address in use there is refused here"
     assert first == (
-        f"DIR/b:{line(tmp_path / 'b', 'ipam')}: $.ipam: 10.1.0.100 to 10.1.0.254 overlaps with "
+        f"DIR/b:{line_of(tmp_path / 'b', 'ipam')}: $.ipam: 10.1.0.100 to 10.1.0.254 overlaps with "
         f"10.1.0.1 to 10.1.0.254 {same}"
     )
     assert "$.mtuu: mtuu is unknown" in misspelt  # which hides nothing
@@ -280,17 +280,18 @@ def test_ranges_that_overlap_on_one_master_are_a_problem_between_files(tmp_path:
     ],
 )
 def test_networks_of_a_master_meet(tmp_path: Path, one: Any, other: Any, *, is_same: bool) -> None:
-    given = other if isinstance(other, dict) else {"master": other}
-    first = put(tmp_path / "a", ipam=POOL, name="a", master=one)
-    second = {"ipam": POOL, "name": "b", "master": one, **given}
-    modes = validate(first, put(tmp_path / "b", **second, mode="l3"))
-    overlaps = validate(first, put(tmp_path / "b", **second))
+    changes = other if isinstance(other, dict) else {"master": other}
+    first = write(tmp_path / "a", ipam=POOL, name="a", master=one)
+    second = {"ipam": POOL, "name": "b", "master": one, **changes}
+    modes = validate(first, write(tmp_path / "b", **second, mode="l3"))
+    overlaps = validate(first, write(tmp_path / "b", **second))
 
     if not is_same:
         assert modes == overlaps == (0, "2 networks: no problems\n")
         return
     assert modes[0] == overlaps[0] == 1
-    names = " or ".join(given["master"] if isinstance(given["master"], list) else [given["master"]])
+    masters = changes["master"] if isinstance(changes["master"], list) else [changes["master"]]
+    names = " or ".join(masters)
     assert f"the master {names} is used in mode l3 bridge here and in mode l2 " in modes[1]
     assert ", on the same master; an" in overlaps[1]
 
@@ -309,9 +310,9 @@ def test_directory_means_all_networks_in_it(tmp_path: Path) -> None:
     status, out = validate(tmp_path, tmp_path / "given", tmp_path / "a.conf")
 
     assert status == 1
-    found = [line.split(":")[0] for line in out.splitlines()]
+    files = [line.split(":")[0] for line in out.splitlines()]
     names = ("a.conf", "b.json", "c.conflist", "d.yaml", "e.yml", "deep/er/f.conf", "given")
-    assert found == [f"{tmp_path}/{name}" for name in names]
+    assert files == [f"{tmp_path}/{name}" for name in names]
 
 
 def test_keys_that_are_there_twice(tmp_path: Path) -> None:
@@ -332,9 +333,9 @@ def test_keys_that_are_there_twice(tmp_path: Path) -> None:
     twice = "duplicate key; the last one is used"
     assert out.splitlines() == [
         f"{conf}:{len(conf.read_text().splitlines())}: $.mode: {twice}",
-        f"{conf}:{line(conf, 'static')}: $.ipam.type: {twice}",
+        f"{conf}:{line_of(conf, 'static')}: $.ipam.type: {twice}",
         f"{manifest}:{len(text.splitlines()) + 1}: $.spec.config: {twice}",
-        f"{plain}:{line(plain, 'eth3')}: $.master: {twice}",
+        f"{plain}:{line_of(plain, 'eth3')}: $.master: {twice}",
         f"{twin}:2: $.dns: {twice}",
     ]
 
@@ -356,8 +357,8 @@ def test_document_is_named_if_it_is_not_the_first(tmp_path: Path) -> None:
     status, out = validate(file)
     assert status == 1
     first, second = out.splitlines()
-    assert first.startswith(f"{file}:{line(file, 'l4')}: $.mode: ")
-    assert second.startswith(f"{file}:{line(file, 'l5')}: document 2: $.mode: ")
+    assert first.startswith(f"{file}:{line_of(file, 'l4')}: $.mode: ")
+    assert second.startswith(f"{file}:{line_of(file, 'l5')}: document 2: $.mode: ")
     _, out = validate("--json", file)
     assert [row["document"] for row in json.loads(out)["problems"]] == [1, 2]
 
@@ -374,7 +375,7 @@ def test_other_plugins_of_a_list_are_named(file: Path) -> None:
 
 
 def test_a_plugin_of_a_list_that_has_no_type_is_a_problem(file: Path) -> None:
-    put(file, plugins=[{**CONF}, 5, {"type": 7}, {"type": "tuning"}])
+    write(file, plugins=[{**CONF}, 5, {"type": 7}, {"type": "tuning"}])
     status, out = validate(file)
     assert status == 1
     assert "$.plugins[1]: it is 5; a plugin with a type is needed\n" in out
