@@ -92,7 +92,7 @@ def add(**values: Any) -> None:
         if not values["dry_run"]:
             raise click.UsageError("--ipam-result can only be used with --dry-run")
         values["ipam_result"] = read_result(values["ipam_result"], "--ipam-result")[1]
-    network = _network(values)
+    network = _choose_network(values)
     if network.before and not (values["prev_result"] or network.config.get("prevResult")):
         text = f"ipvlan comes after {network.before[-1]}, whose result --prev-result can give"
         output.echo_err(one_line(text))
@@ -120,7 +120,7 @@ def delete(**values: Any) -> None:
     if not (values["config"] and values["netns"]):
         _call_attachment("DEL", *_find_recorded(values))
         return
-    network = _network(values)
+    network = _choose_network(values)
     if values["container_id"] and not values["dry_run"]:
         attachments.check_exists(read_only_node(), network, values)
     _call_attachment("DEL", network.config, values)
@@ -132,7 +132,7 @@ def _find_recorded(values: _Values) -> tuple[_Values, _Values]:
         missing = "'--netns'" if values["config"] else "'-c' / '--config'"
         raise click.UsageError(f"Missing option {missing}, or '--container-id' of a recorded one.")
     ifname_source = click.get_current_context().get_parameter_source("ifname")
-    config = _network(values).config if values["config"] else None
+    config = _choose_network(values).config if values["config"] else None
     network = config.get("name") if config else values["network"]
     ifname = values["ifname"] if ifname_source is click.core.ParameterSource.COMMANDLINE else None
     fields = {"network": network, "ifname": ifname}
@@ -152,7 +152,7 @@ def _find_recorded(values: _Values) -> tuple[_Values, _Values]:
 @_attachment_options()
 def check(**values: Any) -> None:
     """Compare an attachment with what its ADD reported."""
-    network = _network(values)
+    network = _choose_network(values)
     if not (values["prev_result"] or network.config.get("prevResult")):
         raise click.UsageError(
             "give the result of the ADD with --prev-result FILE; ipvlan add --json prints it"
@@ -233,7 +233,7 @@ def gc(
     failures.raise_any()
 
 
-def _network(values: _Values) -> configs.NetworkConfig:
+def _choose_network(values: _Values) -> configs.NetworkConfig:
     """Return the chosen network; print which plugins of its list are left out."""
     network = options.choose_network(values["config"], values["network"])
     others = ", ".join((*network.before, *network.after))
@@ -317,8 +317,8 @@ def read_result(file: str, option: str) -> tuple[dict[str, Any], results.Result]
 
 def make(call: Invocation) -> None:
     """Make a call and print its outcome; raises CniError."""
-    log = _log(call.environment, is_verbose=call.is_verbose)
-    begin = partial(_node, call.environment, log)
+    log = _make_log(call.environment, is_verbose=call.is_verbose)
+    begin = partial(_make_node, call.environment, log)
     try:
         request = parse(call.environment, read(call.stdin))
         request = request._replace(version=call.version or request.version)
@@ -341,9 +341,9 @@ def make(call: Invocation) -> None:
 
 def _print_dry_run(prediction: predict.Prediction, call: Invocation) -> None:
     if call.as_json:
-        output.echo_json(predict.document(prediction))
+        output.echo_json(predict.render_json(prediction))
     else:
-        output.echo(*script.text(prediction).split("\n"))
+        output.echo(*script.render(prediction).split("\n"))
     if prediction.failure:  # it is in the document, too
         raise click.exceptions.Exit(1) if call.as_json else prediction.failure
 
@@ -360,10 +360,10 @@ def name_options(error: CniError, names: Mapping[str, str]) -> CniError:
 
 def serve_call(call: Invocation) -> tuple[int, bytes]:
     """Make a call as a runtime does; return its exit status and what it prints."""
-    log = _log(call.environment, is_verbose=call.is_verbose)
+    log = _make_log(call.environment, is_verbose=call.is_verbose)
     request = read(call.stdin)
     log.open(request.config)
-    node = _node(call.environment, log)
+    node = _make_node(call.environment, log)
     stdout = bytearray()
     status = protocol.serve(call.environment, request, partial(perform, node), stdout.extend, log)
     return status, bytes(stdout)
@@ -371,10 +371,10 @@ def serve_call(call: Invocation) -> tuple[int, bytes]:
 
 def read_only_node() -> Node:
     """Return a node whose transactions change nothing."""
-    return _node(os.environ, _log({}), Plan())
+    return _make_node(os.environ, _make_log({}), Plan())
 
 
-def _node(environment: Mapping[str, str], log: Log, plan: Plan | None = None) -> Node:
+def _make_node(environment: Mapping[str, str], log: Log, plan: Plan | None = None) -> Node:
     interrupts = Interrupts()
     interrupts.install()
     node = assemble(environment, interrupts, log)
@@ -383,7 +383,7 @@ def _node(environment: Mapping[str, str], log: Log, plan: Plan | None = None) ->
     return node._replace(registry=node.registry.read_only, begin=lambda: DryRun(node.runner, plan))
 
 
-def _log(environment: Mapping[str, str], *, is_verbose: bool = False) -> Log:
+def _make_log(environment: Mapping[str, str], *, is_verbose: bool = False) -> Log:
     kind = output.Narrator if is_verbose else Log
     # Without a cache, each dry run of a call would print the same warnings.
     return kind(cache(lambda text: output.echo_err(*text.split("\n"))), environment)

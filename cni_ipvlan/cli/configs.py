@@ -159,7 +159,7 @@ def read_cache(*names: str) -> Iterator[tuple[str, Config]]:
                 yield file, reading.parse_object(read_source(file))
 
 
-def cached_config(entry: Config) -> str:
+def read_cached_config(entry: Config) -> str:
     """Return the text of the configuration in what libcni caches; an empty one without any."""
     with suppress(ValueError):
         return b64decode(str(entry.get("config", ""))).decode()
@@ -176,7 +176,7 @@ def read_networks() -> Networks:
         with suppress(ConfigError):
             texts += [(file, read_source(file))] if file.endswith(JSON_SUFFIXES) else []
     networks: Networks = {}
-    for file, text in (*texts, *((file, cached_config(each)) for file, each in read_cache())):
+    for file, text in (*texts, *((file, read_cached_config(each)) for file, each in read_cache())):
         networks.setdefault(str(reading.parse_object(text).get("name")), [])
         for network in read(file, text).networks:
             networks.setdefault(network.name, []).append(network)

@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(error: Exception, *, as_json: bool) -> int:
     """Print why a command failed; return the exit status."""
-    failure = _as_failure(error)
+    failure = _convert_error(error)
     try:
         output.echo()  # writes what is still buffered
         output.echo_json(output.failure_document(failure)) if as_json else output.print_failure(
@@ -75,7 +75,7 @@ def _report(error: Exception, *, as_json: bool) -> int:
     return 2 if failure.code in _BAD_INPUT else 1
 
 
-def _as_failure(error: Exception) -> errors.CniError:
+def _convert_error(error: Exception) -> errors.CniError:
     if isinstance(error, (errors.CniError, IprouteError, OSError)):
         with suppress(NotANamespaceError):  # as_cni_error raises it again
             return as_cni_error(error)

@@ -51,7 +51,7 @@ def replay(
     if netns is not None and verb in ("STATUS", "GC"):
         raise click.UsageError(f"{verb} is about no container, so it has no --netns")
     stdin = request["stdin"].encode("utf-8", "surrogateescape")
-    environment = _environment(request["environment"], netns, cni_path)
+    environment = _merge_environment(request["environment"], netns, cni_path)
     call = calls.Invocation(environment, stdin, dry_run, as_json, verbose)
     _announce(call, request["time"])
     if dry_run:
@@ -90,7 +90,7 @@ def _load(source: str, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return request, recorded
 
 
-def _environment(
+def _merge_environment(
     recorded: dict[str, str], netns: str | None, cni_path: str | None
 ) -> dict[str, str]:
     """Return the recorded variables, those of options, and the person's own that are not CNI's."""
@@ -123,7 +123,7 @@ def _announce(call: calls.Invocation, time: str) -> None:
 
 def _compare(recorded: dict[str, Any], status: int, answer: str) -> None:
     """Print the outcome, and how it differs from the recorded one."""
-    before, after = _lines(recorded["answer"]), _lines(answer)
+    before, after = _format_answer(recorded["answer"]), _format_answer(answer)
     if recorded["status"] is None:
         lines = [f"status {status}; the recorded call was killed", *after]
     else:
@@ -138,7 +138,7 @@ def _compare(recorded: dict[str, Any], status: int, answer: str) -> None:
     output.echo(*map(one_line, lines))
 
 
-def _lines(answer: str) -> list[str]:
+def _format_answer(answer: str) -> list[str]:
     """Return an answer's lines, formatted if it is JSON."""
     try:
         return json.dumps(json.loads(answer), indent=4).splitlines()

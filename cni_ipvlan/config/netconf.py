@@ -108,7 +108,7 @@ def parse(config: Mapping[str, Any], version: str) -> NetConf:
         routes_via_host=tuple(config.get("routesViaHost") or ()),
         vlan=int(config.get("vlan") or 0),
         dns={key: value for key, value in dns.items() if value} if dns else None,
-        prev_result=_prev_result(config, version),
+        prev_result=_parse_prev_result(config, version),
         masters=() if is_one else masters,
     )
 
@@ -159,12 +159,12 @@ def is_pattern(entry: str) -> bool:
     return any(character in entry for character in "*?[")
 
 
-def suspicious_keys(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+def find_suspicious_keys(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return keys that look like a misspelt option, or are another program's, each with our name.
 
     The name is empty if we have no such option. In routes, only keys of other programs are found.
     """
-    options = schema()["properties"]
+    options = load_schema()["properties"]
     suspicious: dict[str, str] = {}
     for key in config:
         if key not in options:
@@ -180,7 +180,7 @@ def suspicious_keys(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 @cache
-def schema() -> dict[str, Any]:
+def load_schema() -> dict[str, Any]:
     """Return the JSON Schema of the options; it must not be changed."""
     with open(_SCHEMA_FILE, encoding="utf-8") as file:
         document: dict[str, Any] = json.loads(file.read())
@@ -190,7 +190,7 @@ def schema() -> dict[str, Any]:
 def _check_schema(config: Mapping[str, Any]) -> list[Problem]:
     from cni_ipvlan.config.quick_check import is_valid
 
-    rules = schema()
+    rules = load_schema()
     if is_valid(config, rules):
         return []
     from jsonschema import Draft202012Validator
@@ -263,13 +263,13 @@ def _check_host_options(config: Mapping[str, Any]) -> Iterator[Problem]:
     if subnets and isinstance(subnets, list):
         if not has_host_access:
             yield Problem(("routesViaHost",), "routesViaHost needs hostAccess")
-        limit = schema()["properties"]["routesViaHost"]["maxItems"]  # _check_schema refuses more
-        for index, subnet in enumerate(subnets[:limit]):
-            if isinstance(subnet, str) and (why := _subnet_fault(subnet)):
+        rule = load_schema()["properties"]["routesViaHost"]
+        for index, subnet in enumerate(subnets[: rule["maxItems"]]):  # _check_schema refuses more
+            if isinstance(subnet, str) and (why := _find_subnet_fault(subnet)):
                 yield _problem(("routesViaHost", index), subnet, why)
 
 
-def _subnet_fault(text: str) -> str:
+def _find_subnet_fault(text: str) -> str:
     from ipaddress import ip_network
 
     try:
@@ -298,7 +298,7 @@ def value_at(value: object, *path: str) -> Any:
     return value
 
 
-def _prev_result(config: Mapping[str, Any], version: str) -> Result | None:
+def _parse_prev_result(config: Mapping[str, Any], version: str) -> Result | None:
     document = config.get("prevResult")
     if document is None:
         return None

@@ -63,7 +63,7 @@ class Node(NamedTuple):
             raise _as_cni_error(error) from None
         if conf.ipam_type:
             delegate.check_permitted(conf.ipam_type, request.path)
-        for key, meant in netconf.suspicious_keys(request.config):
+        for key, meant in netconf.find_suspicious_keys(request.config):
             unknown = f"is unknown; did you mean {meant!r}?" if meant else netconf.NO_EFFECT
             self.warn(f"the option {key!r} {unknown}")
         return conf

@@ -158,7 +158,7 @@ def dies_with_the_plugin_after_its_work(_: Interrupts, work: Callable[[], Any]) 
 
 
 def call(environment: Mapping[str, str], stdin: bytes, faults: Faults) -> Answer:
-    netconf.schema.cache_clear()  # a call is a process of its own
+    netconf.load_schema.cache_clear()  # a call is a process of its own
     stdout: list[bytes] = []
     stderr: list[str] = []
     log = Log(stderr.append, environment)

@@ -93,7 +93,7 @@ def test_configurations_in_documents_are_valid(name: str) -> None:
         shown = json.loads(block.text) if block.language == "json" else {}
         if shown.get("type") == "ipvlan":
             assert netconf.find_problems(shown) == []
-            assert netconf.suspicious_keys(shown) == []
+            assert netconf.find_suspicious_keys(shown) == []
 
 
 def test_every_error_code_is_explained_once_and_no_other_is() -> None:

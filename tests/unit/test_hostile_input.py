@@ -54,7 +54,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
     max_leaves=12,
 )
 ATTACHMENTS_KEY = "cni.dev/valid-attachments"
-PROPERTIES = netconf.schema()["properties"]
+PROPERTIES = netconf.load_schema()["properties"]
 OPTIONS = (*PROPERTIES, ATTACHMENTS_KEY, "disableCheck")
 NAMES = TEXT | st.sampled_from(
     ["eth0", "net1", "altname-" + "x" * 119, "a#b", "-x", "-j", "show", "-batch", "type", "ü",

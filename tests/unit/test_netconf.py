@@ -10,7 +10,7 @@ from cni_ipvlan.cni import errors
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import Interface
 from cni_ipvlan.config import netconf
-from cni_ipvlan.config.netconf import NetConf, ipam_type, parse, suspicious_keys
+from cni_ipvlan.config.netconf import NetConf, find_suspicious_keys, ipam_type, parse
 from cni_ipvlan.suggest import nearest_first
 
 DEFAULTS = NetConf(
@@ -196,18 +196,19 @@ def test_misspelt_options_are_suspicious_and_other_keys_are_not() -> None:
     slips |= dict.fromkeys(("mtuu", "mt", "mut", "MTU"), "mtu")
     slips |= dict.fromkeys(("masters", "amster"), "master")
     for key, option in slips.items():
-        assert suspicious_keys(config(**{key: 1})) == [(key, option)]
+        assert find_suspicious_keys(config(**{key: 1})) == [(key, option)]
     others = [
         "", "m", "mutt", "masters2", "retsam", "bridge", "vlan", "logFile", "kubeconfig", "plugins",
         "delegates", "cni.dev/valid-attachments", "disableCheck", "isGateway", "x" * 1000,
     ]  # fmt: skip
-    assert suspicious_keys(dict.fromkeys([*netconf.schema()["properties"], *others], 1)) == []
+    keys = [*netconf.load_schema()["properties"], *others]
+    assert find_suspicious_keys(dict.fromkeys(keys, 1)) == []
 
 
 def test_words_of_other_programs_are_understood() -> None:
     routes = [{"dst": "10.7.0.0/16", "via": "10.1.0.1"}, 1, {"gateway": "10.1.0.1"}]
     given = config(vlanId=5, parent="eth0", ipvlan_mode="l3", ipMasq=True, ipam={"routes": routes})
-    assert dict(suspicious_keys(given)) == {
+    assert dict(find_suspicious_keys(given)) == {
         "vlanId": "vlan",
         "parent": "master",
         "ipvlan_mode": "mode",
@@ -215,8 +216,8 @@ def test_words_of_other_programs_are_understood() -> None:
         "via": "gw",
         "gateway": "gw",
     }
-    assert suspicious_keys(config(ipam={"routes": {"via": 1}})) == []
-    assert suspicious_keys(config(ipam={"routes": [{"via": 1}] * 1000})) == [("via", "gw")]
+    assert find_suspicious_keys(config(ipam={"routes": {"via": 1}})) == []
+    assert find_suspicious_keys(config(ipam={"routes": [{"via": 1}] * 1000})) == [("via", "gw")]
 
 
 @given(st.sampled_from(["mtu", "mode", "flag", "ipam", "master"]), st.data())

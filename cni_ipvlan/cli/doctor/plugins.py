@@ -35,7 +35,7 @@ def examine(tools: Tools) -> Iterator[Finding]:
             os.listdir(directory)
         except OSError as error:
             yield Finding(WARNING, "plugins", f"{directory}: {error.strerror}")
-    first, *others = _executables(tools) or [""]
+    first, *others = _find_executables(tools) or [""]
     yield _identify(tools, first)
     for each in others:
         finding = _identify(tools, each)
@@ -46,7 +46,7 @@ def examine(tools: Tools) -> Iterator[Finding]:
         )
 
 
-def _executables(tools: Tools) -> list[str]:
+def _find_executables(tools: Tools) -> list[str]:
     """Return the paths of ``ipvlan`` that a runtime may call: only the first in a CNI_PATH."""
     candidates = (os.path.join(directory, "ipvlan") for directory in tools.directories)
     executables = list(filter(os.path.isfile, candidates))
@@ -79,7 +79,7 @@ def check_ipam(tools: Tools, plugin: str, version: str) -> Iterator[Finding]:
         if not tools.origin:
             error.add_details(_WHICH)
         raise name_options(error, {"CNI_PATH": tools.origin or DEFAULT_ORIGIN}) from None
-    supported = _versions(tools, path, version)
+    supported = _ask_versions(tools, path, version)
     if version in supported:
         yield Finding(OK, "ipam", f"{path} supports CNI {version}")
     elif supported:
@@ -91,7 +91,7 @@ def check_ipam(tools: Tools, plugin: str, version: str) -> Iterator[Finding]:
         advice = f"{path} should be a CNI plugin; file {path} says more"
         yield Finding(WARNING, "ipam", text, advice)
     # A runtime searches the directory in its own configuration.
-    ipvlan, name = next(iter(_executables(tools)), ""), os.path.basename(path)
+    ipvlan, name = next(iter(_find_executables(tools)), ""), os.path.basename(path)
     is_together = any(
         all(os.path.exists(f"{directory}/{each}") for each in (name, "ipvlan"))
         for directory in tools.directories
@@ -101,7 +101,7 @@ def check_ipam(tools: Tools, plugin: str, version: str) -> Iterator[Finding]:
         yield Finding(WARNING, "ipam", text, f"cp {path} {os.path.dirname(ipvlan)}/")
 
 
-def _versions(tools: Tools, path: str, version: str) -> list[str]:
+def _ask_versions(tools: Tools, path: str, version: str) -> list[str]:
     """Return the versions of CNI that a plugin names, oldest first; empty if it names none."""
     if path not in tools.versions:
         stdin = json.dumps({"cniVersion": version}).encode()

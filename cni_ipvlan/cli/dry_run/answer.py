@@ -41,7 +41,7 @@ STAND_INS = {
 _VERSION = click.Choice(SUPPORTED_VERSIONS)
 
 
-def reader(conf: NetConf, version: str, mtu: int, parent: Master) -> commands.Argv:
+def reader_command(conf: NetConf, version: str, mtu: int, parent: Master) -> commands.Argv:
     """Return the command that reads an answer on standard input."""
     options = ["--plugin", conf.ipam_type, "--cni-version", version, "--mtu", str(mtu)]
     options += ["--master", parent.link.name] if parent.netns is None else []

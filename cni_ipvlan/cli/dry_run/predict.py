@@ -85,7 +85,7 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
     elif allocation:
         _check_free_addresses(request, plan)
         mtu = prediction.outcome.interfaces[-1].mtu or 0
-        prediction.reader = answer.reader(conf, request.version, mtu, parent)
+        prediction.reader = answer.reader_command(conf, request.version, mtu, parent)
         records = node.registry.records_of(id_of(request))
         prediction.has_older = any(record.is_complete for record in records)
         _compare_families(prediction, *runs)
@@ -159,7 +159,7 @@ def is_allocation(plan: Plan, change: Command) -> bool:
     return change.parameters.get("CNI_COMMAND") == "ADD" and not plan.was_run(change)
 
 
-def assumptions(plan: Plan) -> list[str]:
+def list_assumptions(plan: Plan) -> list[str]:
     """Return what the plan depends on but could not be checked."""
     texts = list(plan.assumptions)
     module, missing = machine.ipvlan_module(), machine.missing_capabilities()
@@ -171,7 +171,7 @@ def assumptions(plan: Plan) -> list[str]:
     return texts
 
 
-def document(prediction: Prediction) -> dict[str, Any]:
+def render_json(prediction: Prediction) -> dict[str, Any]:
     """Return the steps as JSON, with the expected result."""
     return {
         "steps": [
@@ -191,7 +191,7 @@ def document(prediction: Prediction) -> dict[str, Any]:
             }
             for step in (*prediction.plan.changes, *prediction.queries)
         ],
-        "assumptions": assumptions(prediction.plan),
+        "assumptions": list_assumptions(prediction.plan),
         "result": prediction.result,
         "failure": output.failure_document(prediction.failure) if prediction.failure else None,
     }

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from shlex import join, quote
 
 from cni_ipvlan.cli.dry_run import answer
-from cni_ipvlan.cli.dry_run.predict import Prediction, assumptions, is_allocation
+from cni_ipvlan.cli.dry_run.predict import Prediction, is_allocation, list_assumptions
 from cni_ipvlan.cli.output import styled
 from cni_ipvlan.iproute.commands import ABSENT, OPTIONAL, Command
 from cni_ipvlan.iproute.dry_run import ADD_LINK
@@ -49,9 +49,9 @@ ipv4=$(answered ipv4)
 ipv6=$(answered ipv6)"""
 
 
-def text(prediction: Prediction) -> str:
+def render(prediction: Prediction) -> str:
     """Return the steps with their purposes as comments."""
-    environment, texts = prediction.environment, assumptions(prediction.plan)
+    environment, texts = prediction.environment, list_assumptions(prediction.plan)
     title = f"dry run of {environment['CNI_COMMAND']}: nothing was changed"
     lines = ["; ".join((title, *describe_attachment(environment)))]
     lines += [f"assumed: {each}" for each in texts[:_MOST_ASSUMPTIONS]]

@@ -89,10 +89,10 @@ def _print(
     if form == _JSON:
         output.echo_json(document)
     elif form == _METRICS:
-        output.echo(*(() if is_hidden else metrics.lines(document, networks)))
+        output.echo(*(() if is_hidden else metrics.render(document, networks)))
     else:
         if not is_empty:
-            output.echo(*table.lines(document, is_wide=form == _WIDE))
+            output.echo(*table.render(document, is_wide=form == _WIDE))
         elif not (texts or is_hidden):
             output.echo("no ipvlan interfaces")
         output.echo_err(*(f"not seen: {each}" for each in document["notSeen"] if not is_hidden))

@@ -19,7 +19,7 @@ _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"'})
 _Labels = tuple[tuple[str, str], ...]
 
 
-def lines(document: Mapping[str, Any], networks: Networks) -> Iterator[str]:
+def render(document: Mapping[str, Any], networks: Networks) -> Iterator[str]:
     """Yield the lines for the document of ``tree.inspect``, and the addresses of ``networks``."""
     attachments, faulty = Counter[_Labels](), Counter[_Labels]()
     up: dict[_Labels, int] = {}

@@ -20,7 +20,7 @@ _MINIMUM_WIDTH = 8  # of a column, in characters
 _GAP, _ELLIPSIS, _EMPTY = "  ", "…", "-"
 
 
-def lines(document: dict[str, Any], *, is_wide: bool) -> list[str]:
+def render(document: dict[str, Any], *, is_wide: bool) -> list[str]:
     """Return a line for each attachment and each leftover, below a head.
 
     Unless it ``is_wide``, it has some of the columns, cut to fit the terminal if there is one.

@@ -46,7 +46,7 @@ def check_all(
         problems = check_config(network)
         if not any(problem.path[-1:] in (("mode",), ("flag",)) for problem in problems):
             # An unknown key is ignored, so it does not change the addresses.
-            keys = netconf.suspicious_keys(network.config)
+            keys = netconf.find_suspicious_keys(network.config)
             paths = [network.path_in_document((key,)) for key, _ in keys]
             is_sound = all(problem.is_warning or problem.path in paths for problem in problems)
             problems += _locate(network, _find_conflicts(network, groups, begin, is_sound=is_sound))

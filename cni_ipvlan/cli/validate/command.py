@@ -78,11 +78,11 @@ def validate(files: tuple[str, ...], schema: bool, as_json: bool) -> int:
     problems = check_all(networks, lambda: Transaction(calls.read_only_node().runner))
     # A problem of a list is reported once, not for each of its networks.
     faults += dict.fromkeys(_locate(*each) for each in problems)
-    first_networks = (each for each in networks if "ipvlan" not in each.before)
     unchecked = [
         {"file": each.source, "network": each.label, "plugins": plugins}
-        for each in first_networks
-        if (plugins := [name for name in (*each.before, *each.after) if name != "ipvlan"])
+        for each in networks
+        if "ipvlan" not in each.before  # each list once
+        and (plugins := [name for name in (*each.before, *each.after) if name != "ipvlan"])
     ]
     if as_json:
         document = {"networks": len(networks), "problems": list(map(_problem_row, faults))}
@@ -146,7 +146,7 @@ def _schema() -> dict[str, Any]:
 
     The options, with their descriptions, are those of netconf.schema.json.
     """
-    options = dict(netconf.schema())
+    options = dict(netconf.load_schema())
     dialect, _, required = (options.pop(key) for key in ("$schema", "$id", "required"))
     return {
         "$schema": dialect,

@@ -166,7 +166,7 @@ _RANGE: dict[str, Any] = {
 }
 _SET = _array(_object("subnet", **_RANGE), minItems=1, type="array")
 _SERVERS = _array({"type": "string", "format": "server"})
-_OPTIONS = netconf.schema()["properties"]
+_OPTIONS = netconf.load_schema()["properties"]
 _DNS = {
     **_object(**{**_OPTIONS["dns"]["properties"], "nameservers": _SERVERS}),
     "type": ["object", "null"],

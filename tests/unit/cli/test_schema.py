@@ -71,10 +71,11 @@ def properties(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_it_has_every_option_each_with_a_description(schema: dict[str, Any]) -> None:
-    assert netconf.schema()["$id"] == "urn:cni-ipvlan:netconf"
+    assert netconf.load_schema()["$id"] == "urn:cni-ipvlan:netconf"
     assert schema["$id"] == "urn:cni-ipvlan:documents"
-    assert schema["$defs"]["options"]["properties"] == netconf.schema()["properties"]
-    assert [name for name, rule in properties(netconf.schema()) if "description" not in rule] == []
+    assert schema["$defs"]["options"]["properties"] == netconf.load_schema()["properties"]
+    options = properties(netconf.load_schema())
+    assert [name for name, rule in options if "description" not in rule] == []
     printed = ipvlan("validate", "--json", "--schema", "/no/such/file").fine()  # which is not read
     assert json.loads(printed) == schema
     # What a manifest holds is described as a document.

@@ -38,7 +38,7 @@ def shell(*changes: Command, verb: str = "ADD", assumptions: tuple[str, ...] = (
     plan = Plan(harmless=("static",))
     plan.changes += changes
     plan.assumptions += assumptions
-    return script.text(Prediction({"CNI_COMMAND": verb, "CNI_IFNAME": "net1"}, plan, RESULT))
+    return script.render(Prediction({"CNI_COMMAND": verb, "CNI_IFNAME": "net1"}, plan, RESULT))
 
 
 def steps(text: str) -> list[str]:
@@ -124,7 +124,7 @@ def test_json_has_everything_of_each_step() -> None:
     tee = Command(("tee", "/x"), "set it", inside, b"1\n", variables, accept=OPTIONAL)
     plan.changes += [ADD._replace(undo=(Undo(Command(undo)),)), tee]
     plan.assumptions.append("a")
-    document = predict.document(Prediction(variables, plan, RESULT))
+    document = predict.render_json(Prediction(variables, plan, RESULT))
     first, second = document.pop("steps")
     assert document == {"assumptions": ["a"], "result": RESULT, "failure": None}
     flags = {"needed": True, "ipv4Only": False, "ipv6Only": False, "run": False}
