@@ -71,9 +71,8 @@ def find_record(word: str, netns: str | None, **fields: str | None) -> Record:
     if len(matches) == 1:
         return matches[0]
     problem = "has several attachments" if matches else "has no such attachment"
-    raise click.UsageError(
-        f"{word!r} {problem}; choose of: {_describe_records(matches or records)}"
-    )
+    choices = _describe_records(matches or records)
+    raise click.UsageError(f"{word!r} {problem}; choose of: {choices}")
 
 
 def _select(records: Iterable[Record], **fields: str | None) -> list[Record]:
@@ -149,7 +148,7 @@ def find_container_id(node: Node, network: str, ifname: str, netns: str) -> str:
     except PermissionError:
         why = _NEEDS_ROOT
     else:
-        containers = _find_containers(network, ifname, records, owners)
+        containers = _find_ids(network, ifname, records, owners)
         if len(containers) == 1:
             return containers[0]
         if containers:
@@ -181,7 +180,7 @@ def check_exists(node: Node, network: configs.NetworkConfig, values: Mapping[str
         or None in {owners.get(name, attachment) for name in (attachment.ifname, temporary)}
     ):
         return
-    containers = _find_containers(network.name, attachment.ifname, records, owners)
+    containers = _find_ids(network.name, attachment.ifname, records, owners)
     if containers:
         hint = f"; did you mean {' or '.join(map(repr, containers))}?"
     else:
@@ -203,9 +202,7 @@ def _list_records(records: Sequence[Record]) -> str:
     return f"; there is {_describe_records(records)}" if records else ""
 
 
-def _find_containers(
-    network: str, ifname: str, records: Sequence[Record], owners: _Owners
-) -> list[str]:
+def _find_ids(network: str, ifname: str, records: Sequence[Record], owners: _Owners) -> list[str]:
     """Return the IDs of containers that have or had an attachment with this interface."""
     matches = _select(records, network=network, ifname=ifname)
     current = [each for each in matches if each.attachment in (owners or {}).values()]

@@ -65,9 +65,10 @@ def _report(error: Exception, *, as_json: bool) -> int:
     failure = _convert_error(error)
     try:
         output.echo()  # writes what is still buffered
-        output.echo_json(output.failure_document(failure)) if as_json else output.print_failure(
-            failure
-        )
+        if as_json:
+            output.echo_json(output.failure_document(failure))
+        else:
+            output.print_failure(failure)
     except click.exceptions.Exit:
         return 1
     if isinstance(error, click.Abort):

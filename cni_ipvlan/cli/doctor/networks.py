@@ -66,12 +66,10 @@ def _check_leases(config: dict[str, Any]) -> Iterator[Finding]:
             yield Finding(PROBLEM, "ipam", text, advice)
     ranges = [each for group in host_local.ranges(config["ipam"]) for each in group]
     parents = dict.fromkeys((netconf.DEFAULT_DATA_DIR, os.path.dirname(store)))
-    directories = (
-        os.path.join(parent, name) for parent in parents for name in configs.list_directory(parent)
-    )
-    for other in directories:
-        addresses = host_local.addresses(other)
-        shared = [each for each in addresses if any(group.holds(each) for group in ranges)]
+    stores = (os.path.join(each, name) for each in parents for name in configs.list_directory(each))
+    for other in stores:
+        leased = host_local.addresses(other)
+        shared = [address for address in leased if any(each.holds(address) for each in ranges)]
         if shared and os.path.realpath(other) != os.path.realpath(store):
             name = os.path.basename(other)
             text = f"the network {name} has leased {len(shared)} of these, such as {shared[0]}, in "

@@ -39,11 +39,9 @@ def examine(tools: Tools) -> Iterator[Finding]:
     yield _identify(tools, first)
     for each in others:
         finding = _identify(tools, each)
-        yield (
-            finding
-            if finding.state == OK
-            else finding._replace(state=WARNING, advice=_FIRST_IS_CALLED)
-        )
+        if finding.state != OK:
+            finding = finding._replace(state=WARNING, advice=_FIRST_IS_CALLED)
+        yield finding
 
 
 def _find_executables(tools: Tools) -> list[str]:

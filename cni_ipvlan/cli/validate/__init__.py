@@ -8,7 +8,6 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import ip_address
-from itertools import islice
 from typing import Any
 
 from cni_ipvlan import log_file
@@ -175,7 +174,8 @@ def _find_overlaps(network: NetworkConfig, ipam: IpamConfig, others: _Group) -> 
         overlaps = (
             (rival, each) for rival, pools in rivals for each in filter(own.overlaps, pools)
         )
-        for rival, pool in islice(overlaps, 1):
+        if overlap := next(overlaps, None):
+            rival, pool = overlap
             text = f"{own.span} overlaps with {pool.span} of {_describe(rival)}, on the same master"
             yield Problem(own.path, f"{text}; an address in use there is refused here")
 
