@@ -18,7 +18,7 @@ from cni_ipvlan.iproute import commands, machine, namespace, queries
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import host_local, inventory, links
 from cni_ipvlan.plugin.node import Node
-from cni_ipvlan.state.attachment import AttachmentId, Record, described
+from cni_ipvlan.state.attachment import AttachmentId, Record, describe_container
 from cni_ipvlan.state.registry import Registry
 
 _READABLE_IPAM = ("", "static", "host-local")  # of whose addresses we know who has them
@@ -110,7 +110,7 @@ def still_leased(node: Node, record: Record) -> str:
 def _listed(records: Sequence[Record]) -> str:
     return "; ".join(
         f"{each.ifname} of the network {each.network}, "
-        f"{described(each.container_id, each.pod)}, in {each.netns}"
+        f"{describe_container(each.container_id, each.pod)}, in {each.netns}"
         for each in sorted(records)[:_MOST_LISTED]
     )
 

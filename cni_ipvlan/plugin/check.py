@@ -21,7 +21,7 @@ from cni_ipvlan.plugin.find_master import matching
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-from cni_ipvlan.state.attachment import named_by
+from cni_ipvlan.state.attachment import parse_label
 
 if TYPE_CHECKING:
     from cni_ipvlan.plugin.shared import Feature
@@ -70,7 +70,7 @@ def _differences(call: Call, conf: NetConf, netns: Namespace) -> Iterator[str]:
         yield f"it was renamed to {renamed.name!r}" if renamed else missing
         return
     link = found[0]
-    named = named_by(link.alias)
+    named = parse_label(link.alias)
     if named is not None and not call.attachment.has_label(link.alias):
         yield f"it belongs to the container {named.container_id!r} of {named.network!r}"
         return

@@ -126,7 +126,7 @@ def _remove_from(
         return any(_is_about(record, link, netns) for record in records)
 
     def is_anothers(link: Link) -> bool:
-        about = _readable(registry.records_about, netns.identity, link.ifindex)
+        about = _readable(registry.records_of_interface, netns.identity, link.ifindex)
         return any(_is_about(record, link, netns) for record in about)
 
     def labelled(link: Link) -> list[Record]:

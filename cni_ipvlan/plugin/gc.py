@@ -53,7 +53,7 @@ def _release_routes(call: Call, valid: Collection[AttachmentId]) -> None:
     network = call.request.network
     others = {each.attachment for each in call.registry.all_records() if each.network == network}
     for attachment in others.difference(valid):
-        with call.registry.idle(attachment.key) as is_idle:
+        with call.registry.try_attachment_lock(attachment.key) as is_idle:
             if is_idle:
                 records = call.registry.records_of(attachment)
                 features.release(call, attachment, records, below=False)
@@ -72,7 +72,7 @@ def _release_unused(call: Call) -> None:
     """Remove what killed calls have left that is nobody's: a VLAN, notes, half-written records."""
     nobody = AttachmentId(call.request.network, "", "")
     features.release(call, nobody, (), below=True, by_option=True)
-    for master in call.registry.noted():
+    for master in call.registry.masters_with_note():
         modes.settle(call, master, is_ending=False)
     call.registry.remove_leftovers()
 
@@ -86,7 +86,7 @@ def _remove_links(call: Call, valid_keys: set[str]) -> None:
         is_networks = key.startswith(network_key(network)) and owners.get(key, network) == network
         if key in valid_keys or not is_networks:
             continue
-        with call.registry.idle(key) as is_idle:
+        with call.registry.try_attachment_lock(key) as is_idle:
             if is_idle:
                 links.delete(call.tx, (link,), None)
 
@@ -109,7 +109,7 @@ def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failure
             releasing = []
             call.node.runner.interrupts.check()
             for attachment in wanted[first : first + _AT_ONCE]:
-                if not locks.enter_context(call.registry.idle(attachment.key)):
+                if not locks.enter_context(call.registry.try_attachment_lock(attachment.key)):
                     continue
                 # One whose namespace can't be read must not keep the others.
                 with failures.noted(), call.node.call(call.request) as own:

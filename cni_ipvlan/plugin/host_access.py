@@ -186,7 +186,7 @@ class HostAccess(Feature):
         for record in records:
             index = record.master[1]
             with _locked(call, index):
-                is_last = is_only(registry.with_host(record.master), attachment)
+                is_last = is_only(registry.records_with_routes(record.master), attachment)
                 if is_last and not _has_others(tx, registry, record):
                     _remove_link(tx, link_name(index))  # and with it all its routes
                 else:
@@ -219,11 +219,13 @@ def _release_unrecorded(call: Call, attachment: AttachmentId) -> None:
         with _locked(call, index):
             key = key_of(index)
             others = {
-                each for record in registry.with_host(key, number) for each in record.host_routes
+                each
+                for record in registry.records_with_routes(key, number)
+                for each in record.host_routes
             }
             found = _routes_through(tx, link.name)
             own = [each for each in found if each.priority == number and each.ip not in others]
-            if own == found and own and is_only(registry.with_host(key), attachment):
+            if own == found and own and is_only(registry.records_with_routes(key), attachment):
                 _remove_link(tx, link.name)
             else:
                 _remove(tx, own, link.name)
@@ -359,7 +361,7 @@ def _locked(call: Call, index: int) -> AbstractContextManager[None]:
 
 def _check_left(registry: Registry, own: Record, route: queries.Route) -> None:
     """Raise CniError if a route belongs to another attachment, whose container still exists."""
-    for record in registry.with_host(own.master, route.priority):
+    for record in registry.records_with_routes(own.master, route.priority):
         is_others = record.attachment != own.attachment and route.ip in record.host_routes
         if is_others and record.has_container:
             raise CniError(
@@ -432,7 +434,7 @@ def _link(tx: Transaction, name: str) -> Link | None:
 def _drop_routes(call: Call, record: Record) -> None:
     """Record that the host's routes are gone, unless something could not be undone."""
     name, registry = link_name(record.master[1]), call.registry
-    was_last = is_only(registry.with_host(record.master), record.attachment)
+    was_last = is_only(registry.records_with_routes(record.master), record.attachment)
     if namespace.own_has_link(name) and (was_last or _routes_of(call.tx, record)):
         raise CniError(
             codes.COMMAND_FAILED,
@@ -469,7 +471,7 @@ def _has_others(tx: Transaction, registry: Registry, record: Record) -> bool:
     Of those that were there at first: in a dry run, no route has gone with its record.
     """
     found = _routes_through(tx, link_name(record.master[1]))
-    known = [*registry.read_only.with_host(record.master)] if found else []
+    known = [*registry.read_only.records_with_routes(record.master)] if found else []
     return not all(any(_is_of(each, route) for each in known) for route in found)
 
 

@@ -14,7 +14,7 @@ from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.start.namedtuple import NamedTuple
-from cni_ipvlan.state.attachment import AttachmentId, Record, described, named_by
+from cni_ipvlan.state.attachment import AttachmentId, Record, describe_container, parse_label
 from cni_ipvlan.state.registry import Registry
 
 _SEARCH_SECONDS = 1.0
@@ -36,7 +36,9 @@ class Attachment(NamedTuple):
     def describe(self) -> str:
         """Return a phrase that names the interface and its namespace."""
         where = f"in {self.netns.path}" if self.netns else "on the host"
-        container = f" ({described(self.owner.container_id, self.pod)})" if self.owner else ""
+        container = (
+            f" ({describe_container(self.owner.container_id, self.pod)})" if self.owner else ""
+        )
         return f"{self.link.name} {where}{container}"
 
 
@@ -95,7 +97,7 @@ class Owners:
 
     def of(self, link: Link, netns: Namespace | None) -> AttachmentId | None:
         """Return the attachment that a link belongs to, if that is known."""
-        named = named_by(link.alias)
+        named = parse_label(link.alias)
         if named is not None:  # the record has the whole of names that are cut in the label
             return self._by_label.get(link.alias, named)
         return self._by_place.get((link.name, netns.identity)) if netns else None

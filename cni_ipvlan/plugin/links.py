@@ -18,7 +18,7 @@ from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.codes import INTERFACE_NAME_TAKEN
 from cni_ipvlan.plugin.node import Call
-from cni_ipvlan.state.attachment import KEY_CHARACTERS, AttachmentId, Record, named_by
+from cni_ipvlan.state.attachment import KEY_CHARACTERS, AttachmentId, Record, parse_label
 from cni_ipvlan.state.registry import Registry
 
 _READ_SECONDS = 1.0  # while others wait
@@ -98,7 +98,7 @@ def removal_after_move(
 
 def recorded(registry: Registry, link: Link, container: Namespace) -> list[Record]:
     """Return the records about a link of a container: those of the attachment in its label."""
-    named = named_by(link.alias)
+    named = parse_label(link.alias)
     records = registry.records_of(named) if named else ()
     return [record for record in records if record.netns_identity == container.identity]
 
@@ -214,7 +214,7 @@ def netns_of(record: Record) -> Namespace | None:
 
 
 def _is_of(link: Link, attachment: AttachmentId, names: Collection[str]) -> bool:
-    if named_by(link.alias) is None:
+    if parse_label(link.alias) is None:
         return link.name in names
     return attachment.has_label(link.alias)
 

@@ -181,9 +181,9 @@ def _conflicting(
 
 def _believed(registry: Registry, key: tuple[int, int], *, is_searched: bool) -> ModeInUse | None:
     """Return the mode of root's note of a search, or after a search of root's last record."""
-    record = registry.last(key) if is_searched else registry.note(key, is_searched=True)
+    record = registry.last_record(key) if is_searched else registry.note(key, is_searched=True)
     if record and is_searched:
-        registry.keep_searched(key, record)
+        registry.write_searched_note(key, record)
     return ModeInUse(record, record.describe(), is_recorded=True) if record else None
 
 
@@ -266,7 +266,7 @@ def _search(tx: Transaction, registry: Registry, master: Master, record: Record)
             return ModeInUse(each.link, each.describe()), []
         if master.carries(each.link, each.netns):
             suspects.append(each)
-    last = registry.last(master.key)
+    last = registry.last_record(master.key)
     if last is None or not last.has_mode_of(record):
         becomes_free(tx, master)
     return None, suspects

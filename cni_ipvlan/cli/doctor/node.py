@@ -14,7 +14,7 @@ from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.inventory import Owners
 from cni_ipvlan.plugin.status import check_kernel, check_records
-from cni_ipvlan.state.attachment import described
+from cni_ipvlan.state.attachment import describe_container
 from cni_ipvlan.state.registry import DIRECTORY, Registry
 
 _OLDEST_IPROUTE2 = (5, 10)
@@ -112,7 +112,7 @@ def examine_container(tools: Tools, place: Namespace, network: str) -> Iterator[
         text = f"{ifname} is there, of kind {link.kind or 'physical or built-in'}"
         text += f", but is called {link.name} now" if is_renamed else ""
         if owner is not None:
-            whose = described(owner.container_id, owners.pod_of(owner, place))
+            whose = describe_container(owner.container_id, owners.pod_of(owner, place))
             text += f": the {whose} in the network {owner.network}"
         is_own = owner is not None and network in ("", owner.network)
         state = WARNING if is_own or not tools.ifname else PROBLEM
