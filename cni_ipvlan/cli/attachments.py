@@ -91,7 +91,7 @@ def kept_config(record: Record) -> dict[str, Any] | None:
 
 def still_leased(node: Node, record: Record) -> str:
     """Return a sentence about the addresses that stay leased if no IPAM plugin is asked."""
-    netns = links.netns_of(record)
+    netns = links.container_of_record(record)
     query = commands.Command(
         commands.address_show(record.ifname), netns=netns, accept=commands.ABSENT
     )
@@ -123,7 +123,7 @@ def existing(node: Node, network: str) -> tuple[dict[str, str], ...]:
     unseen = ["what only root may see"] if machine.missing_capabilities() else []
     # Not as in a dry run, which takes what it may not see to be empty.
     tx = Transaction(node.runner)
-    found = [each.owner for each in inventory.take(tx, node.registry, unseen=unseen.append)]
+    found = [each.owner for each in inventory.search(tx, node.registry, report=unseen.append)]
     if unseen:
         raise CniError(
             TRY_AGAIN_LATER,
@@ -216,7 +216,7 @@ def _in_container(node: Node, path: str) -> tuple[list[Record], _Owners]:
     except (OSError, ValueError, namespace.NotANamespaceError):  # it is gone
         real = os.path.realpath(path)
         return [record for record in records if os.path.realpath(record.netns) == real], {}
-    shown, owners = node.begin().run(links.listing(netns)), inventory.Owners(records)
+    shown, owners = node.begin().run(links.list_command(netns)), inventory.Owners(records)
     here = [record for record in records if record.netns_identity == netns.identity]
-    of_links = {link.name: owners.of(link, netns) for link in queries.links(shown.stdout)}
+    of_links = {link.name: owners.owner_of(link, netns) for link in queries.links(shown.stdout)}
     return here, None if shown.is_assumed else of_links

@@ -27,7 +27,7 @@ class _Entry(NamedTuple):
     configured: Callable[[NetConf], object]
     recorded: Callable[[Record], object]
     load: Callable[[], Feature]
-    below: bool = False
+    makes_master: bool = False
 
 
 def _vlan() -> Feature:
@@ -43,7 +43,7 @@ def _host_access() -> Feature:
 
 
 _FEATURES = (
-    _Entry("vlan", lambda conf: conf.vlan, lambda record: record.vlan, _vlan, below=True),
+    _Entry("vlan", lambda conf: conf.vlan, lambda record: record.vlan, _vlan, makes_master=True),
     _Entry(
         *("hostAccess", lambda conf: conf.host_access, lambda record: record.host_routes),
         _host_access,
@@ -53,10 +53,10 @@ _FEATURES = (
 
 def configured(conf: NetConf) -> list[Feature]:
     """Return the features of a network."""
-    return [*by_option(conf).values()]
+    return [*load_features(conf).values()]
 
 
-def by_option(conf: NetConf) -> dict[str, Feature]:
+def load_features(conf: NetConf) -> dict[str, Feature]:
     """Return the same by their options."""
     return {each.option: each.load() for each in _FEATURES if each.configured(conf)}
 
@@ -66,17 +66,17 @@ def release(
     attachment: AttachmentId,
     records: Sequence[Record],
     *,
-    below: bool,
-    by_option: bool = False,
+    makes_master: bool,
+    include_unrecorded: bool = False,
 ) -> None:
     """Remove what an attachment has on the host, or what is below its link.
 
-    The script of a dry run makes no records: what it has made is found ``by_option``, too.
+    The script of a dry run makes no records: what it has made is found ``include_unrecorded``, too.
     """
-    for each in (each for each in _FEATURES if each.below == below):
-        own = [record for record in records if each.recorded(record)]
+    for each in (each for each in _FEATURES if each.makes_master == makes_master):
+        option_records = [record for record in records if each.recorded(record)]
         try:
-            if own or (by_option and call.request.config.get(each.option)):
-                each.load().release(call, attachment, own)
+            if option_records or (include_unrecorded and call.request.config.get(each.option)):
+                each.load().release(call, attachment, option_records)
         except OSError as error:  # an unusable /run must not keep a pod from being deleted
             call.warn(f"cannot remove what {each.option} has on the host: {error}")

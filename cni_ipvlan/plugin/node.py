@@ -39,19 +39,19 @@ class Node(NamedTuple):
         """What is called with each warning, a sentence."""
         return self.log.warn
 
-    def while_locked(self, what: str) -> Callable[[], None]:
+    def wait_check(self, what: str) -> Callable[[], None]:
         """Return what is called while the lock of ``what`` is waited for, and may end the wait.
 
         It is logged at its first call: a lock that is free needs none.
         """
-        has_told = False
+        is_logged = False
 
         def check() -> None:
-            nonlocal has_told
+            nonlocal is_logged
             self.runner.interrupts.check()
-            if not has_told:
+            if not is_logged:
                 self.log.wait(f"waiting for the lock of {what}, which another process holds")
-            has_told = True
+            is_logged = True
 
         return check
 
@@ -63,18 +63,20 @@ class Node(NamedTuple):
             raise _as_cni_error(error) from None
         if conf.ipam_type:
             delegate.check_permitted(conf.ipam_type, request.path)
-        for key, meant in netconf.suspicious_keys(request.config):
-            unknown = f"is unknown; did you mean {meant!r}?" if meant else netconf.NOTHING_HERE
-            self.warn(f"the option {key!r} {unknown}")
+        for key, suggestion in netconf.suspicious_keys(request.config):
+            text = netconf.NOTHING_HERE
+            if suggestion:
+                text = f"is unknown; did you mean {suggestion!r}?"
+            self.warn(f"the option {key!r} {text}")
         return conf
 
     @contextmanager
-    def attachment(self, request: Request, *, strict: bool) -> Iterator[None]:
+    def lock_attachment(self, request: Request, *, strict: bool) -> Iterator[None]:
         """Lock an attachment; ``strict`` is that of Registry.attachment_lock."""
-        key = id_of(request).key
+        key = attachment_id(request).key
         what = f"the interface {request.ifname} of the container {request.container_id}"
         try:
-            with self.registry.attachment_lock(key, self.while_locked(what), strict=strict):
+            with self.registry.attachment_lock(key, self.wait_check(what), strict=strict):
                 yield
         except (BusyError, OSError, InterruptedBySignalError) as error:
             raise _as_cni_error(error) from None
@@ -107,7 +109,7 @@ class Call(NamedTuple):
     @property
     def attachment(self) -> AttachmentId:
         """The attachment that the request is about."""
-        return id_of(self.request)
+        return attachment_id(self.request)
 
     @property
     def registry(self) -> Registry:
@@ -120,7 +122,7 @@ class Call(NamedTuple):
 
     def container(self) -> Namespace:
         """Return the container's namespace, which is kept open until the transaction ends."""
-        netns = container_of(self.request)
+        netns = find_container(self.request)
         self.tx.hold(self.node.runner.holding(netns))
         return netns
 
@@ -139,13 +141,13 @@ def _as_cni_error(error: Exception) -> CniError:
     return as_cni_error(error)
 
 
-def container_of(request: Request) -> Namespace:
+def find_container(request: Request) -> Namespace:
     """Return the namespace at CNI_NETNS; raises CniError 4 if it can't be a container's."""
-    own = namespace.own()
+    own_identity = namespace.own()
     try:
-        found = namespace.find(request.netns)
-        if found.identity != own or request.may_share_netns:
-            return found
+        netns = namespace.find(request.netns)
+        if netns.identity != own_identity or request.may_share_netns:
+            return netns
         why = "that is the namespace the plugin itself runs in"
         advice = (
             "add no interface, since a container on the host's network needs none "
@@ -171,6 +173,6 @@ def container_of(request: Request) -> Namespace:
     raise CniError(INVALID_ENVIRONMENT, msg, f"try: {advice}", subject="CNI_NETNS")
 
 
-def id_of(request: Request) -> AttachmentId:
+def attachment_id(request: Request) -> AttachmentId:
     """Return which attachment a request is about."""
     return AttachmentId(request.network, request.container_id, request.ifname)

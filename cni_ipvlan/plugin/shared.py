@@ -26,7 +26,7 @@ class Feature:
     Every method may raise CniError.
     """
 
-    def expected(self, tx: Transaction, master: Master, conf: NetConf) -> Master:
+    def expected_master(self, tx: Transaction, master: Master, conf: NetConf) -> Master:
         """STATUS: return the master that an ADD would have, instead of the one that was found."""
         del tx, conf
         return master
@@ -39,12 +39,12 @@ class Feature:
         ``addresses`` are some that it may get, one of each range; none if that is not known.
         """
 
-    def prepare(self, call: Call, master: Master, conf: NetConf, held: ExitStack) -> Master:
+    def prepare(self, call: Call, master: Master, conf: NetConf, locks: ExitStack) -> Master:
         """ADD: return the master to use instead of the one that was found; make it if need be.
 
-        What is ``held`` is released when the attachment has been recorded.
+        ``locks`` are released when the attachment has been recorded.
         """
-        del call, conf, held
+        del call, conf, locks
         return master
 
     def extend(
@@ -59,7 +59,7 @@ class Feature:
         del call, master, addressing
         return record
 
-    def asked(self, ifname: str) -> Argv:
+    def query(self, ifname: str) -> Argv:
         """CHECK: return a query in the container whose answer ``differences`` gets, or ()."""
         del ifname
         return ()

@@ -58,8 +58,8 @@ def _leases(config: dict[str, Any]) -> Iterator[Finding]:
     store = netconf.lease_directory(config)
     status.check_writable(store)
     for each in host_local.usage(config):
-        text = f"{each.leased} of {each.room} addresses of {each.ranges} are leased, in {store}"
-        if each.leased < each.room:
+        text = f"{each.leased} of {each.capacity} addresses of {each.ranges} are leased, in {store}"
+        if each.leased < each.capacity:
             yield Finding(OK, "ipam", text)
         else:
             advice = "release those of containers that are gone: ipvlan gc -c FILE --keep-existing"
@@ -67,7 +67,7 @@ def _leases(config: dict[str, Any]) -> Iterator[Finding]:
     own = [each for group in host_local.ranges(config["ipam"]) for each in group]
     bases = dict.fromkeys((netconf.LEASES, os.path.dirname(store)))
     for other in (os.path.join(base, name) for base in bases for name in configs.listed(base)):
-        taken = [each for each in host_local.addresses(other) if any(r.holds(each) for r in own)]
+        taken = [each for each in host_local.addresses(other) if any(r.contains(each) for r in own)]
         if taken and os.path.realpath(other) != os.path.realpath(store):
             name = os.path.basename(other)
             text = f"the network {name} has leased {len(taken)} of these, such as {taken[0]}, in "
@@ -105,7 +105,7 @@ def _master(
         yield Finding(OK, "master", "it is in the container; name one with --netns to check it")
         return
     master = find_master(tools.tx, conf, tools.container)
-    master = status.with_features(tools.tx, conf, master)
+    master = status.expected_master(tools.tx, conf, master)
     masters.check_master(master, conf)
     yield _link(master, conf)
     likely = status.likely_addresses(config.get("ipam")) if is_sound else []
@@ -113,7 +113,7 @@ def _master(
         "ipam": lambda: _addresses(tools, conf, IpamConfig(config), master),
         "hostAccess": lambda: _host_access(tools, conf, master),
     }
-    checks = status.checks(tools.tx, conf, master, likely)
+    checks = status.option_checks(tools.tx, conf, master, likely)
     for option, group in groupby(checks, key=lambda each: each[0][0]):
         subject = "addresses" if option == "ipam" else str(option)
         yield from reported(subject, _checked(group, more.get(option, tuple)))
@@ -134,7 +134,7 @@ def _link(master: Master, conf: NetConf) -> Finding:
     if not link.ifindex:
         return Finding(OK, "master", f"an ADD makes the VLAN {conf.vlan} of {link.parent}")
     if not link.is_up:
-        return Finding(WARNING, "master", masters.is_down(master))
+        return Finding(WARNING, "master", masters.describe_down(master))
     if not link.has_carrier:
         text = f"{link.name} has no carrier"
         return Finding(WARNING, "master", text, "check its cable or its switch port")
@@ -152,8 +152,8 @@ def _addresses(tools: Tools, conf: NetConf, ipam: IpamConfig, master: Master) ->
         return
     why = "only root can see which addresses containers have"
     unseen = [why] if machine.missing_capabilities() else []
-    found = inventory.take(tools.tx, tools.registry, unseen=unseen.append)
-    for holder in inventory.on_master(found, master):
+    found = inventory.search(tools.tx, tools.registry, report=unseen.append)
+    for holder in inventory.select_of_master(found, master):
         netns, owner = holder.netns, holder.owner
         has = [ip_interface(each).ip for each in holder.addresses]
         in_range = [each for each in has if any(pool.holds(each) for pool in pools)]
@@ -193,14 +193,14 @@ def _of_host(conf: NetConf, ipam: IpamConfig, master: Master) -> Iterator[Findin
 
 
 def _host_access(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]:
-    if conf.mode == "l2" and (why := host_access.strictness(tools.tx, master)):
+    if conf.mode == "l2" and (why := host_access.describe_strict_filter(tools.tx, master)):
         yield Finding(PROBLEM, "hostAccess", why)
-    own = ", ".join(host_access.usable(master))
+    own = ", ".join(host_access.usable_addresses(master))
     yield Finding(OK, "hostAccess", f"containers reach the host as {own}")
 
 
 def _conflicts(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]:
-    for rival in explain.rivals(tools.tx, tools.registry, master):
+    for rival in explain.find_macvlans(tools.tx, tools.registry, master):
         text = f"{master.link.name} already carries {rival.link.kind}: {rival.describe()}"
         yield Finding(PROBLEM, "conflicts", text, "use another master, or remove that interface")
     record = Record(conf.name, "", "", "", (0, 0), conf.mode, conf.flag)

@@ -105,7 +105,7 @@ def examine_container(tools: Tools, place: Namespace, network: str) -> Iterator[
     yield Finding(OK, "namespace", f"{place.path} has the interfaces {names}")
     owners = Owners(tools.registry.all_records())
     for link in links:
-        owner = owners.of(link, place)
+        owner = owners.owner_of(link, place)
         is_renamed = owner is not None and owner.ifname == ifname and link.name != ifname
         if ifname not in (link.name, *link.alternative_names) and not is_renamed:
             continue

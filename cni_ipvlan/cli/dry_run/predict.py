@@ -22,10 +22,10 @@ from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.plugin import explain, host_local, inventory, perform
 from cni_ipvlan.plugin.codes import CHECK_FAILED
 from cni_ipvlan.plugin.find_master import find_master
-from cni_ipvlan.plugin.ipam import ALLOCATE_NOTHING
+from cni_ipvlan.plugin.ipam import STATIC_PLUGINS
 from cni_ipvlan.plugin.master import Master
-from cni_ipvlan.plugin.node import Node, container_of, id_of
-from cni_ipvlan.plugin.status import with_features
+from cni_ipvlan.plugin.node import Node, attachment_id, find_container
+from cni_ipvlan.plugin.status import expected_master
 
 _Begin = Callable[[Plan], Node]
 _TAKEN = b"Error: Address already assigned to an ipvlan device."  # ipvlan_addr4_validator_event()
@@ -57,7 +57,7 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
     why.
     """
     name = netconf.ipam_type(request.config) if request.command == "ADD" else ""
-    is_open = name not in ("", *ALLOCATE_NOTHING) and not ipam_result
+    is_open = name not in ("", *STATIC_PLUGINS) and not ipam_result
     known = (answer.FOR_BOTH, answer.FOR_IPV6, answer.FOR_IPV4) if is_open else (ipam_result,)
     answers: Answers = {}
     runs = [_run(request, begin, each, answers) for each in known]
@@ -72,7 +72,7 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
     looking = begin(Plan(answers=answers))  # assumes nothing
     conf = netconf.parse(request.config, request.version)
     tx = looking.begin()
-    parent = with_features(tx, conf, find_master(tx, conf, container_of(request)))
+    parent = expected_master(tx, conf, find_master(tx, conf, find_container(request)))
     _check_addresses(looking, parent, made.plan)
     allocation = next((each for each in made.plan.changes if is_allocation(made.plan, each)), None)
     if allocation and ipam_result:
@@ -83,7 +83,7 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
         _check_room(request, made.plan)
         mtu = made.outcome.interfaces[-1].mtu or 0
         made.reader = answer.reader(conf, request.version, mtu, parent)
-        records = looking.registry.records_of(id_of(request))
+        records = looking.registry.records_of(attachment_id(request))
         made.has_older = any(record.is_complete for record in records)
         _note_families(made, *runs)
     return made
@@ -91,7 +91,7 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
 
 def _run(request: Request, begin: _Begin, known: Result | None, answers: Answers) -> Prediction:
     """Make a dry run with one answer of the IPAM plugin."""
-    plan = Plan({*answer.STAND_INS}, ALLOCATE_NOTHING, known, answers)
+    plan = Plan({*answer.STAND_INS}, STATIC_PLUGINS, known, answers)
     made = Prediction(request.environment, plan)
     try:
         perform(begin(plan), request, partial(setattr, made, "outcome"))
@@ -119,8 +119,8 @@ def _check_addresses(node: Node, parent: Master, plan: Plan) -> None:
         for step in plan.changes
         if step.argv[:3] == ("ip", "address", "add") and step.argv[3] not in answer.STAND_INS
     }
-    found = inventory.take(node.begin(), node.registry) if steps else iter(())
-    for each in inventory.on_master(found, parent):
+    found = inventory.search(node.begin(), node.registry) if steps else iter(())
+    for each in inventory.select_of_master(found, parent):
         if (each.netns and each.netns.identity, each.link.name) in plan.removed:
             continue  # what a killed ADD has left
         for address in (ip_interface(has).ip for has in each.addresses):
@@ -138,7 +138,7 @@ def _check_room(request: Request, plan: Plan) -> None:
         return
     try:
         with suppress(OSError, ValueError, TypeError, KeyError):  # which host-local itself reports
-            host_local.check_room(request.config)
+            host_local.check_capacity(request.config)
     except CniError as error:
         error.code = _HOST_LOCALS_CODE
         raise

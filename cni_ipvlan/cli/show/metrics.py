@@ -33,7 +33,7 @@ def lines(found: Mapping[str, Any], networks: Known) -> Iterator[str]:
             up[_labels(master=name)] = int(each["up"])
     fullest = {_labels(network=name): usage for name, usage in _fullest(networks)}
     used = {labels: usage.leased for labels, usage in fullest.items()}
-    free = {labels: usage.room - usage.leased for labels, usage in fullest.items()}
+    free = {labels: usage.capacity - usage.leased for labels, usage in fullest.items()}
     left = Counter({_labels(kind="lease"): 0, _labels(kind="record"): 0})
     left.update(_labels(kind=each["kind"]) for each in found["leftovers"])
     unseen = len(found["notSeen"])
@@ -64,7 +64,7 @@ def _fullest(networks: Known) -> Iterator[tuple[str, host_local.Usage]]:
             with suppress(OSError):
                 usage = host_local.usage(given[0].config)
                 if usage:
-                    yield name, min(usage, key=lambda each: each.room - each.leased)
+                    yield name, min(usage, key=lambda each: each.capacity - each.leased)
 
 
 def _labels(**names: str) -> _Labels:

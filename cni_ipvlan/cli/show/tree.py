@@ -98,7 +98,7 @@ def _take(
 ) -> tuple[list[Attachment], _Known]:
     """Return the interfaces, in natural order, and what is known besides."""
     found = sorted(
-        inventory.take(tx, registry, unseen=unseen),
+        inventory.search(tx, registry, report=unseen),
         key=lambda each: _natural(f"{each.netns.path if each.netns else ''}\0{each.link.name}"),
     )
     busy = {key for key in map(_key, found) if key and registry.is_live(key)}
@@ -224,7 +224,7 @@ def _leftovers(
         recorded |= {attachment, attachment._replace(ifname="")}  # as old leases have it
         if attachment in owners or registry.is_live(attachment.key):
             continue
-        if record in registry.records_of(attachment) and not links.is_there(tx, record):
+        if record in registry.records_of(attachment) and not links.link_exists(tx, record):
             names = masters.get(record.master, ("",))
             if is_wanted(record.netns_identity, names, record.container_id, record.pod):
                 problem = _NO_INTERFACE if record.is_complete else _UNFINISHED

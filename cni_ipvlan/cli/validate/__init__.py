@@ -25,7 +25,7 @@ from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import LEAST_MTU, Master
-from cni_ipvlan.plugin.status import checks, likely_addresses, with_features
+from cni_ipvlan.plugin.status import expected_master, likely_addresses, option_checks
 
 # The names and patterns of a network's master; none for that of the default route.
 Entries = tuple[str, ...]
@@ -151,13 +151,15 @@ def _on_this_machine(
     except CniError:
         return
     try:
-        master = with_features(tx, conf, master)
+        master = expected_master(tx, conf, master)
     except CniError as error:
         yield _here(("vlan",), error)
         return
     for path, text, advice in with_host(ipam, master):
         yield Problem(path, f"{text}; {advice}")
-    for path, check in checks(tx, conf, master, likely_addresses(network.config.get("ipam"))):
+    for path, check in option_checks(
+        tx, conf, master, likely_addresses(network.config.get("ipam"))
+    ):
         try:
             check()
         except CniError as error:
