@@ -51,7 +51,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
             if not master.link.is_up:
                 call.warn(describe_down(master))
             masters.append(master)
-            # Recorded before it is created, it needs no lock while the kernel creates it.
+            # The record is written first, so no lock is held while the kernel creates the link.
             record = _make_record(request, conf, netns, master)
             move: Running | None = None
             tx.on_failure(lambda: _remove_record(call, record, has_moved=move is not None))
@@ -144,10 +144,11 @@ def _create_link(
 
 
 def _remove_record(call: Call, record: Record, *, has_moved: bool) -> None:
-    """Remove the record after everything else was undone; the master keeps its mode if need be.
+    """Remove the record after everything else was undone.
 
-    That is if its link was moved, and neither is there nor was seen to go. An earlier ADD's record
-    with routes of the host stays, as its addresses may still be allocated.
+    If the link was moved, is not there, and was not seen to go either, a note of the master's mode
+    remains. An earlier ADD's record with routes of the host stays, as its addresses may still be
+    allocated.
     """
     tx, names = call.tx, (links.temporary_name(record.attachment.key), record.ifname)
     if links.link_exists(tx, record):
@@ -180,7 +181,7 @@ def _allocate(
         if conf.ipam_type:
             wait_for_result = ipam.allocate(call, conf.ipam_type, has_allocation=has_record)
 
-        # Importing these takes time, too.
+        # Importing these takes time, too, so it is done while the plugin runs.
         from cni_ipvlan.plugin.addressing import check_not_host_addresses, make_addressing
 
         addressing = make_addressing(conf, master, wait_for_result() if wait_for_result else None)
@@ -202,7 +203,10 @@ def _check_netns_unchanged(request: Request, netns: Namespace) -> None:
 
 @contextmanager
 def _explain_conflicts(node: Node) -> Iterator[list[Master]]:
-    """On a failure, search for conflicting interfaces, after all locks are released."""
+    """On a failure, name conflicting interfaces, which is done after all locks are released.
+
+    The caller adds the master to the list that this yields.
+    """
     masters: list[Master] = []
     try:
         yield masters

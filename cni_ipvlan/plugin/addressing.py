@@ -24,7 +24,7 @@ from cni_ipvlan.plugin.codes import ADDRESS_IN_USE, COMMAND_FAILED
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.start.namedtuple import Any, NamedTuple
 
-MOST_ADDRESSES = 64  # where each costs a question or a route of the host
+MOST_ADDRESSES = 64  # with options that cost a question by ARP or a host's route for each
 LEAST_MTU_OF_IPV6 = 1280  # RFC 8200, section 5; below it the kernel disables IPv6 on a link
 _BROADCAST = "255.255.255.255"
 SCOPES_WITHOUT_GATEWAY = (253, 254)  # RT_SCOPE_LINK, RT_SCOPE_HOST, <linux/rtnetlink.h>
@@ -34,8 +34,8 @@ class Addressing(NamedTuple):
     """The interface's ``addresses`` and ``routes``.
 
     ``others`` is the part of a previous result that is about other interfaces. ``neighbours`` are
-    the host's addresses, whose MAC address is the interface's own. If another host may have an
-    address (``is_conflict_likely``), that is found out by ARP.
+    the host's addresses, whose MAC address is the interface's own. ``is_conflict_likely`` is
+    whether ARP must find out if another host has one of the addresses.
     """
 
     addresses: tuple[Address, ...]
@@ -117,8 +117,8 @@ def usable_parts(
             DELEGATE_FAILED, f"the plugin {plugin!r} returned no address", f"try: {advice}"
         )
     addresses = tuple(dict.fromkeys(each._replace(interface=None) for each in source.addresses))
-    # 0.0.0.0 the kernel silently does not add: __inet_insert_ifa(), devinet.c. With that of a group
-    # or of all, a container in mode l3 would take what is sent to the host as one of these.
+    # The kernel silently does not add 0.0.0.0: __inet_insert_ifa(), devinet.c. With a multicast or
+    # broadcast address, a container in mode l3 would take the host's packets to that address.
     parsed = ((each.address, parse_address(each.address)) for each in addresses)
     invalid = [text for text, address in parsed if address and not is_unicast(address)]
     if invalid:
@@ -133,7 +133,7 @@ def usable_parts(
             f"{mtu_name} is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more",
         )
     routes = dict.fromkeys(_with_gateway(route, addresses) for route in source.routes)
-    # The ways to gateways first, as the kernel needs them.
+    # Routes to gateways come first, as the kernel needs them for the others.
     return addresses, tuple(sorted(routes, key=lambda each: bool(each.gateway)))
 
 
@@ -182,13 +182,13 @@ def is_connected(route: Route, addresses: Sequence[Address]) -> bool:
 
 
 def is_unicast(address: IPv4Address | IPv6Address) -> bool:
-    """Whether it is an address of one host, rather than of none, a group or all."""
+    """Whether it is the address of a single host."""
     is_group = address.is_multicast or str(address) == _BROADCAST
     return not (address.is_unspecified or is_group)
 
 
 def parse_address(address: str) -> IPv4Address | IPv6Address | None:
-    """Return an address; None for one that stands for what is not known yet, in a dry run."""
+    """Return an address; None for a dry run's stand-in of an address that is not known yet."""
     try:
         return ip_address(address.partition("/")[0])
     except ValueError:
@@ -224,9 +224,10 @@ def _split(previous: Result, master: Master) -> tuple[Result, Result]:
 
 
 def _is_master(interface: Interface, master: Master, *, is_single: bool) -> bool:
-    """Compare the place, too: a container's interface may have the name of the host's master.
+    """Whether an interface of prevResult is the master.
 
-    The sandbox of a master in the container may be missing if it is the only interface.
+    Its sandbox counts, too, since a container's interface may have the name of the host's master.
+    A master in the container may lack the sandbox if it is the only interface.
     """
     if interface.name not in (master.link.name, *master.link.alternative_names):
         return False
@@ -235,7 +236,7 @@ def _is_master(interface: Interface, master: Master, *, is_single: bool) -> bool
 
 
 def _with_gateway(route: Route, addresses: Sequence[Address]) -> Route:
-    """Give a route its family's first gateway if it has none and does not lead to that one.
+    """Give a route the first gateway of its family, if it has none and does not lead to that one.
 
     A route with scope link or host can't have one: fib_create_info() in net/ipv4/fib_semantics.c.
     """

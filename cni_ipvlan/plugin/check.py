@@ -51,7 +51,7 @@ def check(node: Node, request: Request) -> None:
 
 
 def _find_differences(call: Call, conf: NetConf, netns: Namespace) -> Iterator[str]:
-    """Yield every difference, as a phrase each."""
+    """Yield a phrase for each difference."""
     tx, request = call.tx, call.request
     previous = conf.prev_result or Result()
     index, reported = _find_reported(previous, request.ifname, netns)
@@ -99,12 +99,12 @@ def _find_differences(call: Call, conf: NetConf, netns: Namespace) -> Iterator[s
 def _query_container(
     call: Call, previous: Result, netns: Namespace, network_features: Sequence[Feature]
 ) -> tuple[bytes, list[bytes], bytes]:
-    """Return what ip prints of the interface, for features, and of routes if they matter."""
+    """Return what ip prints of the interface, for each feature, and of routes if ADD had any."""
     ifname = call.request.ifname
     feature_queries = [feature.query(ifname) for feature in network_features]
     argvs = [commands.address_show(ifname), *filter(None, feature_queries)]
     if previous.routes:
-        # Not of one interface: some versions of ip leave out its routes by several next hops.
+        # Of all interfaces: for one, some versions of ip leave out routes with several next hops.
         argvs.append(commands.route_show("table", "all"))
     parts = (Command(argv, netns=netns, accept=commands.ABSENT) for argv in argvs)
     output = call.tx.run_batch(*parts).stdout.lstrip() or b"[]"
@@ -152,7 +152,7 @@ def _mac_differences(
 
 def _query_master(tx: Transaction, conf: NetConf, master_netns: Namespace | None) -> Running | None:
     """Start to ask for the configured master, or for all links if it may be one of several."""
-    if conf.vlan or not (conf.master or conf.masters):  # which VLAN it was is recorded
+    if conf.vlan or not (conf.master or conf.masters):  # then the record names it
         return None
     argv = commands.link_show(conf.master or None)
     return tx.start(Command(argv, netns=master_netns, accept=commands.ABSENT))
@@ -177,14 +177,14 @@ def _master_differences(
 
 
 def _select_addresses(previous: Result, index: int) -> Result:
-    """Leave out other interfaces' addresses, theirs as in ADD only if prevResult has them."""
+    """Leave out the addresses of other interfaces, if prevResult has these, as ADD does."""
     other_indices = {*range(len(previous.interfaces))} - {index}
     addresses = (each for each in previous.addresses if each.interface not in other_indices)
     return previous._replace(addresses=tuple(addresses))
 
 
 def _route_differences(previous: Result, output: bytes) -> list[str]:
-    # Other plugins of the chain may have made some, for other interfaces of the container.
+    # Other plugins of the chain may have added some of them to other interfaces of the container.
     interfaces = {each.name for each in previous.interfaces if each.sandbox}
     routes: dict[str, list[queries.Route]] = {}  # by destination, as there may be thousands
     for each in queries.routes(output):

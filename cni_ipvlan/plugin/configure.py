@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.plugin.addressing import Addressing
 
 _DUPLICATE_DETECTION_SECONDS = 5
-_BATCH_SIZE = 16  # questions by ARP, each a process
+_BATCH_SIZE = 16  # of questions by ARP, each a process
 _DUPLICATE_ADVICE = (
     "try: give the container another address, or keep that one out of the IPAM plugin's range; "
     "ip neighbour or the switch's MAC table says who has it"
@@ -73,7 +73,7 @@ def configure(
 def _link_changes(
     conf: NetConf, name: str, master: Master, addressing: Addressing
 ) -> list[Command]:
-    """Return what a link needs, in order."""
+    """Return the changes that configure a link, in order."""
     changes = [
         _announce_command(name),
         *(
@@ -83,13 +83,13 @@ def _link_changes(
         Command(commands.link_set(name, "up"), "bring it up"),
     ]
     if needs_link(conf.ipam_type):
-        # It is up. Not taken down for it: DHCP could not release the address if this failed.
+        # It is up already. It is not taken down, since DHCP could not release the address then.
         argv = commands.link_set(name, *commands.ANNOUNCE)
         changes.append(Command(argv, "announce its addresses"))
     for address in addressing.neighbours:
         argv = commands.neighbour_replace(address, master.link.mac, name)
         changes.append(Command(argv, f"let it reach {address}, the host's"))
-    for route in addressing.routes:  # at once, before a router's advertisement makes the same one
+    for route in addressing.routes:  # now, before a router's advertisement adds the same one
         argv = commands.route_add(name=name, **route._asdict())
         changes.append(Command(argv, f"add the route to {route.dst}"))
     return changes
@@ -101,15 +101,15 @@ def _wait_for_ipv6(tx: Transaction, name: str, netns: Namespace, addressing: Add
     purpose = "wait for IPv6 duplicate address detection"
     command = Command(argv, purpose, netns, accept=commands.ANY)
     completed = tx.run(command)
-    if completed.status not in (0, commands.FOUND_DUPLICATE):  # which is found again now
+    if completed.status not in (0, commands.FOUND_DUPLICATE):  # _check_duplicates() names it
         raise CommandError(command, completed)
 
 
 def _check_ipv4_conflict(tx: Transaction, master: Master, addressing: Addressing) -> None:
     """Raise CniError if another host on the master's network uses one of the IPv4 addresses.
 
-    It is asked from the master: an ipvlan interface does not get the answers to a question
-    that has no sender's address.
+    The question is sent from the master, since an ipvlan interface does not get the answers to a
+    question without a sender's address.
     """
     addressing.check_count("checkIPv4Conflict")
     probes = [
@@ -154,7 +154,7 @@ def _enable_ipv6(tx: Transaction, name: str, netns: Namespace) -> None:
 def _announce_command(name: str) -> Command:
     """Return a command to let the kernel announce addresses, and keep those of a link that is down.
 
-    A container works without it.
+    It may fail, since a container works without it.
     """
     keys = (commands.ARP_NOTIFY, commands.NDISC_NOTIFY, commands.KEEP_IPV6)
     return Command(

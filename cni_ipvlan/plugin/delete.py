@@ -15,7 +15,7 @@ from cni_ipvlan.plugin import features, ipam, links
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.state.attachment import Record
 
-# Why a path can't be opened that is no namespace's.
+# The errors of opening a path that is not a namespace's.
 _LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
 
 
@@ -23,7 +23,7 @@ def delete(node: Node, request: Request) -> None:
     """Release a container's addresses and remove its link; always try both."""
     with node.lock_attachment(request, strict=False):
         if not request.may_share_netns and _leads_to_no_container(request.netns):
-            # Newer IPAM plugins would open it, and refuse our own or wait for a pipe's writer.
+            # Newer IPAM plugins would open it. They refuse our own namespace, and hang at a pipe.
             environment = {**request.environment, "CNI_NETNS": ""}
             request = request._replace(netns="", environment=environment)
         failures, link_failures = Failures(), Failures()
@@ -47,7 +47,7 @@ def delete(node: Node, request: Request) -> None:
 def _leads_to_no_container(path: str) -> bool:
     """Whether a path leads to our own namespace, or to no network namespace.
 
-    It is no container's, or not any more: a process may have its number now.
+    Then it is not a container's, or not any more: in /proc, another process may have its number.
     """
     try:
         return namespace.find(path).identity == namespace.own()
@@ -121,11 +121,12 @@ def _remove_links(call: Call) -> None:
 def _remove_from_container(
     call: Call, records: list[Record], netns: Namespace, names: tuple[str, ...]
 ) -> list[Link]:
-    """Remove the link from a container; return what was removed.
+    """Remove an attachment's link from a container; return the links that were removed.
 
-    It is the one that root has recorded, whatever its owner has named and labelled it since,
-    unless its label names another attachment of which root has recorded the same: the namespace
-    may have the inode of one that is gone. Or it is labelled so, and not recorded as another's.
+    A link is removed if root has recorded it as the attachment's, whatever name and label its owner
+    has given it since. But it stays if its label names another attachment of which root has
+    recorded the same, since the namespace may have the inode of one that is gone. A link with the
+    attachment's label is removed, too, unless root has recorded it as another attachment's.
     """
     tx, registry, attachment = call.tx, call.registry, call.attachment
 
@@ -160,9 +161,9 @@ def _remove_from_container(
 
 
 def _is_record_of(record: Record, link: Link, netns: Namespace) -> bool:
-    """Whether a record is about an interface: by its index, and its master's.
+    """Whether a record is about an interface, by its index and its master's.
 
-    That one is seen by its index from a container, by its name where it is itself.
+    In the namespace of the master, the kernel reports the master's name instead of its index.
     """
     interface = record.netns_identity, record.ifindex
     if not record.ifindex or interface != (netns.identity, link.ifindex):
@@ -172,7 +173,7 @@ def _is_record_of(record: Record, link: Link, netns: Namespace) -> bool:
 
 
 def _read_records(read: Callable[..., list[Record]], *arguments: object) -> list[Record]:
-    """Return the records that are read about something: none if they can't be read."""
+    """Return the records that ``read`` returns, or none if they can't be read."""
     try:
         return read(*arguments)
     except OSError:  # an unusable /run must not keep a pod from being deleted

@@ -50,11 +50,12 @@ def check_daemon(config: Mapping[str, Any]) -> None:
 
 @contextmanager
 def enable_requests(call: Call, master: Master, netns: Namespace) -> Iterator[None]:
-    """Have a container's interface up, and from now on its requests answered by broadcast.
+    """Bring a container's interface up, and have its requests answered by broadcast.
 
-    Where the kernel or tc can't do that, it is left to the client. Only a failure reports it.
-    One container of a master asks at a time: the client of containernetworking/plugins 1.1.1 makes
-    its transaction ID of the MAC address and the second, so that two would take the same answers.
+    If the kernel or tc can't do that, the client may still ask for it, so only the failure of a
+    request reports it. One container of a master asks at a time: the client of
+    containernetworking/plugins 1.1.1 makes its transaction ID from the MAC address and the second,
+    so that two containers would accept the same answers.
     """
     tx, name, refusal = call.tx, call.request.ifname, ""
     # The client would bring it up itself, but only after a first failure and a delay:
@@ -79,7 +80,7 @@ def enable_requests(call: Call, master: Master, netns: Namespace) -> Iterator[No
             raise BusyError("other containers are asking", is_live=True)
 
     with ExitStack() as turn:
-        with suppress(BusyError):  # a server that does not answer keeps the others no longer
+        with suppress(BusyError):  # the server may not answer, so this one asks at the same time
             turn.enter_context(call.registry.master_lock(master.key, check, DHCP))
         try:
             yield

@@ -41,13 +41,13 @@ _PACKAGES = {
     "arping": "iputils' arping (Debian: iputils-arping)",
     "ping": "iputils' ping (Debian: iputils-ping)",
 }
-_MOST_NAMES = 3  # of many
+_MOST_NAMES = 3  # of interfaces, in a message
 _SEARCH_SECONDS = 1.0
 _UNANSWERED = (IprouteError, OSError, ValueError, LookupError)
-# The dhcp plugin of containernetworking/plugins; and when it is killed before it gives up.
+# What the dhcp plugin of containernetworking/plugins says, and what we say when we kill it.
 _TIMEOUT_MESSAGES = ("no more tries", "it had not ended after")
-_GO_PLUGIN_ERROR = 999  # every failure of host-local and static that is not of the protocol
-# Words in messages of containernetworking/plugins, and what to do about them.
+_GO_PLUGIN_ERROR = 999  # the code of all failures of host-local and static but the protocol's
+# Words in messages of containernetworking/plugins, and what to try.
 _IPAM_ADVICE = {
     "no space left on device": "look at the file system of the leases: df {leases}",
     "read-only file system": "look at the file system of the leases: findmnt -T {leases}",
@@ -117,7 +117,7 @@ def as_cni_error(error: Exception) -> CniError:
 
 def _system_error(error: OSError) -> CniError:
     file = str(error.filename or "")
-    # File names may contain names of other containers, so only these are public.
+    # File names may contain names of other containers, so only these directories are public.
     directories = (DIRECTORY, "/proc/self")
     directory = next((each for each in directories if f"{file}/".startswith(f"{each}/")), "")
     msg = f"system error: {error.strerror or error}{f': {directory}' if directory else ''}"
@@ -155,7 +155,7 @@ def _describe_machine(code: int, error: CommandError) -> list[str]:
 
 
 def explain_route(error: CommandError, tx: Transaction, netns: Namespace) -> list[str]:
-    """Return what in the container explains why a route was refused, one line each."""
+    """Return lines about what in the container explains why a route was refused."""
     if _code(error) != codes.ROUTE_REFUSED:
         return []
     with suppress(*_UNANSWERED):
@@ -178,9 +178,9 @@ def explain_route(error: CommandError, tx: Transaction, netns: Namespace) -> lis
 def find_conflicts(
     error: CommandError, tx: Transaction, registry: Registry, master: Master
 ) -> list[str]:
-    """Return which other interfaces cause a failure, one line each, for root only.
+    """Return lines about the other interfaces that cause a failure, for root only.
 
-    It takes up to a second, so it must be called without holding a lock.
+    The search takes up to a second, so no lock may be held.
     """
     code, deadline = _code(error), time.monotonic() + _SEARCH_SECONDS
     with suppress(*_UNANSWERED):
@@ -241,7 +241,7 @@ def dhcp_daemon(plugin: str) -> str:
 
 
 def explain_dhcp(error: CniError, tx: Transaction, netns: Namespace, refusal: str) -> Iterator[str]:
-    """Yield lines about DHCP requests that nobody answered; ``refusal`` is what tc said, if any."""
+    """Yield lines about unanswered DHCP requests; ``refusal`` is the failure of tc, if any."""
     if not any(each in error.msg for each in _TIMEOUT_MESSAGES):
         return
     if refusal:
@@ -255,7 +255,7 @@ def explain_dhcp(error: CniError, tx: Transaction, netns: Namespace, refusal: st
 
 
 def advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
-    """Yield advice about an IPAM plugin's failure, if any; put a misleading message right."""
+    """Yield advice about an IPAM plugin's failure, if any; correct a misleading message."""
     is_in_go = plugin in ("host-local", "static") and error.code == _GO_PLUGIN_ERROR
     lines = [line for words, line in _IPAM_ADVICE.items() if words in error.msg]
     if is_in_go and not lines and request.command == "ADD":

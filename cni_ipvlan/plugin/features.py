@@ -1,6 +1,6 @@
-"""Which module does what an option asks for on the host: the one place that knows.
+"""The table of features, which are options for something on the host, and of their modules.
 
-Few attachments have such options. A module is imported only for one, or for a record of it.
+Few attachments have one. Its module is imported only if it is configured or recorded.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class _Entry(NamedTuple):
-    """A feature: its option, what that is in a configuration, and what a record has of it.
+    """A feature: its option, its value in a configuration and in a record, and what loads it.
 
-    What is ``below`` the container's link is released after that link, the rest before the IPAM
-    plugin may give the addresses to others.
+    One that ``makes_master`` is released after the container's link, the others before the IPAM
+    plugin may give the addresses to other containers.
     """
 
     option: str
@@ -45,7 +45,9 @@ def _host_access() -> Feature:
 _FEATURES = (
     _Entry("vlan", lambda conf: conf.vlan, lambda record: record.vlan, _vlan, makes_master=True),
     _Entry(
-        *("hostAccess", lambda conf: conf.host_access, lambda record: record.host_routes),
+        "hostAccess",
+        lambda conf: conf.host_access,
+        lambda record: record.host_routes,
         _host_access,
     ),
 )
@@ -69,9 +71,10 @@ def release(
     makes_master: bool,
     include_unrecorded: bool = False,
 ) -> None:
-    """Remove what an attachment has on the host, or what is below its link.
+    """Remove what an attachment has on the host for its features: for those that make its master,
+    or for the others.
 
-    The script of a dry run makes no records: what it has made is found ``include_unrecorded``, too.
+    With ``include_unrecorded``, the option is enough: a dry run's script makes no records.
     """
     for each in (each for each in _FEATURES if each.makes_master == makes_master):
         option_records = [record for record in records if each.recorded(record)]

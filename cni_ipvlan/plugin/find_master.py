@@ -122,11 +122,11 @@ def _choose_link(tx: Transaction, conf: NetConf, netns: Namespace | None) -> Lin
 
 
 def _links_of_entry(entry: str, links: Sequence[Link]) -> list[Link]:
-    """Return the one with that very name, since names may have any character, or else matches."""
+    """Return the link with exactly this name, as names may have any character, or the matches."""
     named = [link for link in links if entry in _names_of(link)]
     if named or not is_pattern(entry):
         return named
-    from fnmatch import fnmatchcase  # which takes as long to import as the rest of this
+    from fnmatch import fnmatchcase  # importing it takes as long as the rest of finding a master
 
     matches = [link for link in links if any(fnmatchcase(name, entry) for name in _names_of(link))]
     return sorted(matches, key=lambda link: link.ifindex)

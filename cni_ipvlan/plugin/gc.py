@@ -23,7 +23,7 @@ _LIST_KEY = "cni.dev/valid-attachments"
 # SPEC.md of CNI 1.1.0 called it so at first, and some runtimes send only this
 # (github.com/containernetworking/cni/issues/1101).
 _OLD_LIST_KEY = "cni.dev/attachments"
-_BATCH_SIZE = 16  # calls of the IPAM plugin, and locks
+_BATCH_SIZE = 16  # how many locks are held, and calls of the IPAM plugin run, at a time
 _SEARCH_SECONDS = 15.0  # for a thousand namespaces; CRI-O gives GC thirty
 _MOST_EMPTY = 1000  # files in the arguments of a command
 _LOCK_SECONDS = 5.0  # the network's author chooses the directory, and may have a FIFO there
@@ -49,7 +49,7 @@ def gc(node: Node, request: Request) -> None:
 
 
 def _release_routes(call: Call, valid: Collection[AttachmentId]) -> None:
-    """Remove the host's routes to attachments that are not valid; calls are kept off them."""
+    """Remove the host's routes to attachments that are not valid, under each one's lock."""
     network = call.request.network
     attachments = {
         each.attachment for each in call.registry.all_records() if each.network == network
@@ -62,7 +62,7 @@ def _release_routes(call: Call, valid: Collection[AttachmentId]) -> None:
 
 
 def _release_by_plugin(call: Call) -> None:
-    """Let the IPAM plugin release; one that is older than GC is no failure of this plugin."""
+    """Let the IPAM plugin release addresses; it is no failure if it is too old to know GC."""
     try:
         ipam.start(call, ipam.find_releasing_plugin(call), "GC")()
     except CniError as error:
@@ -71,7 +71,7 @@ def _release_by_plugin(call: Call) -> None:
 
 
 def _remove_unused(call: Call) -> None:
-    """Remove what killed calls have left that is nobody's: a VLAN, notes, half-written records."""
+    """Remove what killed calls have left without an owner: VLANs, notes, half-written records."""
     no_attachment = AttachmentId(call.request.network, "", "")
     features.release(call, no_attachment, (), makes_master=True, include_unrecorded=True)
     for master in call.registry.masters_with_note():
@@ -94,11 +94,12 @@ def _remove_links(call: Call, valid_keys: set[str]) -> None:
 
 
 def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failures) -> None:
-    """Release, by the IPAM plugin's DEL, what attachments had whose interfaces are gone.
+    """Release the addresses of attachments whose interfaces are gone, by the IPAM plugin's DEL.
 
-    Whatever an IPAM plugin does at GC (host-local and dhcp do nothing), DEL releases, and may be
-    repeated. Root's records name the attachments, and host-local's own store those that had one
-    before the node was started again. The record goes when the addresses have been released.
+    Whatever an IPAM plugin does at GC (host-local and dhcp do nothing), its DEL releases addresses,
+    and may be repeated. Root's records name the attachments. The leases of host-local also name
+    those whose records were lost when the node was restarted. A record is removed when the
+    addresses have been released.
     """
     plugin = ipam.find_releasing_plugin(call)
     recorded = dict.fromkeys(record.attachment for record in call.registry.all_records())
@@ -113,7 +114,7 @@ def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failure
             for attachment in attachments[first : first + _BATCH_SIZE]:
                 if not locks.enter_context(call.registry.try_attachment_lock(attachment.key)):
                     continue
-                # One whose namespace can't be read must not keep the others.
+                # If the namespace of one can't be read, the others are released all the same.
                 with failures.noted(), call.node.call(call.request) as attachment_call:
                     if _is_gone(attachment_call, attachment):
                         releases.append((attachment, _start_release(call, attachment, plugin)))
@@ -129,18 +130,19 @@ def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failure
 def _find_unrecorded(call: Call, known: Collection[AttachmentId]) -> list[AttachmentId]:
     """Return the attachments that have a lease of host-local, but no record and no interface.
 
-    Leases that name nobody are removed.
+    Leases that name no container are removed.
     """
     request, container_ids = call.request, {each.container_id for each in known}
 
     def may_be_lost(lease: Lease) -> bool:
         container_id, ifname = lease.container_id, lease.ifname
-        # A call must have been able to have the names; the network's author chooses the directory.
+        # The network's author chooses the directory, so these may be names that no call can have.
         fault = identifier_fault(container_id) or (ifname and interface_name_fault(ifname))
         if container_id and fault:
             return False
         is_known = AttachmentId(request.network, container_id, ifname) in known
-        return not is_known and (ifname != "" or container_id not in container_ids)  # an old one
+        # Old leases have no interface's name.
+        return not is_known and (ifname != "" or container_id not in container_ids)
 
     store = netconf.lease_directory(request.config)
     leases = list(filter(may_be_lost, host_local.leases(store)))
@@ -160,9 +162,9 @@ def _find_unrecorded(call: Call, known: Collection[AttachmentId]) -> list[Attach
 
 
 def _remove_empty_leases(call: Call, leases: Sequence[Lease]) -> None:
-    """Remove empty leases: host-local was killed, or the power went, before it had written to them.
+    """Remove empty leases: host-local was killed, or the power failed, before they were written.
 
-    It holds the lock of its store while it writes, and no DEL of it finds them.
+    host-local holds the lock of its store while it writes. Its DEL does not find empty leases.
     """
     if leases:
         files = [os.path.abspath(each.file) for each in leases[:_MOST_EMPTY]]
@@ -174,7 +176,7 @@ def _remove_empty_leases(call: Call, leases: Sequence[Lease]) -> None:
 
 
 def _is_gone(call: Call, attachment: AttachmentId) -> bool:
-    """Whether the interface of an attachment, which no call is working on, is nowhere.
+    """Whether an attachment has no interface any more; the caller holds its lock.
 
     What a killed ADD has left is removed. Records are read again, since an ADD may have ended.
     """
@@ -190,10 +192,10 @@ def _is_gone(call: Call, attachment: AttachmentId) -> bool:
 
 
 def _start_release(call: Call, attachment: AttachmentId, plugin: str) -> Callable[[], None]:
-    """Start the IPAM plugin's DEL of an attachment; return what waits for its end."""
+    """Start the IPAM plugin's DEL of an attachment; return a function that waits for its end."""
     variables = {
         "CNI_CONTAINERID": attachment.container_id,
-        "CNI_IFNAME": attachment.ifname or "eth0",  # of which host-local finds the old lease, too
+        "CNI_IFNAME": attachment.ifname or "eth0",  # host-local finds old leases, too
         "CNI_NETNS": "",
     }
     # A plugin may know DEL, but not the version that brought GC.
@@ -229,8 +231,8 @@ def _valid_attachments(request: Request) -> list[tuple[str, str]]:
 def _add_list(request: Request, names: Iterable[tuple[str, str]]) -> Request:
     """Return a request that gives the IPAM plugin the list under the key that plugins know.
 
-    A plugin that finds no such key may take it as a fault, or, for the list under the other key,
-    release all addresses. The rest remains as the runtime wrote it.
+    Without it, a plugin may fail, or release all addresses although the list is there under the
+    other key. The rest of the request remains as the runtime wrote it.
     """
     if _LIST_KEY in request.config:
         return request

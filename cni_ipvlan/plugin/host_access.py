@@ -1,13 +1,13 @@
 """hostAccess: the host and the containers of a master reach each other.
 
-The kernel keeps a master apart from its ipvlan interfaces. So the host gets one, too, beside
-the containers': without an address, and with a route to each of theirs. It has no ARP: the
-kernel then sends everything to the interface's own MAC address, which all of a master share,
-and it stays right when that changes. A container sends to the host's addresses what it would
-send to itself; ipvlan gives the master what belongs to no other interface.
+The kernel keeps a master apart from its ipvlan interfaces. So the host gets an ipvlan interface of
+the master, too. It has no address, and a route to each address of the containers. It has no ARP:
+the kernel then sends everything to the interface's own MAC address, which all interfaces of a
+master share, even when it changes. A container sends to that MAC address what is for the host;
+ipvlan gives the master what belongs to no other interface.
 
-The routes of an attachment are recorded before they are added. A master's interface is made and
-removed under a lock of its own, with the first and the last record that has some.
+The routes of an attachment are recorded before they are added. The host's interface is made with
+the first record that has routes and removed with the last, under a lock for each master.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from cni_ipvlan.plugin import codes, links
 from cni_ipvlan.plugin.addressing import Addressing, parse_address
 from cni_ipvlan.plugin.master import Master, key_of
 from cni_ipvlan.plugin.node import Call
-from cni_ipvlan.plugin.shared import Feature, is_only, keep_bare
+from cni_ipvlan.plugin.shared import Feature, disable_autoconfiguration, is_only
 from cni_ipvlan.state.attachment import AttachmentId, Record
 from cni_ipvlan.state.registry import HOST, Registry
 
 _PREFIX = "ipvhost"  # with the master's index it is a name
 _LABEL = "cni-ipvlan/host-access"
 _STRICT_FILTER = 1  # of rp_filter
-_OLD_METRICS = (0, 1024)  # of routes that were made before they had one, in IPv4 and IPv6
+_OLD_METRICS = (0, 1024)  # of routes in IPv4 and IPv6 that older versions made
 
 
 def link_name(index: int) -> str:
@@ -67,8 +67,8 @@ class HostAccess(Feature):
     ) -> Addressing:
         """ADD: return an addressing with what the container needs to reach the host.
 
-        Raises CniError if the host has no address on the master for it, may not have routes to its
-        addresses, or if what it would reach through the host is the master's own subnet.
+        Raises CniError if the host has no address on the master for it, if the host may not have
+        routes to its addresses, or if a subnet of routesViaHost overlaps with the master's.
         """
         addresses = addressing.addresses
         addressing.check_count("hostAccess")
@@ -93,7 +93,7 @@ class HostAccess(Feature):
     def check_ready(
         self, tx: Transaction, master: Master, conf: NetConf, addresses: Sequence[Address]
     ) -> None:
-        """STATUS: refuse what ``extend`` would refuse whoever the container is."""
+        """STATUS: raise CniError if ``extend`` would refuse every container."""
         _routes_via_host(master, addresses, conf)
         _require_host_addresses(master, addresses)
         if addresses:
@@ -122,7 +122,7 @@ class HostAccess(Feature):
             _check_old_route(call.registry, record, route)
         record = call.registry.add_routes(record, routed)
         tx.on_failure(lambda: _record_removal(call, record))
-        if host_link is None:  # nobody else uses it until it is undone
+        if host_link is None:  # under the lock, nobody else uses it before it may be removed
             tx.run(
                 Command(
                     commands.link_add_ipvlan(master.link.name, name, record.mode, record.flag, 0),
@@ -131,7 +131,7 @@ class HostAccess(Feature):
                 )
             )
         if host_link is None or not host_link.is_up:
-            keep_bare(tx, name)
+            disable_autoconfiguration(tx, name)
         metric = record.attachment.number
         tx.run_batch(
             Command(commands.link_set(name, "alias", _LABEL), "label it"),
@@ -173,16 +173,17 @@ class HostAccess(Feature):
                 yield f"the host has no route to {address} through {name}"
         neighbours = queries.neighbours(answer)
         permanent = {each.address for each in neighbours if each.state == "PERMANENT"}
-        routed = {route.dst.partition("/")[0] for route in previous.routes}  # not what came later
+        # The host may have got other addresses after the ADD.
+        routed = {route.dst.partition("/")[0] for route in previous.routes}
         for each in host_ips if link.mode == "l2" else ():
             if each in routed and each not in permanent:
                 yield f"the entry of the neighbour {each}, the host, is missing"
 
     def release(self, call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:
-        """DEL, GC: remove the host's routes to an attachment, and after the last one its interface.
+        """DEL, GC: remove the host's routes to an attachment, and with the last one its interface.
 
-        ``records`` are those with routes; without any, what is certainly its own is removed. The
-        interface stays for routes that no record names, as those of a dry run's script.
+        ``records`` are those with routes. Without any, what certainly belongs to the attachment is
+        removed. The interface stays if it has routes without a record, as a dry run's script makes.
         """
         tx, registry = call.tx, call.registry
         for record in records:
@@ -199,9 +200,9 @@ class HostAccess(Feature):
 
 
 def _has_neighbour(tx: Transaction, master: Master, addresses: Sequence[Address]) -> bool:
-    """Whether the host knows a neighbour with one of the IPv4 addresses.
+    """Whether the host knows a neighbour with one of the IPv4 addresses, which may be gone.
 
-    It may be gone. For IPv6, duplicate address detection finds out.
+    For IPv6, the kernel detects duplicate addresses.
     """
     ips = [each.ip for each in addresses if not each.is_ipv6]
     parts = (Command(commands.neighbour_show(master.link.name, each)) for each in ips)
@@ -210,10 +211,10 @@ def _has_neighbour(tx: Transaction, master: Master, addresses: Sequence[Address]
 
 
 def _release_unrecorded(call: Call, attachment: AttachmentId) -> None:
-    """Remove the host's routes with the attachment's number, and the interface after the last.
+    """Remove the host's routes with the attachment's number, and the interface with the last one.
 
-    The network names a master, but which one it was, these routes say. Others may have the same
-    number: what a record names is theirs.
+    They are searched for on all masters, since the network's master may have changed. Attachments
+    may have the same number: a route to an address that a record has belongs to that one.
     """
     tx, registry, number = call.tx, call.registry, attachment.number
     for link in filter(is_host_link, links.list_links(tx, None)):
@@ -234,13 +235,13 @@ def _release_unrecorded(call: Call, attachment: AttachmentId) -> None:
 
 
 def usable_addresses(master: Master) -> list[str]:
-    """Return the host's addresses on a master, but for those of no use to others."""
+    """Return the host's addresses on a master, without link-local ones."""
     addresses = map(ip_address, dict.fromkeys(master.addresses))  # one may have two prefix lengths
     return [str(each) for each in addresses if not each.is_link_local]
 
 
 def _require_host_addresses(master: Master, addresses: Sequence[Address]) -> list[str]:
-    """Return the host's addresses for such containers; raises CniError if there is none."""
+    """Return the host's addresses for containers with such addresses; raises CniError if none."""
     host_ips = _host_addresses(master, addresses) if addresses else usable_addresses(master)
     if not host_ips:
         raise _no_address_error(master)
@@ -285,10 +286,11 @@ def _no_address_error(master: Master) -> CniError:
 def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address]) -> None:
     """Raise CniError unless the host may have routes to the addresses through its interface.
 
-    Whoever writes the network chooses them, and a route to one address comes before all others. So
-    each must be in a subnet of the host's own global addresses on the master, which it reaches
-    there directly, or in one that root has reserved as unreachable. And it must be an address of
-    one host, without a host route, which would have a lower metric, and no next hop of any route.
+    The network's author chooses the addresses, and a route to a single address takes precedence. So
+    each must be in a subnet of the host's own global addresses on the master, which the host
+    reaches directly, or in a subnet that root has reserved as unreachable. It must not be the first
+    or last address of the subnet, nor a next hop of any route. The host must not have a route to it
+    alone, which would have a lower metric.
     """
     argvs = (commands.route_show("table", "all"), commands.nexthop_show())
     routes, nexthops = tx.run_batch(*map(Command, argvs)).stdout.split(b"\n")
@@ -300,7 +302,7 @@ def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address
     ]
     for address in map(parse_address, _reachable(_host_addresses(master, addresses), addresses)):
         if address is None:
-            continue  # a dry run's script asks again, when it is known
+            continue  # a dry run's script checks it, when it is known
         reason = ""
         if address.is_loopback or address.is_link_local or address.is_reserved:
             reason = "a loopback, link-local or reserved address, for which hostAccess is not"
@@ -377,7 +379,7 @@ def _check_old_route(registry: Registry, own: Record, route: queries.Route) -> N
 def describe_strict_filter(tx: Transaction, master: Master) -> str:
     """Return why the kernel drops a container's packets, and what to try; empty if it does not.
 
-    It does if the master's are filtered strictly, as the host answers through another link.
+    It does if rp_filter of the master is strict, as the host answers through another link.
     """
     key = commands.RP_FILTER.format(master.link.name)
     query = Command(commands.sysctl_read(commands.RP_FILTER.format("all"), key))
@@ -397,12 +399,12 @@ def _host_addresses(master: Master, addresses: Sequence[Address]) -> list[str]:
 
 
 def _first_by_family(host_ips: Sequence[str]) -> dict[int, str]:
-    """Return one of each family: a later one may be a service's, which moves to other hosts."""
+    """Return the first of each family: later ones may be services', which move to other hosts."""
     return {family(each): each for each in reversed(host_ips)}
 
 
 def _reachable(host_ips: Iterable[str], addresses: Iterable[Address]) -> list[str]:
-    """Return those addresses, plain, for which the host has one of the same family."""
+    """Return the addresses without prefix lengths for which the host has one of their family."""
     families = set(map(family, host_ips))
     return [each.ip for each in addresses if each.family in families]
 
@@ -410,7 +412,7 @@ def _reachable(host_ips: Iterable[str], addresses: Iterable[Address]) -> list[st
 def _query_routes(
     tx: Transaction, addresses: Sequence[str], selector: str, *device: str
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield each address with the routes to it, as ip prints them; a batch is for one family."""
+    """Yield each address with the output of ip about its routes; a batch has only one family."""
     for number in (4, 6):
         family_addresses = [each for each in addresses if family(each) == number]
         if family_addresses:
@@ -448,7 +450,7 @@ def _record_removal(call: Call, record: Record) -> None:
 
 
 def _routes_of(tx: Transaction, record: Record) -> list[queries.Route]:
-    """Return the host's routes to an attachment that are there; others may have its addresses."""
+    """Return the existing routes of the host to an attachment, by their addresses and metrics."""
     name = link_name(record.master[1])
     if not namespace.own_has_link(name):
         return []
@@ -461,16 +463,16 @@ def _is_route_of(record: Record, route: queries.Route) -> bool:
 
 
 def _routes_through(tx: Transaction, name: str) -> list[queries.Route]:
-    """Return all routes through the host's interface but those that it has by itself."""
+    """Return all routes through the host's interface except those that the kernel has added."""
     argv = commands.route_show("table", "all", "dev", name)
     output = tx.run(Command(argv, accept=commands.ABSENT)).stdout
     return [each for each in queries.routes(output) if not each.is_connected]
 
 
 def _has_unrecorded_routes(tx: Transaction, registry: Registry, record: Record) -> bool:
-    """Whether a route leads through the host's interface that is of no record.
+    """Whether the host's interface has a route without a record.
 
-    Of those that were there at first: in a dry run, no route has gone with its record.
+    The records are read without what a dry run takes for removed, as it has not removed the routes.
     """
     routes = _routes_through(tx, link_name(record.master[1]))
     records = [*registry.read_only.records_with_routes(record.master)] if routes else []

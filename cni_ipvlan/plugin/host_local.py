@@ -1,6 +1,6 @@
-"""What is known of the IPAM plugin host-local: its ranges, and its store.
+"""The IPAM plugin host-local: its ranges, and its store.
 
-The store is a directory with a file for each address, in which stands whose it is.
+The store is a directory with a file for each leased address, which names the container.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MOST_LEASE = 4096  # bytes
 
 
 class Lease(NamedTuple):
-    """A lease: its file, the address, and whose it is; ``ifname`` is empty in old files."""
+    """A lease: its file, its address, and its owner; ``ifname`` is empty in old files."""
 
     file: str
     address: str
@@ -39,7 +39,7 @@ def leases(store: str) -> list[Lease]:
 
 
 def addresses(store: str) -> list[IPv4Address | IPv6Address]:
-    """Return the addresses that are leased in a directory, which may be none."""
+    """Return the addresses that are leased in a directory, which may not exist."""
     found_addresses = []
     for name in os.listdir(store) if os.path.isdir(store) else ():
         with suppress(ValueError):  # host-local's own: lock, last_reserved_ip.0
@@ -48,7 +48,7 @@ def addresses(store: str) -> list[IPv4Address | IPv6Address]:
 
 
 class Range(NamedTuple):
-    """A range of a subnet, its ends included; ``gateway`` is one that containers don't get."""
+    """A range of a subnet, including both ends; containers don't get the ``gateway``."""
 
     subnet: str
     first: IPv4Address | IPv6Address

@@ -23,8 +23,8 @@ _SEARCH_SECONDS = 1.0
 class Attachment(NamedTuple):
     """A link and its namespace, None for the caller's own namespace.
 
-    ``owner`` is None if no attachment is known that it belongs to; addresses have prefix
-    lengths; ``pod`` is the owner's, NAMESPACE/NAME, empty if it is not known.
+    ``owner`` is the attachment that it belongs to, None if that is not known. Addresses have prefix
+    lengths. ``pod`` is the owner's, NAMESPACE/NAME, empty if it is not known.
     """
 
     link: Link
@@ -85,7 +85,7 @@ def search(
 
 
 class Owners:
-    """Finds whose a link is: its label says that, else the records do."""
+    """Finds the attachment that a link belongs to, by its label, or else by the records."""
 
     def __init__(self, records: Iterable[Record]) -> None:
         records = list(records)
@@ -99,7 +99,7 @@ class Owners:
     def owner_of(self, link: Link, netns: Namespace | None) -> AttachmentId | None:
         """Return the attachment that a link belongs to, if that is known."""
         attachment = parse_label(link.alias)
-        if attachment is not None:  # the record has the whole of names that are cut in the label
+        if attachment is not None:  # long names are cut in the label, but not in the record
             return self._by_label.get(link.alias, attachment)
         return self._by_place.get((link.name, netns.identity)) if netns else None
 
@@ -121,7 +121,7 @@ def search_label(
 
 
 def select_of_master(attachments: Iterator[Attachment], master: Master) -> Iterator[Attachment]:
-    """Yield those that a master carries."""
+    """Yield those whose links a master carries."""
     for each in attachments:
         if master.carries(each.link, each.netns):
             yield each

@@ -1,7 +1,7 @@
 """Run the IPAM plugin within a transaction.
 
-``allocate`` and ``start`` only start it. They return a function that waits for its end, and raises
-CniError: the plugin's own, or one about running it.
+``allocate`` and ``start`` start the plugin and return a function that waits for its end. That
+function raises CniError: the plugin's own, or one about running it.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def needs_link(name: str) -> bool:
 
 
 def find_releasing_plugin(call: Call) -> str:
-    """Return the IPAM plugin that is asked to release addresses; empty for none.
+    """Return the name of the IPAM plugin that is to release addresses; empty for none.
 
-    One that is not permitted has nothing to release: ADD did not ask it. Raises CniError if that
-    can't be known.
+    A plugin that is not permitted has nothing to release, since ADD did not run it. Raises CniError
+    if its permission can't be checked.
     """
     name = netconf.ipam_type(call.request.config)
     try:
@@ -67,10 +67,10 @@ def find_releasing_plugin(call: Call) -> str:
 
 
 def allocate(call: Call, name: str, *, has_allocation: bool) -> Callable[[], Result | None]:
-    """Allocate addresses; in a dry run, the result is what the node has for it.
+    """Start to allocate addresses; in a dry run, the result is the one that is expected.
 
-    If it fails, the plugin is asked to release (SPEC.md, "Delegated plugins"), but not an older
-    allocation of the same attachment: ``has_allocation`` is whether there is one.
+    If the ADD fails, the plugin releases them (SPEC.md, "Delegated plugins"), unless they may be an
+    earlier allocation of the same attachment: ``has_allocation`` is whether there is one.
     """
 
     def parse(completed: Completed) -> Result:
@@ -94,10 +94,10 @@ def allocate(call: Call, name: str, *, has_allocation: bool) -> Callable[[], Res
 
 
 def start(call: Call, name: str, verb: str) -> Callable[[], None]:
-    """Delegate a verb that has no result; without a plugin, there is nothing to do.
+    """Start a verb that has no result; without a plugin, there is nothing to do.
 
-    A plugin that does not know the version of a DEL is asked again in one that it knows: a
-    container must be deleted although its ADD was refused, or cniVersion has changed since.
+    If the plugin does not know the version of a DEL, it is run again with one that it knows, since
+    a container must be deleted although its ADD was refused or cniVersion has changed since.
     """
     if not name:
         return lambda: None
@@ -141,7 +141,7 @@ def _warn_of_kept_leases(call: Call) -> None:
 
 
 def _wait(call: Call, name: str, started: Running, parse: Callable[[Completed], T]) -> T | None:
-    """Wait for the plugin; return what is parsed of its answer, in a dry run what it would be."""
+    """Wait for the plugin; return its parsed answer, in a dry run the expected one."""
     completed = call.tx.finish(started)
     if completed.is_assumed:
         return completed.meaning  # type: ignore[no-any-return]

@@ -41,8 +41,8 @@ def partition(
 ) -> tuple[list[Link], list[Link]]:
     """Return the links in an answer to ``list_command``: an attachment's own, and the others.
 
-    Its own have its label, or no label and one of the names. The first of these is taken for one
-    if listing them is not permitted.
+    Its own have its label, or no label and one of the names. In a dry run that may not list the
+    links, one with the first of these names is assumed.
     """
     if answer.is_assumed:
         return [Link(0, names[0])], []
@@ -81,8 +81,8 @@ def move_undo(
 ) -> Undo:
     """Return an undo that deletes a link that was moved from ``master_netns`` and named.
 
-    If the name was taken, the kernel has moved the link at most, and the one of that name
-    is another, even if it has the same label.
+    If the name was taken, the kernel has not renamed the link, even if it has moved it. Then the
+    link of that name is another one, even if it has the same label.
     """
     temporary = temporary_name(attachment.key)
 
@@ -134,14 +134,14 @@ def find_link(
 ) -> tuple[Namespace, Link] | None:
     """Return the link that a record is about and its container; None if it is not there (any more).
 
-    In a dry run without permission, the record is believed. If others wait, it is read ``at_once``:
-    not searched for among all links, of which the container's owner may make thousands, so one with
-    another name is not found.
+    In a dry run without permission, the record is believed. While others wait, ``at_once`` limits
+    the time: the link is asked for by its name only, since the container's owner may have made
+    thousands of links. A renamed one is not found then.
     """
     netns = container_of_record(record)
     if netns is None:
         return None
-    # A half-made one has its label as soon as it has its name.
+    # The kernel sets the name and the label of a half-made one in the same request.
     name = record.ifname if record.is_complete else temporary_name(record.attachment.key)
     try:
         if at_once:
@@ -169,9 +169,9 @@ def link_exists(tx: Transaction, record: Record) -> bool:
 def query_links(
     tx: Transaction, netns: Namespace, name: str, then: Command | None = None
 ) -> Completed:
-    """Ask for a container's ipvlan links; a change like ``then`` may follow.
+    """Query a container's ipvlan links; a change like ``then`` may follow.
 
-    If there are too many, as the container's owner has made thousands, ask for the one of a name.
+    If there are too many, as the container's owner has made thousands, query the one with the name.
     """
     try:
         return tx.finish(tx.start(list_command(netns), then=then))
@@ -182,21 +182,21 @@ def query_links(
 
 
 def list_command(netns: Namespace | None, name: str | None = None) -> Command:
-    """Return the query for the ipvlan links in a namespace, or the one of a name."""
+    """Return the query for the ipvlan links in a namespace, or for the one with a name."""
     return Command(commands.link_show(name, "ipvlan"), netns=netns, accept=commands.ABSENT)
 
 
 def list_links(tx: Transaction, netns: Namespace | None) -> list[Link]:
-    """Return the ipvlan links there; none if that is not permitted, in a dry run."""
+    """Return the ipvlan links in a namespace; none in a dry run that may not list them."""
     return queries.links(tx.run(list_command(netns)).stdout)
 
 
 def has_recorded_master(link: Link, record: Record) -> bool:
-    """Whether the kernel says that a container's link has a record's master, so is not forged.
+    """Whether the kernel confirms that a container's link has the master of a record.
 
-    The number of the master's namespace was recorded when the link was made there: no other link
-    whose parent has the same index has it. If the container itself has the master, its owner may
-    change the mode anyway.
+    When the link was made, the number of the master's namespace in the container was recorded. No
+    other link can have both that number and a parent with the same index. If the container itself
+    has the master, its owner may change the mode anyway.
     """
     inode, index = record.master
     if inode == record.netns_identity[1]:

@@ -13,8 +13,8 @@ from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.codes import MASTER_BUSY
 from cni_ipvlan.start.namedtuple import NamedTuple
 
-_MOST_NAMES = 20  # interfaces of many
-VLAN_LABEL = "cni-ipvlan/vlan"  # of one that the option vlan has made
+_MOST_NAMES = 20  # of interfaces, in a message
+VLAN_LABEL = "cni-ipvlan/vlan"  # the alias of a VLAN that the option vlan has made
 LEAST_MTU = 68  # IPv4's, and min_mtu of an ipvlan link
 # Kinds that take their ports' packets before an ipvlan could see them.
 _EXCLUSIVE_MASTERS = {
@@ -28,8 +28,8 @@ _EXCLUSIVE_MASTERS = {
 class Master(NamedTuple):
     """A master, its namespace ``netns`` (None for the plugin's own), the links it carries there.
 
-    ``local`` are the IPv4 addresses, broadcasts and subnets of the host on any interface, if the
-    master is on the host.
+    If the master is on the host, ``host_prefixes`` are the IPv4 addresses, broadcasts and subnets
+    of the host on all interfaces.
     """
 
     link: Link
@@ -39,7 +39,7 @@ class Master(NamedTuple):
 
     @property
     def key(self) -> tuple[int, int]:
-        """What identifies it on this node, ``Record.master``."""
+        """What identifies it on this node, as in ``Record.master``."""
         return key_of(self.link.ifindex, self.netns)
 
     @property
@@ -49,12 +49,10 @@ class Master(NamedTuple):
 
     @property
     def labelled_vlan(self) -> int:
-        """The ID of a VLAN that was made here, whichever network names it; 0 of another master.
-
-        A container's owner may label one like that.
-        """
-        is_own = self.netns is None and self.link.alias == VLAN_LABEL
-        return self.link.vlan if is_own else 0
+        """The ID of a VLAN that the option vlan has made for any network; 0 of other masters."""
+        # In a container, its owner may have given it that label.
+        is_labelled = self.netns is None and self.link.alias == VLAN_LABEL
+        return self.link.vlan if is_labelled else 0
 
     @property
     def slaves(self) -> list[Link]:
@@ -83,7 +81,7 @@ def key_of(index: int, netns: Namespace | None = None) -> tuple[int, int]:
 
 
 def _identity(netns: Namespace | None) -> tuple[int, int]:
-    """Return that of a namespace, or the plugin's own, which CNI_NETNS_OVERRIDE may name, too."""
+    """Return a namespace's identity; the container's may be our own, with CNI_NETNS_OVERRIDE."""
     return netns.identity if netns else namespace.own()
 
 

@@ -3,16 +3,16 @@
 The mode belongs to the master. A new interface in another mode changes the mode of
 all others, without an error or an event (ipvlan_link_new() and
 ipvlan_set_port_mode() in drivers/net/ipvlan/ipvlan_main.c), and those in containers
-can't be seen from the host. Their owners can hide them, and forge others, but change the mode
-only with CAP_NET_ADMIN in the user namespace of the master's. So what decides, is the first of
-these that there is:
+can't be seen from the host. Their owners can hide them and forge others, but they can change the
+mode only with CAP_NET_ADMIN in the user namespace of the master's namespace. So the mode in use is
+that of the first of these that exists:
 
 1. the record of an interface that a call is about to create;
 2. a recorded interface, which is asked for by its name in its container. Since the
    container's owner can forge what is seen there, it counts if it agrees with root's record,
    or if the kernel confirms that its parent is this master;
-3. nothing, if the kernel reports that the master carries no ipvlan in any namespace: then
-   what is recorded is removed. This is asked before anything is refused or believed;
+3. none, if the kernel reports that the master carries no ipvlan in any namespace: then the
+   records are removed. The kernel is asked before a mode is refused, or a record is believed;
 4. an interface on the host;
 5. root's note of the mode, if nothing was found when namespaces were searched;
 6. an interface found in any namespace, if the kernel confirms its parent. Root may have made
@@ -23,7 +23,7 @@ these that there is:
 A note is what remains of the record of an attachment that is deleted, if its interface was not
 seen to go. It is removed as soon as the kernel reports that the master carries no ipvlan.
 
-If nothing is known of a master that carries one, the call must be made again later, or root
+If the mode of a master that carries ipvlan is unknown, the call must be made again later, or root
 declares the mode with an interface on the host.
 """
 
@@ -55,13 +55,13 @@ from cni_ipvlan.state.registry import Registry
 if TYPE_CHECKING:
     from cni_ipvlan.plugin.inventory import Attachment
 
-    # What a search has proven, and what else may be on the master.
+    # The mode of an interface that is proven to be on the master, and interfaces that may be on it.
     _Search = tuple["ModeInUse | None", list[Attachment]]
 
-# What is read at most while the master's lock is held: records, and links of containers.
+# How many records, and links of containers, are read at most while the master's lock is held.
 _MOST_RECORDS = 64
 _MOST_CONTAINERS = 4
-_MOST_NAMES = 3  # of many
+_MOST_NAMES = 3  # of interfaces, in a message
 _DECLARING_LINK = "ipvlan-mode"  # the interface with which root declares a mode
 _SEARCH_SECONDS = 5.0
 # How long the kernel takes to remove interfaces of a deleted namespace.
@@ -70,9 +70,10 @@ _POLL_SECONDS = 0.05
 
 
 class ModeInUse(NamedTuple):
-    """A link or record with the mode and flag that a master is used in, and where that is.
+    """A link or record with the mode and flag that a master is used in, and its description.
 
-    ``earlier`` are those in which an interface was attached, if another program has changed them.
+    ``earlier_mode`` is the mode and flag in which the interface was attached, if another program
+    has changed them.
     """
 
     source: Link | Record
@@ -155,7 +156,7 @@ def _is_in_use(tx: Transaction, key: tuple[int, int]) -> bool:
 def _find_conflict(
     tx: Transaction, registry: Registry, master: Master, record: Record, search: _Search | None
 ) -> ModeInUse | None:
-    """Return what conflicts with an attachment's mode; _UNKNOWN if nothing is known.
+    """Return what conflicts with an attachment's mode; _UNKNOWN if the mode in use is unknown.
 
     The numbers are those of the rule at the head of this file. Since the master's lock is held, the
     time taken here must not grow with the node, nor with what is in containers.
@@ -182,7 +183,7 @@ def _find_conflict(
 def _read_record(
     registry: Registry, key: tuple[int, int], *, is_searched: bool
 ) -> ModeInUse | None:
-    """Return the mode of root's note of a search, or after a search of root's last record."""
+    """Return the mode of root's last record after a search, else of the note of an earlier one."""
     record = registry.last_record(key) if is_searched else registry.note(key, is_searched=True)
     if record and is_searched:
         registry.write_searched_note(key, record)
@@ -207,19 +208,19 @@ def _find_recorded(
             netns, link = container_link
             if record.has_mode_of(link):
                 return ModeInUse(link, record.describe())
-            if _is_proven(tx, master, link, netns):  # it is not what its container shows only
+            if _is_proven(tx, master, link, netns):  # so the container's owner has not forged it
                 earlier_mode = f"{record.mode} {record.flag}"
                 return ModeInUse(link, record.describe(), earlier_mode=earlier_mode)
     return None
 
 
 def _remove_records(registry: Registry, master: Master, new_record: Record) -> ModeInUse | None:
-    """Forget what was on a free master; return the mode of an attachment being created."""
+    """Remove the records on a free master; return the mode of an attachment being created."""
     registry.drop_note(master.key)
     current = None
     for record in list(registry.records(master.key)):
         if record.attachment == new_record.attachment:
-            continue  # it tells that addresses may still be allocated
+            continue  # it stays, since its addresses may still be allocated
         if registry.is_live(record.attachment.key):
             current = ModeInUse(record, record.describe())
         else:
@@ -247,7 +248,7 @@ def is_free(tx: Transaction, master: Master) -> bool | None:
 
 
 def wait_until_free(tx: Transaction, master: Master) -> bool | None:
-    """Return what ``is_free`` does, after a moment if ipvlan is only going away."""
+    """Return what ``is_free`` returns, after at most two seconds if ipvlan is being removed."""
     deadline = time.monotonic() + _TEARDOWN_SECONDS
     while (is_unused := is_free(tx, master)) is False and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
@@ -257,8 +258,8 @@ def wait_until_free(tx: Transaction, master: Master) -> bool | None:
 def _search(tx: Transaction, registry: Registry, master: Master, record: Record) -> _Search:
     """Search for an interface of the master that this plugin can't read by its record.
 
-    If nothing is found, and nothing recorded agrees with the record, wait for what may only be
-    going away.
+    If none is found, and the last record does not have the same mode, wait for interfaces that the
+    kernel may be removing.
     """
     from cni_ipvlan.plugin import inventory
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Node(NamedTuple):
-    """What a call works with."""
+    """What every call of this process works with."""
 
     runner: Runner
     registry: Registry
@@ -40,9 +40,9 @@ class Node(NamedTuple):
         return self.log.warn
 
     def wait_check(self, what: str) -> Callable[[], None]:
-        """Return what is called while the lock of ``what`` is waited for, and may end the wait.
+        """Return a function to call while waiting for the lock of ``what``.
 
-        It is logged at its first call: a lock that is free needs none.
+        It raises InterruptedBySignalError if a signal has come. Its first call logs the wait.
         """
         is_logged = False
 

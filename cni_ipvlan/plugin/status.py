@@ -109,7 +109,7 @@ def expected_master(tx: Transaction, conf: NetConf, master: Master) -> Master:
 def option_checks(
     tx: Transaction, conf: NetConf, master: Master, addresses: Sequence[Address]
 ) -> Iterator[tuple[Path, Callable[[], object]]]:
-    """Yield what raises CniError if an ADD would refuse what an option means on this master.
+    """Yield functions that raise CniError if an ADD would refuse an option on this master.
 
     Each comes with the option's path. ``addresses`` are those that a container may get.
     """
@@ -154,7 +154,7 @@ def check_records() -> None:
 
 
 def check_writable(directory: str) -> None:
-    """Raise CniError if root certainly can't write into a directory, which may be made for that."""
+    """Raise CniError if root certainly can't write into a directory, or can't make it."""
     ancestor = os.path.abspath(directory)
     while not os.path.lexists(ancestor):
         ancestor = os.path.dirname(ancestor)

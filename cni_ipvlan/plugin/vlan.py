@@ -1,7 +1,7 @@
 """vlan: the master is a VLAN of an interface, made with its first container if it is missing.
 
-A VLAN is removed with the last of its attachments, if it was made here and nothing else uses it.
-That is done under a lock of its own, as is making it, until the attachment has been recorded.
+A VLAN that was made so is removed with the last of its attachments, if nothing else uses it. It has
+a lock, under which it is made and the attachment recorded, or it is removed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cni_ipvlan.plugin.master import (
     query_master,
 )
 from cni_ipvlan.plugin.node import Call
-from cni_ipvlan.plugin.shared import Feature, is_only, keep_bare
+from cni_ipvlan.plugin.shared import Feature, disable_autoconfiguration, is_only
 from cni_ipvlan.state.attachment import AttachmentId, Record
 from cni_ipvlan.state.registry import VLAN
 
@@ -69,9 +69,9 @@ class Vlan(Feature):
                 raise
         elif vlan.link.alias != VLAN_LABEL or vlan.link.is_up or not master.link.is_up:
             return vlan
-        else:  # the call that made it was killed before it was up
+        else:  # the call that made it was killed before it brought it up
             name = vlan.link.name
-        keep_bare(tx, name)
+        disable_autoconfiguration(tx, name)
         tx.run(Command(commands.link_set(name, "up"), "bring it up"))
         return query_master(tx, name, None) or _future_vlan(master, name)
 
@@ -101,8 +101,8 @@ def _find_vlan(tx: Transaction, parent: Master, vlan: int) -> Master | None:
 def _check_can_be_made(tx: Transaction, parent: Master, conf: NetConf) -> None:
     """Raise CniError unless an interface could be a master, is up, and its VLAN's name is free.
 
-    A VLAN takes its packets before a bridge or bond of which the interface is a port. Only
-    root may mean that, who makes the VLAN then.
+    A VLAN takes its packets before a bridge or bond of which the interface is a port. Only root may
+    want that, and has to make the VLAN then.
     """
     root_argv = commands.link_add_vlan(parent.link.name, "NAME", conf.vlan)
     try:
@@ -144,11 +144,11 @@ def _remove_vlan(
     ifindex: int = 0,
     unlabelled: str = "",
 ) -> None:
-    """Remove a VLAN that was made here, unless anything but the attachment uses it.
+    """Remove a VLAN with our label, unless anything but the attachment uses it.
 
-    ``ifindex`` is 0 if it may be any. ``unlabelled`` is the name of one that this call may have
-    made without labelling it. What is on it goes with it, so it is looked for on the host, and
-    the kernel is asked about ipvlan and macvlan in containers.
+    ``ifindex`` is 0 if its index does not matter. ``unlabelled`` is the name of a VLAN that this
+    call may have made without labelling it. The kernel would remove other links on the VLAN with
+    it, so these are searched for on the host, and the kernel is asked about ipvlan and macvlan.
     """
     tx, registry = call.tx, call.registry
     with _lock(call, key):
@@ -158,8 +158,8 @@ def _remove_vlan(
         master = key_of(link.ifindex)
         with registry.master_lock(master, call.node.wait_check(f"the master {link.name}")):
             is_unused = is_only(registry.records(master), attachment)
-            # The first line makes an ipvlan, which goes with the VLAN; unless the kernel refuses
-            # it, as with macvlan there. Then the second is not run.
+            # The first line makes an ipvlan link, which is removed with the VLAN. If the kernel
+            # refuses that, since there is macvlan on the VLAN, the second line is not run.
             check = Command(commands.link_add_ipvlan(link.name, commands.PROBE, "l2", "bridge", 0))
             deletion = Command(commands.link_delete(link.name), f"remove the VLAN {link.name}")
             try:
@@ -173,7 +173,7 @@ def _remove_vlan(
 def _find_own_vlan(
     tx: Transaction, key: tuple[int, int], ifindex: int, unlabelled: str
 ) -> Link | None:
-    """Return a VLAN that was made here, unless it is another by now or the host uses it."""
+    """Return the VLAN with our label, unless it is another one by now or the host uses it."""
     links = queries.links(tx.run(Command(commands.address_show())).stdout)
     indexes = {link.name: link.ifindex for link in links}
     for link in links:
@@ -186,13 +186,13 @@ def _find_own_vlan(
 
 
 def _vlan_name(parent: Master, vlan: int) -> str:
-    """Return what a VLAN that is made is called: by the interface, or its index if that is long."""
+    """Return the name of a new VLAN: with its parent's name, or with its index if that is long."""
     name = f"{parent.link.name}.{vlan}"
     return f"vlan{parent.link.ifindex}.{vlan}" if interface_name_fault(name) else name
 
 
 def _lock_key(parent_index: int, vlan: int) -> tuple[int, int]:
-    """Return what a VLAN of the interface with that index is locked by."""
+    """Return the key of the lock of a VLAN, by its parent's index and its ID."""
     return key_of(parent_index * _IDS + vlan)
 
 
