@@ -154,8 +154,7 @@ def _remove_record(call: Call, record: Record, *, has_moved: bool) -> None:
     if links.link_exists(tx, record):
         raise CniError(COMMAND_FAILED, "an interface of the attachment remains; DEL removes it")
     is_unseen = has_moved and not any(commands.link_delete(name) in tx.undone for name in names)
-    own = record._replace(host_routes=())
-    for key in call.registry.remove(own, is_unseen=is_unseen):
+    for key in call.registry.remove(record._replace(host_routes=()), is_unseen=is_unseen):
         modes.remove_stale_note(call, key, is_ending=not record.has_container)
 
 

@@ -150,8 +150,10 @@ def _find_unrecorded(call: Call, known: Collection[AttachmentId]) -> list[Attach
         return []
     unsearched: list[str] = []
     deadline = time.monotonic() + _SEARCH_SECONDS
-    found = inventory.search(call.tx, call.registry, report=unsearched.append, deadline=deadline)
-    used_addresses = {each.partition("/")[0] for link in found for each in link.addresses}
+    attachments = inventory.search(
+        call.tx, call.registry, report=unsearched.append, deadline=deadline
+    )
+    used_addresses = {ip.partition("/")[0] for each in attachments for ip in each.addresses}
     if unsearched or time.monotonic() >= deadline:
         call.warn("leases without a record are kept, as not every namespace could be searched")
         return []

@@ -105,8 +105,8 @@ class HostAccess(Feature):
         tx.hold(_lock(call, index))
         name = link_name(index)
         host_ips = _host_addresses(master, addresses)
-        sources, routed = _first_by_family(host_ips), _reachable(host_ips, addresses)
-        if not routed:  # in a chain whose prevResult has no addresses
+        sources, destinations = _first_by_family(host_ips), _reachable(host_ips, addresses)
+        if not destinations:  # in a chain whose prevResult has no addresses
             return record
         host_link = _query_link(tx, name)
         if host_link is not None and not is_host_link(host_link):
@@ -117,10 +117,10 @@ class HostAccess(Feature):
             )
         if record.mode == "l2" and (warning := describe_strict_filter(tx, master)):
             call.warn(warning)
-        old_routes = _routes_to(tx, routed, name) if host_link else []
+        old_routes = _routes_to(tx, destinations, name) if host_link else []
         for route in old_routes:
             _check_old_route(call.registry, record, route)
-        record = call.registry.add_routes(record, routed)
+        record = call.registry.add_routes(record, destinations)
         tx.on_failure(lambda: _record_removal(call, record))
         if host_link is None:  # under the lock, nobody else uses it before it may be removed
             tx.run(
@@ -144,7 +144,7 @@ class HostAccess(Feature):
                     f"let the host reach {each}",
                     undo=(Undo(Command(commands.route_delete(each, name, metric))),),
                 )
-                for each in routed
+                for each in destinations
             ),
         )
         return record
@@ -363,10 +363,12 @@ def _lock(call: Call, index: int) -> AbstractContextManager[None]:
     return call.registry.master_lock(key_of(index), check, HOST)
 
 
-def _check_old_route(registry: Registry, own: Record, route: queries.Route) -> None:
+def _check_old_route(registry: Registry, own_record: Record, route: queries.Route) -> None:
     """Raise CniError if a route belongs to another attachment, whose container still exists."""
-    for record in registry.records_with_routes(own.master, route.priority):
-        is_of_another = record.attachment != own.attachment and route.ip in record.host_routes
+    for record in registry.records_with_routes(own_record.master, route.priority):
+        is_of_another = (
+            record.attachment != own_record.attachment and route.ip in record.host_routes
+        )
         if is_of_another and record.has_container:
             raise CniError(
                 codes.ADDRESS_IN_USE,

@@ -86,14 +86,14 @@ def move_undo(
     """
     temporary = temporary_name(attachment.key)
 
-    def is_there() -> bool:
+    def is_moved() -> bool:
         if temporary in _list_names(tx, master_netns):
             return False
         links = list_links(tx, netns)
         own_names = [each.name for each in links if _belongs_to(each, attachment, ())]
         return attachment.ifname in own_names and temporary not in (each.name for each in links)
 
-    return Undo(Command(commands.link_delete(attachment.ifname), netns=netns), only_if=is_there)
+    return Undo(Command(commands.link_delete(attachment.ifname), netns=netns), only_if=is_moved)
 
 
 def records_of_link(registry: Registry, link: Link, container: Namespace) -> list[Record]:

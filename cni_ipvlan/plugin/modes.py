@@ -265,9 +265,9 @@ def _search(tx: Transaction, registry: Registry, master: Master, record: Record)
 
     deadline = time.monotonic() + _SEARCH_SECONDS
     namespaces = namespace.others(deadline)
-    trusted = (each for each in namespaces if namespace.is_of_our_user(each.path))
+    candidates = (each for each in namespaces if namespace.is_of_our_user(each.path))
     suspects = []
-    for each in inventory.search(tx, registry, deadline=deadline, namespaces=trusted):
+    for each in inventory.search(tx, registry, deadline=deadline, namespaces=candidates):
         if _is_proven(tx, master, each.link, each.netns):
             return ModeInUse(each.link, each.describe()), []
         if master.carries(each.link, each.netns):

@@ -148,18 +148,18 @@ def find_container(request: Request) -> Namespace:
         netns = namespace.find(request.netns)
         if netns.identity != own_identity or request.may_share_netns:
             return netns
-        why = "that is the namespace the plugin itself runs in"
+        reason = "that is the namespace the plugin itself runs in"
         advice = (
             "add no interface, since a container on the host's network needs none "
             "(CNI_NETNS_OVERRIDE=1 adds one anyway)"
         )
     except FileNotFoundError:
-        why = "there is no such file"
+        reason = "there is no such file"
         advice = (
             "list namespaces with ip netns or lsns -t net; the container may have ended already"
         )
     except (OSError, ValueError, namespace.NotANamespaceError) as error:
-        why = getattr(error, "strerror", None) or str(error)
+        reason = getattr(error, "strerror", None) or str(error)
         advice = "give the path of a network namespace: /run/netns/NAME, or /proc/PID/ns/net"
         if isinstance(error, PermissionError):
             advice = "run as root"
@@ -169,7 +169,7 @@ def find_container(request: Request) -> Namespace:
                 # The kernel asks as for ptrace(2): proc_ns_get_link() in fs/proc/namespaces.c.
                 missing = machine.why_not_permitted(("CAP_SYS_ADMIN", "CAP_SYS_PTRACE"))
                 advice = f"run as the host's root with all capabilities: {missing}"
-    msg = f"CNI_NETNS is {request.netns!r}; {why}"
+    msg = f"CNI_NETNS is {request.netns!r}; {reason}"
     raise CniError(INVALID_ENVIRONMENT, msg, f"try: {advice}", subject="CNI_NETNS")
 
 
