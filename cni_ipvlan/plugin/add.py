@@ -43,7 +43,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         session = configure.query_links(tx, request.ifname, netns)
         master = find_master(tx, conf, netns)
         links.check_name_is_free(call, netns, tx.finish(session).stdout)
-        network_features = features.configured(conf)
+        network_features = features.load_features(conf).values()
         with ExitStack() as locks:
             for feature in network_features:
                 master = feature.prepare(call, master, conf, locks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError, Failures
 from cni_ipvlan.cni.request import Request
@@ -60,7 +60,7 @@ def _find_differences(call: Call, conf: NetConf, netns: Namespace) -> Iterator[s
         return
     master_netns = netns if conf.link_in_container else None
     master_query = _query_master(tx, conf, master_netns)
-    network_features = features.configured(conf)
+    network_features = features.load_features(conf).values()
     link_output, answers, route_output = _query_container(call, previous, netns, network_features)
     container_links = queries.links(link_output)
     if not container_links:
@@ -97,7 +97,7 @@ def _find_differences(call: Call, conf: NetConf, netns: Namespace) -> Iterator[s
 
 
 def _query_container(
-    call: Call, previous: Result, netns: Namespace, network_features: Sequence[Feature]
+    call: Call, previous: Result, netns: Namespace, network_features: Collection[Feature]
 ) -> tuple[bytes, list[bytes], bytes]:
     """Return what ip prints of the interface, for each feature, and of routes if ADD had any."""
     ifname = call.request.ifname

@@ -61,7 +61,7 @@ def configure(
         call.warn(f"new addresses may not be announced to neighbours: {reason}")
     if addressing.has_ipv6:
         _wait_for_ipv6(tx, name, netns, addressing)
-        completed = tx.run(*_with_show([], name, netns))
+        completed = tx.run(Command(commands.address_show(name), netns=netns))
     if completed.is_assumed:
         link = master.link._replace(name=name, mtu=conf.mtu or master.link.mtu)
         return link, [each.address for each in addressing.addresses]

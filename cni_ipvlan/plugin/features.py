@@ -53,13 +53,8 @@ _FEATURES = (
 )
 
 
-def configured(conf: NetConf) -> list[Feature]:
-    """Return the features of a network."""
-    return [*load_features(conf).values()]
-
-
 def load_features(conf: NetConf) -> dict[str, Feature]:
-    """Return the same by their options."""
+    """Return the features of a network by their options."""
     return {each.option: each.load() for each in _FEATURES if each.configured(conf)}
 
 

@@ -28,7 +28,6 @@ class Feature:
 
     def expected_master(self, tx: Transaction, master: Master, conf: NetConf) -> Master:
         """STATUS: return the master that an ADD would have, instead of the one that was found."""
-        del tx, conf
         return master
 
     def check_ready(
@@ -44,24 +43,20 @@ class Feature:
 
         ``locks`` are released when the attachment has been recorded.
         """
-        del call, conf, locks
         return master
 
     def extend(
         self, tx: Transaction, addressing: Addressing, master: Master, conf: NetConf
     ) -> Addressing:
         """ADD: return an addressing with what the container needs besides, or refuse it."""
-        del tx, master, conf
         return addressing
 
     def apply(self, call: Call, master: Master, record: Record, addressing: Addressing) -> Record:
         """ADD: change the host; return the attachment's record with the change."""
-        del call, master, addressing
         return record
 
     def query(self, ifname: str) -> Argv:
         """CHECK: return a query in the container whose answer ``differences`` gets, or ()."""
-        del ifname
         return ()
 
     def differences(self, call: Call, link: Link, previous: Result, answer: bytes) -> Iterable[str]:
@@ -69,7 +64,6 @@ class Feature:
 
         ``previous`` is the result of ADD without other interfaces' addresses.
         """
-        del call, link, previous, answer
         return ()
 
     def release(self, call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:

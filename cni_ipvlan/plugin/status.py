@@ -101,7 +101,7 @@ def _check_master(call: Call, conf: NetConf) -> None:
 
 def expected_master(tx: Transaction, conf: NetConf, master: Master) -> Master:
     """Return the master that an ADD would have; its link has the index 0 if the ADD makes it."""
-    for feature in features.configured(conf):
+    for feature in features.load_features(conf).values():
         master = feature.expected_master(tx, master, conf)
     return master
 
