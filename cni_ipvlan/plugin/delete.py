@@ -84,15 +84,15 @@ def _remove_links(call: Call) -> None:
     temporary = links.temporary_name(attachment.key)
     deleted_links = []
     if container is not None:
-        deleted_links = _remove_from_container(
-            call, records, container, (attachment.ifname, temporary)
-        )
+        names = (attachment.ifname, temporary)
+        deleted_links = _remove_from_container(call, records, container, names)
         if not deleted_links and any(record.netns_identity == identity for record in records):
             from cni_ipvlan.plugin import inventory
 
             for each in inventory.search_label(tx, registry, attachment):
-                description = each.describe()
-                call.warn(f"not removed, since it was moved out of its container: {description}")
+                call.warn(
+                    f"not removed, since it was moved out of its container: {each.describe()}"
+                )
     unseen_records = []
     for record in records:
         record_links = deleted_links
@@ -182,8 +182,6 @@ def _read_records(read: Callable[..., list[Record]], *arguments: object) -> list
 
 def _find_container(request: Request) -> Namespace | None:
     """Return the container's namespace, or None if it is gone or never was a container's."""
-    if not request.netns:
-        return None
     try:
         return namespace.find(request.netns)
     except (ValueError, namespace.NotANamespaceError):

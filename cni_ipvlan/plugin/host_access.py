@@ -366,10 +366,9 @@ def _lock(call: Call, index: int) -> AbstractContextManager[None]:
 def _check_old_route(registry: Registry, own_record: Record, route: queries.Route) -> None:
     """Raise CniError if a route belongs to another attachment, whose container still exists."""
     for record in registry.records_with_routes(own_record.master, route.priority):
-        is_of_another = (
-            record.attachment != own_record.attachment and route.ip in record.host_routes
-        )
-        if is_of_another and record.has_container:
+        if record.attachment == own_record.attachment or route.ip not in record.host_routes:
+            continue
+        if record.has_container:
             raise CniError(
                 codes.ADDRESS_IN_USE,
                 f"the host's route to {route.ip} is another container's",

@@ -114,14 +114,11 @@ class Owners:
 def search_label(
     tx: Transaction, registry: Registry, attachment: AttachmentId
 ) -> Iterator[Attachment]:
-    """Yield the links with an attachment's label, searched for a second."""
-    for each in search(tx, registry, deadline=time.monotonic() + _SEARCH_SECONDS):
-        if attachment.has_label(each.link.alias):
-            yield each
+    """Return the links with an attachment's label that are found within a second."""
+    found = search(tx, registry, deadline=time.monotonic() + _SEARCH_SECONDS)
+    return (each for each in found if attachment.has_label(each.link.alias))
 
 
 def select_of_master(attachments: Iterator[Attachment], master: Master) -> Iterator[Attachment]:
-    """Yield those whose links a master carries."""
-    for each in attachments:
-        if master.carries(each.link, each.netns):
-            yield each
+    """Return those whose links a master carries."""
+    return (each for each in attachments if master.carries(each.link, each.netns))

@@ -77,16 +77,14 @@ class Vlan(Feature):
 
     def release(self, call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:
         """DEL, GC: remove the VLANs that were made here, by their indices or the ID, if unused."""
-        masters = [each.master for each in records]
+        masters, vlan = [each.master for each in records], call.request.config.get("vlan")
         unshared = [each[1] for each in masters if is_only(call.registry.records(each), attachment)]
         if records and not unshared:
             return
         links = queries.links(call.tx.run(Command(commands.link_show())).stdout)
         indexes = {link.name: link.ifindex for link in links}
         for link in links:
-            is_own = (
-                link.ifindex in unshared if records else link.vlan == call.request.config["vlan"]
-            )
+            is_own = link.ifindex in unshared if records else link.vlan == vlan
             if is_own and link.vlan and link.alias == VLAN_LABEL:
                 key = _lock_key(indexes.get(link.parent, 0), link.vlan)
                 _remove_vlan(call, key, attachment, link.ifindex)

@@ -157,20 +157,16 @@ def number_of(key: str) -> int:
 
     Different attachments may have the same number: it only finds, the names decide.
     """
-    return hash_text(key, 4) | 1 << 31
-
-
-def hash_text(text: str, size: int) -> int:
-    """Return a number of so many bytes for a text."""
-    return int.from_bytes(_hash(text, size), "big")
+    return int.from_bytes(hash_text(key, 4), "big") | 1 << 31
 
 
 def digest(text: str, characters: int) -> str:
     """Return a digest of lower-case letters and digits."""
-    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in _hash(text, characters))
+    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in hash_text(text, characters))
 
 
-def _hash(text: str, size: int) -> bytes:
+def hash_text(text: str, size: int) -> bytes:
+    """Return the digest of a text, of so many bytes."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).digest()
 
 

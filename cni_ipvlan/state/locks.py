@@ -50,7 +50,8 @@ class Lock:
     """
 
     def __init__(self, path: str, name: str, *, is_inherited: bool = False) -> None:
-        self._byte = hash_text(name, 8) >> 2 << 1  # an even one, less than 2^63
+        number = int.from_bytes(hash_text(name, 8), "big")
+        self._byte = number >> 2 << 1  # an even one, less than 2^63
         self._path, self._is_inherited = path, is_inherited
         self._files: list[int] = []
 
