@@ -98,7 +98,7 @@ def _parse_ranges(entries: list[Any]) -> Iterator[Range]:
 
 
 class Usage(NamedTuple):
-    """How much of a set of ranges is leased; ``room`` does not count gateways."""
+    """How much of a set of ranges is leased; ``capacity`` does not count gateways."""
 
     ranges: str
     leased: int
