@@ -18,7 +18,7 @@ from cni_ipvlan.iproute import commands, machine, namespace, queries
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import host_local, inventory, links
 from cni_ipvlan.plugin.node import Node
-from cni_ipvlan.state.attachment import AttachmentId, Record, described
+from cni_ipvlan.state.attachment import AttachmentId, Record, describe_container
 from cni_ipvlan.state.registry import Registry
 
 _IPAM_WITH_OWNERS = ("", "static", "host-local")  # the owners of their addresses can be found
@@ -92,7 +92,7 @@ def find_config(record: Record) -> dict[str, Any] | None:
 
 def describe_leases(node: Node, record: Record) -> str:
     """Return a sentence about the addresses that stay leased if no IPAM plugin is asked."""
-    netns = links.netns_of(record)
+    netns = links.container_of_record(record)
     query = commands.Command(
         commands.address_show(record.ifname), netns=netns, accept=commands.ABSENT
     )
@@ -111,7 +111,7 @@ def describe_leases(node: Node, record: Record) -> str:
 def _describe_records(records: Sequence[Record]) -> str:
     return "; ".join(
         f"{each.ifname} of the network {each.network}, "
-        f"{described(each.container_id, each.pod)}, in {each.netns}"
+        f"{describe_container(each.container_id, each.pod)}, in {each.netns}"
         for each in sorted(records)[:_MOST_LISTED]
     )
 
@@ -124,7 +124,7 @@ def list_existing(node: Node, network: str) -> tuple[dict[str, str], ...]:
     unseen = ["what only root may see"] if machine.missing_capabilities() else []
     # A dry run's transaction would take what it may not read to be empty.
     tx = Transaction(node.runner)
-    owners = [each.owner for each in inventory.take(tx, node.registry, unseen=unseen.append)]
+    owners = [each.owner for each in inventory.search(tx, node.registry, report=unseen.append)]
     if unseen:
         raise CniError(
             TRY_AGAIN_LATER,
@@ -222,9 +222,9 @@ def _read_container(node: Node, path: str) -> tuple[list[Record], _Owners]:
     except (OSError, ValueError, namespace.NotANamespaceError):  # it is gone
         real_path = os.path.realpath(path)
         return [record for record in records if os.path.realpath(record.netns) == real_path], {}
-    output = node.begin().run(links.listing(netns))
+    output = node.begin().run(links.list_command(netns))
     local_records = [record for record in records if record.netns_identity == netns.identity]
     if output.is_assumed:
         return local_records, None
     owners, listed = inventory.Owners(records), queries.links(output.stdout)
-    return local_records, {link.name: owners.of(link, netns) for link in listed}
+    return local_records, {link.name: owners.owner_of(link, netns) for link in listed}

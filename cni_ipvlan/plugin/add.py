@@ -13,11 +13,11 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Running
-from cni_ipvlan.plugin import configure, features, ipam, links, master, modes
+from cni_ipvlan.plugin import configure, features, ipam, links, modes
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN
 from cni_ipvlan.plugin.find_master import find_master
-from cni_ipvlan.plugin.master import Master
-from cni_ipvlan.plugin.node import Call, Node, id_of
+from cni_ipvlan.plugin.master import Master, check_master, describe_down
+from cni_ipvlan.plugin.node import Call, Node, attachment_id
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import Record
 
@@ -34,38 +34,38 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
             INVALID_CONFIGURATION, "ipam must be given, with a type, unless the plugin is chained"
         )
     with (
-        _explained(node) as masters,
-        node.attachment(request, strict=True),
+        _explain_conflicts(node) as masters,
+        node.lock_attachment(request, strict=True),
         node.call(request) as call,
     ):
         tx, netns = call.tx, call.container()
         has_record = _check_not_attached(call)
         session = configure.query_links(tx, request.ifname, netns)
-        parent = find_master(tx, conf, netns)
+        master = find_master(tx, conf, netns)
         links.check_name_is_free(call, netns, tx.finish(session).stdout)
-        chosen = features.configured(conf)
-        with ExitStack() as held:
-            for feature in chosen:
-                parent = feature.prepare(call, parent, conf, held)
-            master.check_master(parent, conf)
-            if not parent.link.is_up:
-                call.warn(master.is_down(parent))
-            masters.append(parent)
-            # Recorded before it is created, it needs no lock while the kernel creates it.
-            record = _record(request, conf, netns, parent)
-            moving: Running | None = None
-            tx.on_failure(lambda: _withdraw(call, record, has_moved=moving is not None))
-            waiting = node.while_locked(f"the master {parent.link.name}")
-            modes.reserve_mode(tx, call.registry, parent, record, waiting)
-        moving = _create_link(call, conf, parent, netns, record)
-        addressing = _allocate(call, conf, parent, netns, moving, has_record=has_record)
-        for feature in chosen:
-            addressing = feature.extend(tx, addressing, parent, conf)
-        link, present = configure.configure(call, conf, netns, parent, addressing)
-        result = addressing.result(link, request.netns, present)
-        _check_same(request, netns)
-        for feature in chosen:
-            record = feature.apply(call, parent, record, addressing)
+        network_features = features.load_features(conf).values()
+        with ExitStack() as locks:
+            for feature in network_features:
+                master = feature.prepare(call, master, conf, locks)
+            check_master(master, conf)
+            if not master.link.is_up:
+                call.warn(describe_down(master))
+            masters.append(master)
+            # The record is written first, so no lock is held while the kernel creates the link.
+            record = _make_record(request, conf, netns, master)
+            move: Running | None = None
+            tx.on_failure(lambda: _remove_record(call, record, has_moved=move is not None))
+            check = node.wait_check(f"the master {master.link.name}")
+            modes.reserve_mode(tx, call.registry, master, record, check)
+        move = _create_link(call, conf, master, netns, record)
+        addressing = _allocate(call, conf, master, netns, move, has_record=has_record)
+        for feature in network_features:
+            addressing = feature.extend(tx, addressing, master, conf)
+        link, addresses = configure.configure(call, conf, netns, master, addressing)
+        result = addressing.result(link, request.netns, addresses)
+        _check_netns_unchanged(request, netns)
+        for feature in network_features:
+            record = feature.apply(call, master, record, addressing)
         record = record._replace(parent_netns=link.parent_netns)
         record = node.registry.finish(record, link.ifindex)
         deliver(result)
@@ -78,44 +78,44 @@ def _check_not_attached(call: Call) -> bool:
     """
     records = call.registry.records_of(call.attachment)
     complete = [record for record in records if record.is_complete]
-    found = next(filter(None, (links.find(call.tx, record) for record in complete)), None)
-    where = f"{found[1].name} in {found[0].path}" if found else ""
-    if complete and not found:
+    existing = next(filter(None, (links.find_link(call.tx, record) for record in complete)), None)
+    description = f"{existing[1].name} in {existing[0].path}" if existing else ""
+    if complete and not existing:
         from cni_ipvlan.plugin import inventory
 
-        moved = inventory.labelled(call.tx, call.registry, call.attachment)
-        where = next((each.describe() for each in moved), "")
-    if where:
+        moved = inventory.search_label(call.tx, call.registry, call.attachment)
+        description = next((each.describe() for each in moved), "")
+    if description:
         raise CniError(
             INTERFACE_NAME_TAKEN,
             f"the container already has an interface {call.request.ifname!r}, added before",
-            f"it is {where}\ntry: delete that attachment first",
+            f"it is {description}\ntry: delete that attachment first",
         )
     if len(complete) < len(records):
         from cni_ipvlan.plugin.delete import detach
 
         detach(call)
     else:
-        for below in (False, True):
-            features.release(call, call.attachment, records, below=below)
+        for makes_master in (False, True):
+            features.release(call, call.attachment, records, makes_master=makes_master)
     return bool(complete)
 
 
-def _record(request: Request, conf: NetConf, netns: Namespace, parent: Master) -> Record:
+def _make_record(request: Request, conf: NetConf, netns: Namespace, master: Master) -> Record:
     return Record(
-        *id_of(request),
+        *attachment_id(request),
         request.netns,
         netns.identity,
         conf.mode,
         conf.flag,
         pod=pod(request.environment),
-        master=parent.key,
-        vlan=parent.own_vlan,
+        master=master.key,
+        vlan=master.labelled_vlan,
     )
 
 
 def _create_link(
-    call: Call, conf: NetConf, parent: Master, netns: Namespace, record: Record
+    call: Call, conf: NetConf, master: Master, netns: Namespace, record: Record
 ) -> Running:
     """Create the link, and start to move it into the container.
 
@@ -125,71 +125,71 @@ def _create_link(
     temporary = links.temporary_name(attachment.key)
     tx.run(
         Command(
-            commands.link_add_ipvlan(parent.link.name, temporary, conf.mode, conf.flag, conf.mtu),
-            f"create an ipvlan interface of {parent.link.name}",
-            netns=parent.netns,
-            undo=(links.removal(tx, temporary, parent.netns),),
+            commands.link_add_ipvlan(master.link.name, temporary, conf.mode, conf.flag, conf.mtu),
+            f"create an ipvlan interface of {master.link.name}",
+            netns=master.netns,
+            undo=(links.removal_undo(tx, temporary, master.netns),),
         )
     )
-    undo = [links.removal_after_move(tx, attachment, netns, parent.netns)]
-    named = ("name", record.ifname, "alias", attachment.label)
+    undo = [links.move_undo(tx, attachment, netns, master.netns)]
+    name_and_label = ("name", record.ifname, "alias", attachment.label)
     if conf.link_in_container:
-        argv = commands.link_set(temporary, *named)
+        argv = commands.link_set(temporary, *name_and_label)
         purpose = f"name it {record.ifname}"
     else:
-        argv = commands.link_set(temporary, "netns", netns.path, *named)
+        argv = commands.link_set(temporary, "netns", netns.path, *name_and_label)
         purpose = f"move it into the container as {record.ifname}"
-        undo.insert(0, links.removal(tx, temporary, netns))
-    return tx.start(Command(argv, purpose, netns=parent.netns, undo=tuple(undo)))
+        undo.insert(0, links.removal_undo(tx, temporary, netns))
+    return tx.start(Command(argv, purpose, netns=master.netns, undo=tuple(undo)))
 
 
-def _withdraw(call: Call, record: Record, *, has_moved: bool) -> None:
-    """Remove the record after everything else was undone; the master keeps its mode if need be.
+def _remove_record(call: Call, record: Record, *, has_moved: bool) -> None:
+    """Remove the record after everything else was undone.
 
-    That is if its link was moved, and neither is there nor was seen to go. An earlier ADD's record
-    with routes of the host stays, as its addresses may still be allocated.
+    If the link was moved, is not there, and was not seen to go either, a note of the master's mode
+    remains. An earlier ADD's record with routes of the host stays, as its addresses may still be
+    allocated.
     """
     tx, names = call.tx, (links.temporary_name(record.attachment.key), record.ifname)
-    if links.is_there(tx, record):
+    if links.link_exists(tx, record):
         raise CniError(COMMAND_FAILED, "an interface of the attachment remains; DEL removes it")
     is_unseen = has_moved and not any(commands.link_delete(name) in tx.undone for name in names)
-    own = record._replace(host_routes=())
-    for key in call.registry.remove(own, is_unseen=is_unseen):
-        modes.settle(call, key, is_ending=not record.has_container)
+    for key in call.registry.remove(record._replace(host_routes=()), is_unseen=is_unseen):
+        modes.remove_stale_note(call, key, is_ending=not record.has_container)
 
 
 def _allocate(
     call: Call,
     conf: NetConf,
-    parent: Master,
+    master: Master,
     netns: Namespace,
-    moving: Running,
+    move: Running,
     *,
     has_record: bool,
 ) -> Addressing:
     """Let the IPAM plugin allocate addresses while the link is moved, and wait for both."""
     tx = call.tx
-    asking: AbstractContextManager[None] = nullcontext()
+    dhcp_requests: AbstractContextManager[None] = nullcontext()
     if ipam.needs_link(conf.ipam_type):
         from cni_ipvlan.plugin import dhcp
 
-        tx.finish(moving)
-        asking = dhcp.asking(call, parent, netns)
-    with asking:
-        allocating = None
+        tx.finish(move)
+        dhcp_requests = dhcp.enable_requests(call, master, netns)
+    with dhcp_requests:
+        wait_for_result = None
         if conf.ipam_type:
-            allocating = ipam.allocate(call, conf.ipam_type, has_older=has_record)
+            wait_for_result = ipam.allocate(call, conf.ipam_type, has_allocation=has_record)
 
-        # Importing these takes time, too.
-        from cni_ipvlan.plugin.addressing import addressing_of, check_not_of_host
+        # Importing these takes time, too, so it is done while the plugin runs.
+        from cni_ipvlan.plugin.addressing import check_not_host_addresses, make_addressing
 
-        addressing = addressing_of(conf, parent, allocating() if allocating else None)
-        check_not_of_host(tx, parent, addressing.addresses)
-        tx.finish(moving)
+        addressing = make_addressing(conf, master, wait_for_result() if wait_for_result else None)
+        check_not_host_addresses(tx, master, addressing.addresses)
+        tx.finish(move)
     return addressing
 
 
-def _check_same(request: Request, netns: Namespace) -> None:
+def _check_netns_unchanged(request: Request, netns: Namespace) -> None:
     """Raise CniError if CNI_NETNS leads to another namespace now, where the link is not."""
     if not namespace.leads_to(request.netns, netns.identity):
         raise CniError(
@@ -201,8 +201,11 @@ def _check_same(request: Request, netns: Namespace) -> None:
 
 
 @contextmanager
-def _explained(node: Node) -> Iterator[list[Master]]:
-    """On a failure, search for conflicting interfaces, after all locks are released."""
+def _explain_conflicts(node: Node) -> Iterator[list[Master]]:
+    """On a failure, name conflicting interfaces, which is done after all locks are released.
+
+    The caller adds the master to the list that this yields.
+    """
     masters: list[Master] = []
     try:
         yield masters
@@ -211,6 +214,6 @@ def _explained(node: Node) -> Iterator[list[Master]]:
         if masters and isinstance(cause, CommandError):
             from cni_ipvlan.plugin import explain
 
-            for each in explain.elsewhere(cause, node.begin(), node.registry, masters[0]):
+            for each in explain.find_conflicts(cause, node.begin(), node.registry, masters[0]):
                 failure.add_private(f"found: {each}")
         raise

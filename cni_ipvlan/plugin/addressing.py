@@ -24,7 +24,7 @@ from cni_ipvlan.plugin.codes import ADDRESS_IN_USE, COMMAND_FAILED
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.start.namedtuple import Any, NamedTuple
 
-MOST_ADDRESSES = 64  # where each costs a question or a route of the host
+MOST_ADDRESSES = 64  # with options that cost a question by ARP or a host's route for each
 LEAST_MTU_OF_IPV6 = 1280  # RFC 8200, section 5; below it the kernel disables IPv6 on a link
 _BROADCAST = "255.255.255.255"
 SCOPES_WITHOUT_GATEWAY = (253, 254)  # RT_SCOPE_LINK, RT_SCOPE_HOST, <linux/rtnetlink.h>
@@ -34,8 +34,8 @@ class Addressing(NamedTuple):
     """The interface's ``addresses`` and ``routes``.
 
     ``others`` is the part of a previous result that is about other interfaces. ``neighbours`` are
-    the host's addresses, whose MAC address is the interface's own. If another host may have an
-    address (``is_conflict_likely``), that is found out by ARP.
+    the host's addresses, whose MAC address is the interface's own. ``is_conflict_likely`` is
+    whether ARP must find out if another host has one of the addresses.
     """
 
     addresses: tuple[Address, ...]
@@ -50,12 +50,12 @@ class Addressing(NamedTuple):
         """Whether any address is IPv6."""
         return any(address.is_ipv6 for address in self.addresses)
 
-    def result(self, link: queries.Link, netns: str, present: Sequence[str]) -> Result:
+    def result(self, link: queries.Link, netns: str, link_addresses: Sequence[str]) -> Result:
         """Return the result of ADD; raises CniError if the kernel lacks any address.
 
-        ``link`` and the addresses ``present`` are read from the kernel, in the container.
+        ``link`` and ``link_addresses`` are read from the kernel, in the container.
         """
-        missing = [each.address for each in self.addresses if each.address not in present]
+        missing = [each.address for each in self.addresses if each.address not in link_addresses]
         if missing:
             raise CniError(
                 COMMAND_FAILED,
@@ -63,10 +63,10 @@ class Addressing(NamedTuple):
                 f"no error, but these are missing: {', '.join(missing)}",
             )
         index = len(self.others.interfaces)
-        ours = [address._replace(interface=index) for address in self.addresses]
+        addresses = [address._replace(interface=index) for address in self.addresses]
         return Result(
             interfaces=(*self.others.interfaces, Interface(link.name, link.mac, netns, link.mtu)),
-            addresses=(*self.others.addresses, *ours),
+            addresses=(*self.others.addresses, *addresses),
             routes=(*self.others.routes, *self.routes),
             dns=self.dns,
         )
@@ -82,25 +82,25 @@ class Addressing(NamedTuple):
             )
 
 
-def addressing_of(conf: NetConf, master: Master, allocated: Result | None) -> Addressing:
+def make_addressing(conf: NetConf, master: Master, allocated: Result | None) -> Addressing:
     """Return the interface's addressing, from IPAM if it was asked, else from prevResult.
 
     In a chain, prevResult contains the master, which does not go into the result.
     Other interfaces of prevResult keep their addresses.
     """
     previous = conf.prev_result or Result()
-    others, left = _split(previous, master)
-    source = left if allocated is None else allocated
+    others, own_part = _split(previous, master)
+    source = own_part if allocated is None else allocated
     plugin = conf.ipam_type if allocated is not None else ""
-    whose_mtu = "mtu" if conf.mtu else f"the MTU of the master {master.link.name!r}"
-    addresses, routes = usable(source, plugin, conf.mtu or master.link.mtu, whose_mtu)
+    mtu_name = "mtu" if conf.mtu else f"the MTU of the master {master.link.name!r}"
+    addresses, routes = usable_parts(source, plugin, conf.mtu or master.link.mtu, mtu_name)
     dns = conf.dns or source.dns or previous.dns
-    given = addresses, routes, others, dns
-    return Addressing(*given, is_conflict_likely=conf.check_ipv4_conflict)
+    parts = addresses, routes, others, dns
+    return Addressing(*parts, is_conflict_likely=conf.check_ipv4_conflict)
 
 
-def usable(
-    source: Result, plugin: str, mtu: int, whose_mtu: str
+def usable_parts(
+    source: Result, plugin: str, mtu: int, mtu_name: str
 ) -> tuple[tuple[Address, ...], tuple[Route, ...]]:
     """Return a result's addresses and routes, each once, as an interface with ``mtu`` gets them.
 
@@ -108,59 +108,62 @@ def usable(
     have them.
     """
     if plugin and not source.addresses:
-        given = "give ipam.addresses, or ask for some: ips in the pod's annotation, CNI_ARGS IP=…"
-        advice = f"try: {given if plugin == 'static' else BY_HAND}"
-        raise CniError(DELEGATE_FAILED, f"the plugin {plugin!r} returned no address", advice)
-    addresses = tuple(
-        dict.fromkeys(address._replace(interface=None) for address in source.addresses)
-    )
-    # 0.0.0.0 the kernel silently does not add: __inet_insert_ifa(), devinet.c. With that of a group
-    # or of all, a container in mode l3 would take what is sent to the host as one of these.
-    known = ((each.address, parsed(each.address)) for each in addresses)
-    bad = [text for text, own in known if own and not is_unicast(own)]
-    if bad:
+        advice = BY_HAND
+        if plugin == "static":
+            advice = (
+                "give ipam.addresses, or ask for some: ips in the pod's annotation, CNI_ARGS IP=…"
+            )
+        raise CniError(
+            DELEGATE_FAILED, f"the plugin {plugin!r} returned no address", f"try: {advice}"
+        )
+    addresses = tuple(dict.fromkeys(each._replace(interface=None) for each in source.addresses))
+    # The kernel silently does not add 0.0.0.0: __inet_insert_ifa(), devinet.c. With a multicast or
+    # broadcast address, a container in mode l3 would take the host's packets to that address.
+    parsed = ((each.address, parse_address(each.address)) for each in addresses)
+    invalid = [text for text, address in parsed if address and not is_unicast(address)]
+    if invalid:
         raise CniError(
             DELEGATE_FAILED if plugin else INVALID_CONFIGURATION,
             f"{f'the plugin {plugin!r} returned' if plugin else 'prevResult has'} "
-            f"{', '.join(bad)}, which is not a valid interface address",
+            f"{', '.join(invalid)}, which is not a valid interface address",
         )
     if mtu < LEAST_MTU_OF_IPV6 and any(each.is_ipv6 for each in addresses):
         raise CniError(
             INVALID_CONFIGURATION,
-            f"{whose_mtu} is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more",
+            f"{mtu_name} is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more",
         )
     routes = dict.fromkeys(_with_gateway(route, addresses) for route in source.routes)
-    # The ways to gateways first, as the kernel needs them.
+    # Routes to gateways come first, as the kernel needs them for the others.
     return addresses, tuple(sorted(routes, key=lambda each: bool(each.gateway)))
 
 
-def check_not_of_host(tx: Transaction, master: Master, addresses: Sequence[Address]) -> None:
+def check_not_host_addresses(tx: Transaction, master: Master, addresses: Sequence[Address]) -> None:
     """Refuse the host's own address or broadcast: the kernel would allow it, and cut the host off.
 
     The master delivers packets for a container's address to the container, also those to an
     address that the host has on another interface.
     """
-    networks = networks_of_host(tx, master, addresses)
+    networks = host_networks(tx, master, addresses)
     for each in addresses:
-        check_outside(each, networks)
+        check_not_host_address(each, networks)
 
 
-def networks_of_host(
+def host_networks(
     tx: Transaction, master: Master, addresses: Sequence[Address]
 ) -> list[IPv4Network | IPv6Network]:
     """Return the host's own addresses and broadcasts, of the families of such addresses."""
     if master.netns:
         return []
-    of_host = [*master.addresses, *master.local]
+    prefixes = [*master.addresses, *master.host_prefixes]
     if any(each.is_ipv6 for each in addresses):
-        of_host += queries.local_prefixes(tx.run(Command(commands.route_show_local("-6"))).stdout)
-    return list(map(ip_network, of_host))
+        prefixes += queries.local_prefixes(tx.run(Command(commands.route_show_local("-6"))).stdout)
+    return list(map(ip_network, prefixes))
 
 
-def check_outside(address: Address, networks: Sequence[IPv4Network | IPv6Network]) -> None:
-    """Raise CniError if an address is in one of the host's own ``networks_of_host``."""
-    own = parsed(address.address)
-    if own is not None and any(own in network for network in networks):
+def check_not_host_address(address: Address, networks: Sequence[IPv4Network | IPv6Network]) -> None:
+    """Raise CniError if an address is in one of the host's own ``host_networks``."""
+    ip = parse_address(address.address)
+    if ip is not None and any(ip in network for network in networks):
         raise CniError(
             ADDRESS_IN_USE,
             f"{address.address} is the host's own address or broadcast; the container would take "
@@ -172,20 +175,20 @@ def check_outside(address: Address, networks: Sequence[IPv4Network | IPv6Network
 
 def is_connected(route: Route, addresses: Sequence[Address]) -> bool:
     """Whether the kernel adds this route by itself for one of the addresses."""
-    plain = route._replace(dst="", scope=None) == Route("")
-    return plain and any(
+    has_no_attributes = route._replace(dst="", scope=None) == Route("")
+    return has_no_attributes and any(
         str(ip_interface(address.address).network) == route.dst for address in addresses
     )
 
 
 def is_unicast(address: IPv4Address | IPv6Address) -> bool:
-    """Whether it is an address of one host, rather than of none, a group or all."""
-    is_of_many = address.is_multicast or str(address) == _BROADCAST
-    return not (address.is_unspecified or is_of_many)
+    """Whether it is the address of a single host."""
+    is_group = address.is_multicast or str(address) == _BROADCAST
+    return not (address.is_unspecified or is_group)
 
 
-def parsed(address: str) -> IPv4Address | IPv6Address | None:
-    """Return an address; None for one that stands for what is not known yet, in a dry run."""
+def parse_address(address: str) -> IPv4Address | IPv6Address | None:
+    """Return an address; None for a dry run's stand-in of an address that is not known yet."""
     try:
         return ip_address(address.partition("/")[0])
     except ValueError:
@@ -194,34 +197,37 @@ def parsed(address: str) -> IPv4Address | IPv6Address | None:
 
 def _split(previous: Result, master: Master) -> tuple[Result, Result]:
     """Split prevResult into the part of other interfaces and the part of the master."""
-    kept = [
+    other_numbers = [
         number
         for number, interface in enumerate(previous.interfaces)
         if not _is_master(interface, master, is_single=len(previous.interfaces) == 1)
     ]
-    places = {number: place for place, number in enumerate(kept)}  # there may be thousands
-    in_containers = {number for number in kept if previous.interfaces[number].sandbox}
+    # There may be thousands.
+    new_numbers = {number: new_number for new_number, number in enumerate(other_numbers)}
+    container_numbers = {number for number in other_numbers if previous.interfaces[number].sandbox}
     others = Result(
-        interfaces=tuple(previous.interfaces[number] for number in kept),
+        interfaces=tuple(previous.interfaces[number] for number in other_numbers),
         addresses=tuple(
-            address._replace(interface=places[address.interface])
+            address._replace(interface=new_numbers[address.interface])
             for address in previous.addresses
-            if address.interface in in_containers
+            if address.interface in container_numbers
         ),
-        routes=previous.routes if in_containers else (),
+        routes=previous.routes if container_numbers else (),
     )
-    left = Result(
-        addresses=tuple(each for each in previous.addresses if each.interface not in in_containers),
-        routes=() if in_containers else previous.routes,
+    addresses = (each for each in previous.addresses if each.interface not in container_numbers)
+    own_part = Result(
+        addresses=tuple(addresses),
+        routes=() if container_numbers else previous.routes,
         dns=previous.dns,
     )
-    return others, left
+    return others, own_part
 
 
 def _is_master(interface: Interface, master: Master, *, is_single: bool) -> bool:
-    """Compare the place, too: a container's interface may have the name of the host's master.
+    """Whether an interface of prevResult is the master.
 
-    The sandbox of a master in the container may be missing if it is the only interface.
+    Its sandbox counts, too, since a container's interface may have the name of the host's master.
+    A master in the container may lack the sandbox if it is the only interface.
     """
     if interface.name not in (master.link.name, *master.link.alternative_names):
         return False
@@ -230,7 +236,7 @@ def _is_master(interface: Interface, master: Master, *, is_single: bool) -> bool
 
 
 def _with_gateway(route: Route, addresses: Sequence[Address]) -> Route:
-    """Give a route its family's first gateway if it has none and does not lead to that one.
+    """Give a route the first gateway of its family, if it has none and does not lead to that one.
 
     A route with scope link or host can't have one: fib_create_info() in net/ipv4/fib_semantics.c.
     """
@@ -239,5 +245,5 @@ def _with_gateway(route: Route, addresses: Sequence[Address]) -> Route:
     gateway = next(
         (each.gateway for each in addresses if each.family == route.family and each.gateway), ""
     )
-    is_there = route.dst.partition("/")[0] == gateway
-    return route if is_there else route._replace(gateway=gateway)
+    leads_to_gateway = route.dst.partition("/")[0] == gateway
+    return route if leads_to_gateway else route._replace(gateway=gateway)

@@ -14,7 +14,7 @@ class Cause(NamedTuple):
     """An error code, the cause of the failure, what to try next, and how to recognize it.
 
     ``signs`` are messages, as parts separated by _ANYTHING, each with words that the command must
-    contain, one after the other; empty for any command.
+    contain in this order; empty words are for any command.
     """
 
     code: int
@@ -145,7 +145,7 @@ _CAUSES = (
 
 
 def explain(failed: Command, stderr: str) -> Cause:
-    """Return what a failed command's stderr means; the meaning may be empty: it is unknown."""
+    """Return what a failed command's stderr means; the meaning is empty if it is unknown."""
     entered_by_ip = ("ip",) if failed.netns and failed.netns.name else ()  # with any name
     command = f" {' '.join((*entered_by_ip, *failed.argv))} "
     for cause in _CAUSES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError, Failures
 from cni_ipvlan.cni.request import Request
@@ -17,11 +17,11 @@ from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import features, ipam
 from cni_ipvlan.plugin.addressing import is_connected
 from cni_ipvlan.plugin.codes import CHECK_FAILED
-from cni_ipvlan.plugin.find_master import matching
+from cni_ipvlan.plugin.find_master import matching_links
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-from cni_ipvlan.state.attachment import named_by
+from cni_ipvlan.state.attachment import parse_label
 
 if TYPE_CHECKING:
     from cni_ipvlan.plugin.shared import Feature
@@ -38,82 +38,82 @@ def check(node: Node, request: Request) -> None:
         raise CniError(INVALID_CONFIGURATION, "CHECK needs prevResult in the configuration")
     with node.call(request) as call:
         netns = call.container()
-        checking = ipam.ask(call, conf.ipam_type, "CHECK")
-        found, failures = list(_differences(call, conf, netns)), Failures()
+        wait_for_plugin = ipam.start(call, conf.ipam_type, "CHECK")
+        differences, failures = list(_find_differences(call, conf, netns)), Failures()
         with failures.noted():
-            if found:
-                text = f"the interface {request.ifname!r} is not as ADD left it: {'; '.join(found)}"
+            if differences:
+                text = "; ".join(differences)
+                text = f"the interface {request.ifname!r} is not as ADD left it: {text}"
                 raise CniError(CHECK_FAILED, text, "try: delete the attachment and add it again")
         with failures.noted():
-            checking()
+            wait_for_plugin()
     failures.raise_any()
 
 
-def _differences(call: Call, conf: NetConf, netns: Namespace) -> Iterator[str]:
-    """Yield every difference, as a phrase each."""
+def _find_differences(call: Call, conf: NetConf, netns: Namespace) -> Iterator[str]:
+    """Yield a phrase for each difference."""
     tx, request = call.tx, call.request
     previous = conf.prev_result or Result()
-    index, reported = _reported_interface(previous, request.ifname, netns)
+    index, reported = _find_reported(previous, request.ifname, netns)
     if reported is None:
         yield f"prevResult has no interface {request.ifname!r} in the namespace {request.netns}"
         return
     master_netns = netns if conf.link_in_container else None
-    asked = _ask_for_master(tx, conf, master_netns)
-    chosen = features.configured(conf)
-    shown, answers, routes = _shown(call, previous, netns, chosen)
-    found = queries.links(shown)
-    if not found:
+    master_query = _query_master(tx, conf, master_netns)
+    network_features = features.load_features(conf).values()
+    link_output, answers, route_output = _query_container(call, previous, netns, network_features)
+    container_links = queries.links(link_output)
+    if not container_links:
         output = tx.run(Command(commands.link_show(kind="ipvlan"), netns=netns)).stdout
-        own = (each for each in queries.links(output) if call.attachment.has_label(each.alias))
-        renamed = next(own, None)
-        missing = f"there is no interface {request.ifname!r}"
-        yield f"it was renamed to {renamed.name!r}" if renamed else missing
+        links = queries.links(output)
+        renamed = next((each for each in links if call.attachment.has_label(each.alias)), None)
+        absence = f"there is no interface {request.ifname!r}"
+        yield f"it was renamed to {renamed.name!r}" if renamed else absence
         return
-    link = found[0]
-    named = named_by(link.alias)
-    if named is not None and not call.attachment.has_label(link.alias):
-        yield f"it belongs to the container {named.container_id!r} of {named.network!r}"
+    link = container_links[0]
+    owner = parse_label(link.alias)
+    if owner is not None and not call.attachment.has_label(link.alias):
+        yield f"it belongs to the container {owner.container_id!r} of {owner.network!r}"
         return
     if link.kind != "ipvlan":
         yield f"it is of kind {link.kind or 'physical or built-in'}, not ipvlan"
         return
     yield from _link_differences(link, conf, reported)
     yield from _mac_differences(tx, link, reported, master_netns)
-    if asked is not None:
-        answer = tx.finish(asked).stdout
+    if master_query is not None:
+        answer = tx.finish(master_query).stdout
         yield from _master_differences(link, conf, answer, master_netns, netns)
     if not conf.master or conf.vlan:  # the default route may have changed
         records = call.registry.records_of(call.attachment)
         if records and link.parent_index not in (0, records[0].master[1]):
             yield "it has another master"
-    ours, present = _ours(previous, index), {each.address for each in link.addresses}
-    absent = (each.address for each in ours.addresses if each.address not in present)
-    yield from (f"the address {each} is missing" for each in absent)
-    yield from _route_differences(previous, routes)
-    for feature, answer in zip(chosen, answers, strict=True):
-        yield from feature.differences(call, link, ours, answer)
+    expected = _select_addresses(previous, index)
+    addresses = {each.address for each in link.addresses}
+    missing = (each.address for each in expected.addresses if each.address not in addresses)
+    yield from (f"the address {each} is missing" for each in missing)
+    yield from _route_differences(previous, route_output)
+    for feature, answer in zip(network_features, answers, strict=True):
+        yield from feature.differences(call, link, expected, answer)
 
 
-def _shown(
-    call: Call, previous: Result, netns: Namespace, chosen: Sequence[Feature]
+def _query_container(
+    call: Call, previous: Result, netns: Namespace, network_features: Collection[Feature]
 ) -> tuple[bytes, list[bytes], bytes]:
-    """Return what ip prints of the interface, for features, and of routes if they matter."""
+    """Return what ip prints of the interface, for each feature, and of routes if ADD had any."""
     ifname = call.request.ifname
-    of_features = [feature.asked(ifname) for feature in chosen]
-    asked = [commands.address_show(ifname), *filter(None, of_features)]
+    feature_queries = [feature.query(ifname) for feature in network_features]
+    argvs = [commands.address_show(ifname), *filter(None, feature_queries)]
     if previous.routes:
-        # Not of one interface: some versions of ip leave out its routes by several next hops.
-        asked.append(commands.route_show("table", "all"))
-    parts = (Command(argv, netns=netns, accept=commands.ABSENT) for argv in asked)
+        # Of all interfaces: for one, some versions of ip leave out routes with several next hops.
+        argvs.append(commands.route_show("table", "all"))
+    parts = (Command(argv, netns=netns, accept=commands.ABSENT) for argv in argvs)
     output = call.tx.run_batch(*parts).stdout.lstrip() or b"[]"
-    shown, *lines = output.split(b"\n")
-    answers = [lines.pop(0) if argv and lines else b"" for argv in of_features]
-    return shown, answers, b"".join(lines)
+    link_output, *lines = output.split(b"\n")
+    answers = [lines.pop(0) if argv and lines else b"" for argv in feature_queries]
+    return link_output, answers, b"".join(lines)
 
 
-def _reported_interface(
-    previous: Result, ifname: str, netns: Namespace
-) -> tuple[int, Interface | None]:
+def _find_reported(previous: Result, ifname: str, netns: Namespace) -> tuple[int, Interface | None]:
     """Return the container's interface in prevResult; its sandbox may be any path to it."""
     for index, interface in enumerate(previous.interfaces):
         if interface.name == ifname and namespace.leads_to(interface.sandbox, netns.identity):
@@ -144,32 +144,31 @@ def _mac_differences(
     """
     if not reported.mac or reported.mac.lower() == link.mac:
         return []
-    there = queries.links(tx.run(Command(commands.link_show(), netns=master_netns)).stdout)
-    if any(each.kind in ("bond", "team") and each.mac == link.mac for each in there):
+    links = queries.links(tx.run(Command(commands.link_show(), netns=master_netns)).stdout)
+    if any(each.kind in ("bond", "team") and each.mac == link.mac for each in links):
         return []
     return [f"its MAC address is {link.mac}, not {reported.mac}"]
 
 
-def _ask_for_master(
-    tx: Transaction, conf: NetConf, master_netns: Namespace | None
-) -> Running | None:
+def _query_master(tx: Transaction, conf: NetConf, master_netns: Namespace | None) -> Running | None:
     """Start to ask for the configured master, or for all links if it may be one of several."""
-    if conf.vlan or not (conf.master or conf.masters):  # which VLAN it was is recorded
+    if conf.vlan or not (conf.master or conf.masters):  # then the record names it
         return None
-    show = commands.link_show(conf.master or None)
-    return tx.start(Command(show, netns=master_netns, accept=commands.ABSENT))
+    argv = commands.link_show(conf.master or None)
+    return tx.start(Command(argv, netns=master_netns, accept=commands.ABSENT))
 
 
 def _master_differences(
     link: Link, conf: NetConf, output: bytes, master_netns: Namespace | None, netns: Namespace
 ) -> list[str]:
-    found = queries.links(output)
+    candidates = queries.links(output)
     if conf.masters:
-        found = matching(found, conf)
+        candidates = matching_links(candidates, conf)
     names = " or ".join(map(repr, conf.masters or (conf.master,)))
-    if not found:
+    if not candidates:
         return [f"its master {names} does not exist any more"]
-    master = next((each for each in found if Master(each, master_netns).carries(link, netns)), None)
+    masters = (Master(each, master_netns) for each in candidates)
+    master = next((each.link for each in masters if each.carries(link, netns)), None)
     if master is None:
         return [f"its master is not {names}"]
     if link.mtu <= master.mtu:
@@ -177,29 +176,29 @@ def _master_differences(
     return [f"its MTU is {link.mtu}, the master's is {master.mtu}: larger packets are lost"]
 
 
-def _ours(previous: Result, index: int) -> Result:
-    """Leave out other interfaces' addresses, theirs as in ADD only if prevResult has them."""
-    others = {*range(len(previous.interfaces))} - {index}
-    ours = (each for each in previous.addresses if each.interface not in others)
-    return previous._replace(addresses=tuple(ours))
+def _select_addresses(previous: Result, index: int) -> Result:
+    """Leave out the addresses of other interfaces, if prevResult has these, as ADD does."""
+    other_indices = {*range(len(previous.interfaces))} - {index}
+    addresses = (each for each in previous.addresses if each.interface not in other_indices)
+    return previous._replace(addresses=tuple(addresses))
 
 
-def _route_differences(previous: Result, routes: bytes) -> list[str]:
-    # Other plugins of the chain may have made some, for other interfaces of the container.
-    own = {each.name for each in previous.interfaces if each.sandbox}
-    present: dict[str, list[queries.Route]] = {}  # by destination, as there may be thousands
-    for each in queries.routes(routes):
-        if each.device in own:
-            present.setdefault(each.dst, []).append(each)
+def _route_differences(previous: Result, output: bytes) -> list[str]:
+    # Other plugins of the chain may have added some of them to other interfaces of the container.
+    interfaces = {each.name for each in previous.interfaces if each.sandbox}
+    routes: dict[str, list[queries.Route]] = {}  # by destination, as there may be thousands
+    for each in queries.routes(output):
+        if each.device in interfaces:
+            routes.setdefault(each.dst, []).append(each)
     return [
         f"the route to {route.dst}{f' via {route.gateway}' if route.gateway else ''} is missing"
         for route in previous.routes
-        if not any(_is_same(route, each) for each in present.get(route.dst, ()))
+        if not any(_matches(route, each) for each in routes.get(route.dst, ()))
         and not is_connected(route, previous.addresses)
     ]
 
 
-def _is_same(wanted: Route, present: queries.Route) -> bool:
+def _matches(expected: Route, actual: queries.Route) -> bool:
     """Compare two routes to one destination.
 
     Only attributes that are set in the result count: sbr moves routes to other tables. The kernel
@@ -207,14 +206,17 @@ def _is_same(wanted: Route, present: queries.Route) -> bool:
     and ip_metrics_convert() in net/ipv4/metrics.c caps the metrics. IPv4: 0.0.0.0 means no gateway
     (rtm_to_fib_config()). IPv6: inet6_rtm_newroute() replaces priority 0 and ignores the scope.
     """
-    is_ipv6 = ":" in wanted.dst
-    has_default_priority = is_ipv6 and wanted.priority == 0
-    expected = (
-        (None if wanted.gateway in ("", "0.0.0.0") else wanted.gateway, present.gateway),
-        (queries.MAIN_TABLE if wanted.table == 0 else wanted.table, present.table),
-        (_IPV6_PRIORITY if has_default_priority else wanted.priority, present.priority),
-        (None if is_ipv6 else wanted.scope, present.scope),
-        (wanted.mtu and min(_HIGHEST_MTU, wanted.mtu), present.mtu or 0),
-        (wanted.advmss and min(_HIGHEST_ADVMSS, wanted.advmss), present.advmss or 0),
+    is_ipv6 = ":" in expected.dst
+    has_default_priority = is_ipv6 and expected.priority == 0
+    pairs = (
+        (None if expected.gateway in ("", "0.0.0.0") else expected.gateway, actual.gateway),
+        (queries.MAIN_TABLE if expected.table == 0 else expected.table, actual.table),
+        (_IPV6_PRIORITY if has_default_priority else expected.priority, actual.priority),
+        (None if is_ipv6 else expected.scope, actual.scope),
+        (expected.mtu and min(_HIGHEST_MTU, expected.mtu), actual.mtu or 0),
+        (expected.advmss and min(_HIGHEST_ADVMSS, expected.advmss), actual.advmss or 0),
     )
-    return all(value is None or value == actual for value, actual in expected)
+    return all(
+        expected_value is None or expected_value == actual_value
+        for expected_value, actual_value in pairs
+    )

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from cni_ipvlan.plugin.addressing import Addressing
 
 _DUPLICATE_DETECTION_SECONDS = 5
-_AT_ONCE = 16  # questions by ARP, each a process
-_OF_ANOTHER_HOST = (
+_BATCH_SIZE = 16  # of questions by ARP, each a process
+_DUPLICATE_ADVICE = (
     "try: give the container another address, or keep that one out of the IPAM plugin's range; "
     "ip neighbour or the switch's MAC table says who has it"
 )
@@ -32,12 +32,12 @@ _OF_ANOTHER_HOST = (
 
 def query_links(tx: Transaction, name: str, netns: Namespace) -> Running:
     """Start the query for all links in a container, whose process stays to configure one."""
-    change = batch(*_and_show([_announcement(name)], name, netns))
+    change = batch(*_with_show([_announce_command(name)], name, netns))
     return tx.start(Command(commands.link_show(), netns=netns), then=change)
 
 
 def configure(
-    call: Call, conf: NetConf, netns: Namespace, parent: Master, addressing: Addressing
+    call: Call, conf: NetConf, netns: Namespace, master: Master, addressing: Addressing
 ) -> tuple[Link, list[str]]:
     """Configure the link of a master; return it and its addresses as the kernel reports them.
 
@@ -45,34 +45,37 @@ def configure(
     """
     tx, name = call.tx, call.request.ifname
     if addressing.is_conflict_likely:
-        _check_ipv4_conflict(tx, parent, addressing)
+        _check_ipv4_conflict(tx, master, addressing)
     if addressing.has_ipv6:
         _enable_ipv6(tx, name, netns)
     try:
-        done = tx.run_batch(*_and_show(_changes(conf, name, parent, addressing), name, netns))
+        changes = _link_changes(conf, name, master, addressing)
+        completed = tx.run_batch(*_with_show(changes, name, netns))
     except CommandError as error:
         from cni_ipvlan.plugin import explain
 
-        error.found += explain.in_container(error, tx, netns)  # before anything is undone
+        error.found += explain.explain_route(error, tx, netns)  # before anything is undone
         raise
-    if done.stderr:
-        why = done.stderr.decode("utf-8", "replace").strip()
-        call.warn(f"new addresses may not be announced to neighbours: {why}")
+    if completed.stderr:
+        reason = completed.stderr.decode("utf-8", "replace").strip()
+        call.warn(f"new addresses may not be announced to neighbours: {reason}")
     if addressing.has_ipv6:
         _wait_for_ipv6(tx, name, netns, addressing)
-        done = tx.run(*_and_show([], name, netns))
-    if done.is_assumed:
-        expected = parent.link._replace(name=name, mtu=conf.mtu or parent.link.mtu)
-        return expected, [each.address for each in addressing.addresses]
-    link = queries.links(done.stdout)[0]
+        completed = tx.run(Command(commands.address_show(name), netns=netns))
+    if completed.is_assumed:
+        link = master.link._replace(name=name, mtu=conf.mtu or master.link.mtu)
+        return link, [each.address for each in addressing.addresses]
+    link = queries.links(completed.stdout)[0]
     _check_duplicates(call, addressing, link.addresses)
     return link, [each.address for each in link.addresses]
 
 
-def _changes(conf: NetConf, name: str, parent: Master, addressing: Addressing) -> list[Command]:
-    """Return what a link needs, in order."""
+def _link_changes(
+    conf: NetConf, name: str, master: Master, addressing: Addressing
+) -> list[Command]:
+    """Return the changes that configure a link, in order."""
     changes = [
-        _announcement(name),
+        _announce_command(name),
         *(
             Command(commands.address_add(each.address, name), f"add the address {each.address}")
             for each in addressing.addresses
@@ -80,58 +83,58 @@ def _changes(conf: NetConf, name: str, parent: Master, addressing: Addressing) -
         Command(commands.link_set(name, "up"), "bring it up"),
     ]
     if needs_link(conf.ipam_type):
-        # It is up. Not taken down for it: DHCP could not release the address if this failed.
-        announced = commands.link_set(name, *commands.ANNOUNCE)
-        changes.append(Command(announced, "announce its addresses"))
+        # It is up already. It is not taken down, since DHCP could not release the address then.
+        argv = commands.link_set(name, *commands.ANNOUNCE)
+        changes.append(Command(argv, "announce its addresses"))
     for address in addressing.neighbours:
-        argv = commands.neighbour_replace(address, parent.link.mac, name)
+        argv = commands.neighbour_replace(address, master.link.mac, name)
         changes.append(Command(argv, f"let it reach {address}, the host's"))
-    for route in addressing.routes:  # at once, before a router's advertisement makes the same one
+    for route in addressing.routes:  # now, before a router's advertisement adds the same one
         argv = commands.route_add(name=name, **route._asdict())
         changes.append(Command(argv, f"add the route to {route.dst}"))
     return changes
 
 
 def _wait_for_ipv6(tx: Transaction, name: str, netns: Namespace, addressing: Addressing) -> None:
-    ours = [each.ip for each in addressing.addresses if each.is_ipv6]
-    argv = commands.wait_for_ipv6(name, _DUPLICATE_DETECTION_SECONDS, ours)
+    addresses = [each.ip for each in addressing.addresses if each.is_ipv6]
+    argv = commands.wait_for_ipv6(name, _DUPLICATE_DETECTION_SECONDS, addresses)
     purpose = "wait for IPv6 duplicate address detection"
-    wait = Command(argv, purpose, netns, accept=commands.ANY)
-    waited = tx.run(wait)
-    if waited.status not in (0, commands.FOUND_DUPLICATE):  # which is found again now
-        raise CommandError(wait, waited)
+    command = Command(argv, purpose, netns, accept=commands.ANY)
+    completed = tx.run(command)
+    if completed.status not in (0, commands.FOUND_DUPLICATE):  # _check_duplicates() names it
+        raise CommandError(command, completed)
 
 
-def _check_ipv4_conflict(tx: Transaction, parent: Master, addressing: Addressing) -> None:
+def _check_ipv4_conflict(tx: Transaction, master: Master, addressing: Addressing) -> None:
     """Raise CniError if another host on the master's network uses one of the IPv4 addresses.
 
-    It is asked from the master: an ipvlan interface does not get the answers to a question
-    that has no sender's address.
+    The question is sent from the master, since an ipvlan interface does not get the answers to a
+    question without a sender's address.
     """
     addressing.check_count("checkIPv4Conflict")
-    questions = [
+    probes = [
         Command(
-            commands.arping_duplicate(each.ip, parent.link.name),
+            commands.arping_duplicate(each.ip, master.link.name),
             f"check that no other host uses {each.address}",
-            parent.netns,
+            master.netns,
             accept=commands.ANY,
         )
         for each in addressing.addresses
         if not each.is_ipv6
     ]
-    for first in range(0, len(questions), _AT_ONCE):
-        for asked in [tx.start(each) for each in questions[first : first + _AT_ONCE]]:
-            done = tx.finish(asked)
-            if done.status == 0:
+    for first in range(0, len(probes), _BATCH_SIZE):
+        for probe in [tx.start(each) for each in probes[first : first + _BATCH_SIZE]]:
+            completed = tx.finish(probe)
+            if completed.status == 0:
                 continue
-            if done.status != commands.DUPLICATE_ANSWERED:
-                raise CommandError(asked.command, done)
+            if completed.status != commands.DUPLICATE_ANSWERED:
+                raise CommandError(probe.command, completed)
             raise CniError(
                 ADDRESS_IN_USE,
-                f"another host on the network already uses {asked.command.argv[-1]}; "
-                f"its MAC address is {queries.answering_mac(done.stdout)}",
+                f"another host on the network already uses {probe.command.argv[-1]}; "
+                f"its MAC address is {queries.answering_mac(completed.stdout)}",
                 "found by ARP, since the network has checkIPv4Conflict, or hostAccess for an "
-                f"address that the host knows\n{_OF_ANOTHER_HOST}",
+                f"address that the host knows\n{_DUPLICATE_ADVICE}",
             )
 
 
@@ -142,16 +145,16 @@ def _enable_ipv6(tx: Transaction, name: str, netns: Namespace) -> None:
     for link, value in zip(("lo", name), values, strict=False):
         if value != b"0":
             argv = commands.sysctl_write(commands.IPV6_OFF.format(link))
-            switch = Command(argv, netns=netns)
-            undo = switch._replace(stdin=value + b"\n")
+            command = Command(argv, netns=netns)
+            undo = command._replace(stdin=value + b"\n")
             purpose = f"enable IPv6 on {link}"
-            tx.run(switch._replace(stdin=b"0\n", purpose=purpose, undo=(Undo(undo),)))
+            tx.run(command._replace(stdin=b"0\n", purpose=purpose, undo=(Undo(undo),)))
 
 
-def _announcement(name: str) -> Command:
+def _announce_command(name: str) -> Command:
     """Return a command to let the kernel announce addresses, and keep those of a link that is down.
 
-    A container works without it.
+    It may fail, since a container works without it.
     """
     keys = (commands.ARP_NOTIFY, commands.NDISC_NOTIFY, commands.KEEP_IPV6)
     return Command(
@@ -162,23 +165,25 @@ def _announcement(name: str) -> Command:
     )
 
 
-def _and_show(changes: Sequence[Command], name: str, netns: Namespace) -> list[Command]:
+def _with_show(changes: Sequence[Command], name: str, netns: Namespace) -> list[Command]:
     """Return changes, and then ``address show``, in a namespace."""
     show = Command(commands.address_show(name))
     return [each._replace(netns=netns) for each in (*changes, show)]
 
 
-def _check_duplicates(call: Call, addressing: Addressing, present: Sequence[Address]) -> None:
-    wanted = {each.address for each in addressing.addresses}
-    ours = [each for each in present if each.address in wanted]
-    duplicates = [each.address for each in ours if each.is_duplicate]
+def _check_duplicates(
+    call: Call, addressing: Addressing, link_addresses: Sequence[Address]
+) -> None:
+    expected = {each.address for each in addressing.addresses}
+    addresses = [each for each in link_addresses if each.address in expected]
+    duplicates = [each.address for each in addresses if each.is_duplicate]
     if duplicates:
         raise CniError(
             ADDRESS_IN_USE,
             f"another host on the network already uses {', '.join(duplicates)}",
-            f"found by IPv6 duplicate address detection\n{_OF_ANOTHER_HOST}",
+            f"found by IPv6 duplicate address detection\n{_DUPLICATE_ADVICE}",
         )
-    tentative = [each.address for each in ours if each.is_tentative]
+    tentative = [each.address for each in addresses if each.is_tentative]
     if tentative:
         call.warn(
             f"duplicate address detection of {', '.join(tentative)} has not finished after "

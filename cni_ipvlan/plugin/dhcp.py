@@ -25,36 +25,37 @@ from cni_ipvlan.state.locks import BusyError
 from cni_ipvlan.state.registry import DHCP
 
 _SOCKET = "/run/cni/dhcp.sock"  # its default
-_SECONDS = 1.0
+_CONNECT_SECONDS = 1.0
 _TURN_SECONDS = 30.0
 
 
 def check_daemon(config: Mapping[str, Any]) -> None:
     """Raise CniError unless the daemon of the plugin dhcp, or systemd for it, has its socket."""
     path = str(config["ipam"].get("daemonSocketPath") or _SOCKET)
-    start = f"start its daemon on this node: {explain.dhcp_daemon('dhcp')}"
+    advice = f"start its daemon on this node: {explain.dhcp_daemon('dhcp')}"
     if not os.path.exists(path):
-        raise CniError(NOT_AVAILABLE, f"{path} does not exist", f"try: {start}")
+        raise CniError(NOT_AVAILABLE, f"{path} does not exist", f"try: {advice}")
     # Connected to, since /proc/net/unix has only those of this network namespace.
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(_SECONDS)
+        connection.settimeout(_CONNECT_SECONDS)
         try:
             connection.connect(path)
         except PermissionError:
             return  # only root may ask
         except OSError:
             raise CniError(
-                NOT_AVAILABLE, f"nothing listens on {path}", f"try: remove it, and {start}"
+                NOT_AVAILABLE, f"nothing listens on {path}", f"try: remove it, and {advice}"
             ) from None
 
 
 @contextmanager
-def asking(call: Call, parent: Master, netns: Namespace) -> Iterator[None]:
-    """Have a container's interface up, and from now on its requests answered by broadcast.
+def enable_requests(call: Call, master: Master, netns: Namespace) -> Iterator[None]:
+    """Bring a container's interface up, and have its requests answered by broadcast.
 
-    Where the kernel or tc can't do that, it is left to the client. Only a failure reports it.
-    One container of a master asks at a time: the client of containernetworking/plugins 1.1.1 makes
-    its transaction ID of the MAC address and the second, so that two would take the same answers.
+    If the kernel or tc can't do that, the client may still ask for it, so only the failure of a
+    request reports it. One container of a master asks at a time: the client of
+    containernetworking/plugins 1.1.1 makes its transaction ID from the MAC address and the second,
+    so that two containers would accept the same answers.
     """
     tx, name, refusal = call.tx, call.request.ifname, ""
     # The client would bring it up itself, but only after a first failure and a delay:
@@ -65,25 +66,25 @@ def asking(call: Call, parent: Master, netns: Namespace) -> Iterator[None]:
         "have DHCP requests and their answers broadcast": tc.broadcast_filter_add(name),
     }
     for purpose, argv in changes.items():
-        done = tx.run(Command(argv, purpose, netns, accept=commands.OPTIONAL))
-        if done.status:
-            refusal = done.stderr.decode("utf-8", "replace").strip()
-            refusal = refusal or f"exit status {done.status}"
+        completed = tx.run(Command(argv, purpose, netns, accept=commands.OPTIONAL))
+        if completed.status:
+            refusal = completed.stderr.decode("utf-8", "replace").strip()
+            refusal = refusal or f"exit status {completed.status}"
             break
     deadline = time.monotonic() + _TURN_SECONDS
-    waiting = call.node.while_locked(f"DHCP on {parent.link.name}")
+    check_interrupt = call.node.wait_check(f"DHCP on {master.link.name}")
 
     def check() -> None:
-        waiting()
+        check_interrupt()
         if time.monotonic() >= deadline:
             raise BusyError("other containers are asking", is_live=True)
 
     with ExitStack() as turn:
-        with suppress(BusyError):  # a server that does not answer keeps the others no longer
-            turn.enter_context(call.registry.master_lock(parent.key, check, DHCP))
+        with suppress(BusyError):  # the server may not answer, so this one asks at the same time
+            turn.enter_context(call.registry.master_lock(master.key, check, DHCP))
         try:
             yield
         except CniError as error:
-            for each in explain.without_answer(error, tx, netns, refusal):
+            for each in explain.explain_dhcp(error, tx, netns, refusal):
                 error.add_details(each)
             raise

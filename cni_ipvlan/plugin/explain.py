@@ -23,11 +23,11 @@ from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError, Unusab
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import causes, codes, inventory
 from cni_ipvlan.plugin.inventory import Attachment
-from cni_ipvlan.plugin.master import Master, shortened
+from cni_ipvlan.plugin.master import Master, shorten_list
 from cni_ipvlan.state.locks import BusyError
 from cni_ipvlan.state.registry import DIRECTORY, Registry
 
-_ADVICE = {
+_ERRNO_ADVICE = {
     errno.EACCES: "run as root",
     errno.EPERM: "run as root",
     errno.ENOSPC: "make room: df{at} and df -i{at} show where there is none",
@@ -41,14 +41,14 @@ _PACKAGES = {
     "arping": "iputils' arping (Debian: iputils-arping)",
     "ping": "iputils' ping (Debian: iputils-ping)",
 }
-_NAMED = 3  # of many
-_SECONDS = 1.0
+_MOST_NAMES = 3  # of interfaces, in a message
+_SEARCH_SECONDS = 1.0
 _UNANSWERED = (IprouteError, OSError, ValueError, LookupError)
-# The dhcp plugin of containernetworking/plugins; and when it is killed before it gives up.
-_NO_ANSWER = ("no more tries", "it had not ended after")
-_OF_PLUGINS_IN_GO = 999  # every failure of host-local and static that is not of the protocol
-# Words in messages of containernetworking/plugins, and what to do about them.
-_ADVICE_OF_IPAM = {
+# What the dhcp plugin of containernetworking/plugins says, and what we say when we kill it.
+_TIMEOUT_MESSAGES = ("no more tries", "it had not ended after")
+_GO_PLUGIN_ERROR = 999  # the code of all failures of host-local and static but the protocol's
+# Words in messages of containernetworking/plugins, and what to try.
+_IPAM_ADVICE = {
     "no space left on device": "look at the file system of the leases: df {leases}",
     "read-only file system": "look at the file system of the leases: findmnt -T {leases}",
     "no IP addresses available in range set": (
@@ -108,8 +108,8 @@ def as_cni_error(error: Exception) -> CniError:
     if isinstance(error, InterruptedBySignalError):
         return CniError(codes.INTERRUPTED, f"interrupted by {error.signal}")
     if isinstance(error, BusyError):
-        left = f"a killed call has left a command behind; fuser -v {DIRECTORY}/locks shows it"
-        return CniError(errors.TRY_AGAIN_LATER, str(error), "" if error.is_live else left)
+        advice = f"a killed call has left a command behind; fuser -v {DIRECTORY}/locks shows it"
+        return CniError(errors.TRY_AGAIN_LATER, str(error), "" if error.is_live else advice)
     if isinstance(error, OSError):
         return _system_error(error)
     raise error
@@ -117,114 +117,119 @@ def as_cni_error(error: Exception) -> CniError:
 
 def _system_error(error: OSError) -> CniError:
     file = str(error.filename or "")
-    # File names may contain names of other containers, so only these are public.
-    places = (DIRECTORY, "/proc/self")
-    place = next((each for each in places if f"{file}/".startswith(f"{each}/")), "")
-    msg = f"system error: {error.strerror or error}{f': {place}' if place else ''}"
+    # File names may contain names of other containers, so only these directories are public.
+    directories = (DIRECTORY, "/proc/self")
+    directory = next((each for each in directories if f"{file}/".startswith(f"{each}/")), "")
+    msg = f"system error: {error.strerror or error}{f': {directory}' if directory else ''}"
     failure = CniError(errors.IO_FAILURE, msg, private=f"file: {file}" if file else "")
     if isinstance(error, PermissionError):
         failure.add_details(f"found: {machine.why_not_permitted()}")
-    if error.errno in _ADVICE:
+    if error.errno in _ERRNO_ADVICE:
         # Not the directory itself, which may not be there.
-        at = f" {os.path.dirname(place)}" if place else ""
-        failure.add_details(f"try: {_ADVICE[error.errno].format(at=at)}")
+        parent = f" {os.path.dirname(directory)}" if directory else ""
+        failure.add_details(f"try: {_ERRNO_ADVICE[error.errno].format(at=parent)}")
     return failure
 
 
 def _command_failed(error: CommandError) -> CniError:
     cause = causes.explain(error.command, error.answer)
     status = error.completed.status
-    ended = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-    answer = error.answer or ended
+    ending = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+    answer = error.answer or ending
     in_shell = commands.in_shell(error.command.entered_argv)
-    what = error.command.purpose or f"run {in_shell!r}"
-    why = cause.meaning or answer.splitlines()[-1]
+    purpose = error.command.purpose or f"run {in_shell!r}"
+    reason = cause.meaning or answer.splitlines()[-1]
     command = [f"command: {in_shell}", f"answer: {answer}"]
-    state = [f"found: {each}" for each in (*error.found, *_state_of_machine(cause.code, error))]
+    state = [f"found: {each}" for each in (*error.found, *_describe_machine(cause.code, error))]
     advice = [f"try: {cause.advice}"] if cause.advice else []
-    return CniError(cause.code, f"cannot {what}: {why}", "\n".join((*command, *state, *advice)))
+    return CniError(
+        cause.code, f"cannot {purpose}: {reason}", "\n".join((*command, *state, *advice))
+    )
 
 
-def _state_of_machine(code: int, error: CommandError) -> list[str]:
+def _describe_machine(code: int, error: CommandError) -> list[str]:
     if code == codes.NO_IPVLAN:
         return [machine.ipvlan_module().text]
     needed = ("CAP_NET_RAW",) if error.command.argv[0] == "arping" else machine.ALWAYS_NEEDED
     return [machine.why_not_permitted(needed)] if code == codes.NOT_PERMITTED else []
 
 
-def in_container(error: CommandError, tx: Transaction, netns: Namespace) -> list[str]:
-    """Return what in the container explains why a route was refused, one line each."""
+def explain_route(error: CommandError, tx: Transaction, netns: Namespace) -> list[str]:
+    """Return lines about what in the container explains why a route was refused."""
     if _code(error) != codes.ROUTE_REFUSED:
         return []
     with suppress(*_UNANSWERED):
         words = error.command.argv[3:]  # of commands.route_add()
-        given = dict(zip(words[1::2], words[2::2], strict=True))
-        output = tx.run(Command(commands.address_show(given["dev"]), netns=netns)).stdout
-        has = [each.address for link in queries.links(output) for each in link.addresses]
-        found = _next_hop(given.get("via", ""), given["dev"], has)
+        arguments = dict(zip(words[1::2], words[2::2], strict=True))
+        output = tx.run(Command(commands.address_show(arguments["dev"]), netns=netns)).stdout
+        addresses = [each.address for link in queries.links(output) for each in link.addresses]
+        lines = _explain_gateway(arguments.get("via", ""), arguments["dev"], addresses)
         output = tx.run(Command(commands.route_show("table", "all"), netns=netns)).stdout
-        table = given.get("table", str(queries.MAIN_TABLE))
+        table = arguments.get("table", str(queries.MAIN_TABLE))
         for each in queries.routes(output):
             if each.dst == words[0] and str(each.table) == table:
                 via = f" via {each.gateway}" if each.gateway else ""
                 route = f"{each.dst}{via} dev {each.device} metric {each.priority}"
-                found.append(f"the container has the route {route}")
-        return found
+                lines.append(f"the container has the route {route}")
+        return lines
     return []
 
 
-def elsewhere(
+def find_conflicts(
     error: CommandError, tx: Transaction, registry: Registry, master: Master
 ) -> list[str]:
-    """Return which other interfaces cause a failure, one line each, for root only.
+    """Return lines about the other interfaces that cause a failure, for root only.
 
-    It takes up to a second, so it must be called without holding a lock.
+    The search takes up to a second, so no lock may be held.
     """
-    code, deadline = _code(error), time.monotonic() + _SECONDS
+    code, deadline = _code(error), time.monotonic() + _SEARCH_SECONDS
     with suppress(*_UNANSWERED):
-        if code == codes.MASTER_BUSY and (found := rivals(tx, registry, master, deadline)):
-            what = f"{master.link.name} already carries {found[0].link.kind}"
-            return [f"{what}: {shortened([each.describe() for each in found], _NAMED)}"]
+        if code == codes.MASTER_BUSY:
+            macvlans = find_macvlans(tx, registry, master, deadline)
+            if macvlans:
+                kind = macvlans[0].link.kind
+                names = shorten_list([each.describe() for each in macvlans], _MOST_NAMES)
+                return [f"{master.link.name} already carries {kind}: {names}"]
         if code == codes.ADDRESS_IN_USE:
             address = ip_interface(error.command.argv[3]).ip  # of commands.address_add()
-            there = inventory.take(tx, registry, deadline=deadline)
-            for each in inventory.on_master(there, master):
+            attachments = inventory.search(tx, registry, deadline=deadline)
+            for each in inventory.select_of_master(attachments, master):
                 if any(ip_interface(other).ip == address for other in each.addresses):
                     return [f"{address} belongs to {each.describe()}"]
             if time.monotonic() >= deadline:
-                searched = f"no owner of {address} was found in {_SECONDS:.0f} s"
-                return [f"{searched}; ipvlan show searches longer"]
+                failure = f"no owner of {address} was found in {_SEARCH_SECONDS:.0f} s"
+                return [f"{failure}; ipvlan show searches longer"]
     return []
 
 
-def rivals(
+def find_macvlans(
     tx: Transaction, registry: Registry, master: Master, deadline: float = math.inf
 ) -> list[Attachment]:
     """Return the links of other kinds that keep a master from carrying ipvlan."""
-    found = inventory.take(tx, registry, queries.MACVLAN_KINDS, deadline=deadline)
-    return list(inventory.on_master(found, master))
+    attachments = inventory.search(tx, registry, queries.MACVLAN_KINDS, deadline=deadline)
+    return list(inventory.select_of_master(attachments, master))
 
 
 def _code(error: CommandError) -> int:
     return causes.explain(error.command, error.answer).code
 
 
-def _next_hop(gateway: str, name: str, addresses: list[str]) -> list[str]:
+def _explain_gateway(gateway: str, name: str, addresses: list[str]) -> list[str]:
     if not gateway:
         return []
-    wanted = ip_address(gateway)
-    own = [
+    address = ip_address(gateway)
+    interfaces = [
         each
         for each in map(ip_interface, addresses)
-        if each.version == wanted.version and (wanted.is_link_local or not each.is_link_local)
+        if each.version == address.version and (address.is_link_local or not each.is_link_local)
     ]
-    if not own:
+    if not interfaces:
         return [
-            f"{name} has no IPv{wanted.version} address, so it can't reach the gateway {gateway}"
+            f"{name} has no IPv{address.version} address, so it can't reach the gateway {gateway}"
         ]
-    if any(wanted in each.network for each in own):
+    if any(address in each.network for each in interfaces):
         return []
-    subnets = ", ".join(f"{each} (subnet {each.network})" for each in own)
+    subnets = ", ".join(f"{each} (subnet {each.network})" for each in interfaces)
     return [f"the gateway {gateway} is in no subnet of {name}, which has {subnets}"]
 
 
@@ -235,11 +240,9 @@ def dhcp_daemon(plugin: str) -> str:
     return f"{plugin} daemon"
 
 
-def without_answer(
-    error: CniError, tx: Transaction, netns: Namespace, refusal: str
-) -> Iterator[str]:
-    """Yield lines about DHCP requests that nobody answered; ``refusal`` is what tc said, if any."""
-    if not any(each in error.msg for each in _NO_ANSWER):
+def explain_dhcp(error: CniError, tx: Transaction, netns: Namespace, refusal: str) -> Iterator[str]:
+    """Yield lines about unanswered DHCP requests; ``refusal`` is the failure of tc, if any."""
+    if not any(each in error.msg for each in _TIMEOUT_MESSAGES):
         return
     if refusal:
         yield f"found: tc can't have DHCP answers broadcast: {refusal}"
@@ -252,23 +255,23 @@ def without_answer(
 
 
 def advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
-    """Yield advice about an IPAM plugin's failure, if any; put a misleading message right."""
-    is_in_go = plugin in ("host-local", "static") and error.code == _OF_PLUGINS_IN_GO
-    found = [what for words, what in _ADVICE_OF_IPAM.items() if words in error.msg]
-    if is_in_go and not found and request.command == "ADD":
-        found = ["see what is wrong in ipam: ipvlan validate FILE"]
+    """Yield advice about an IPAM plugin's failure, if any; correct a misleading message."""
+    is_in_go = plugin in ("host-local", "static") and error.code == _GO_PLUGIN_ERROR
+    lines = [line for words, line in _IPAM_ADVICE.items() if words in error.msg]
+    if is_in_go and not lines and request.command == "ADD":
+        lines = ["see what is wrong in ipam: ipvlan validate FILE"]
     if error.code == errors.INCOMPATIBLE_VERSION:
-        known = [each for each in SUPPORTED_VERSIONS if f'"{each}"' in error.details]
-        older = next((each for each in reversed(known) if each != request.version), "")
-        yield f"set cniVersion to {older or 'one'}, which {plugin} supports, or install a newer one"
+        versions = [each for each in SUPPORTED_VERSIONS if f'"{each}"' in error.details]
+        version = next((each for each in reversed(versions) if each != request.version), "one")
+        yield f"set cniVersion to {version}, which {plugin} supports, or install a newer one"
     elif request.command == "STATUS" and error.code in errors.OF_OLDER_PLUGINS:
         error.msg = f"the IPAM plugin {plugin} does not know STATUS (it said: {error.msg})"
         yield (
             f"set cniVersion to 1.0.0, or install a newer {plugin}: this one is older than CNI "
             "1.1.0, which has STATUS"
         )
-    for what in found:
-        yield what.format(leases=netconf.lease_directory(request.config))
+    for line in lines:
+        yield line.format(leases=netconf.lease_directory(request.config))
     if error.code == errors.DELEGATE_FAILED:
         yield delegate.BY_HAND
     if "dhcp.sock" in error.msg:

@@ -1,6 +1,6 @@
-"""Which module does what an option asks for on the host: the one place that knows.
+"""The table of features, which are options for something on the host, and of their modules.
 
-Few attachments have such options. A module is imported only for one, or for a record of it.
+Few attachments have one. Its module is imported only if it is configured or recorded.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 class _Entry(NamedTuple):
-    """A feature: its option, what that is in a configuration, and what a record has of it.
+    """A feature: its option, its value in a configuration and in a record, and what loads it.
 
-    What is ``below`` the container's link is released after that link, the rest before the IPAM
-    plugin may give the addresses to others.
+    One that ``makes_master`` is released after the container's link, the others before the IPAM
+    plugin may give the addresses to other containers.
     """
 
     option: str
     configured: Callable[[NetConf], object]
     recorded: Callable[[Record], object]
     load: Callable[[], Feature]
-    below: bool = False
+    makes_master: bool = False
 
 
 def _vlan() -> Feature:
@@ -43,21 +43,18 @@ def _host_access() -> Feature:
 
 
 _FEATURES = (
-    _Entry("vlan", lambda conf: conf.vlan, lambda record: record.vlan, _vlan, below=True),
+    _Entry("vlan", lambda conf: conf.vlan, lambda record: record.vlan, _vlan, makes_master=True),
     _Entry(
-        *("hostAccess", lambda conf: conf.host_access, lambda record: record.host_routes),
+        "hostAccess",
+        lambda conf: conf.host_access,
+        lambda record: record.host_routes,
         _host_access,
     ),
 )
 
 
-def configured(conf: NetConf) -> list[Feature]:
-    """Return the features of a network."""
-    return [*by_option(conf).values()]
-
-
-def by_option(conf: NetConf) -> dict[str, Feature]:
-    """Return the same by their options."""
+def load_features(conf: NetConf) -> dict[str, Feature]:
+    """Return the features of a network by their options."""
     return {each.option: each.load() for each in _FEATURES if each.configured(conf)}
 
 
@@ -66,17 +63,18 @@ def release(
     attachment: AttachmentId,
     records: Sequence[Record],
     *,
-    below: bool,
-    by_option: bool = False,
+    makes_master: bool,
+    include_unrecorded: bool = False,
 ) -> None:
-    """Remove what an attachment has on the host, or what is below its link.
+    """Remove what an attachment has on the host for its features: for those that make its master,
+    or for the others.
 
-    The script of a dry run makes no records: what it has made is found ``by_option``, too.
+    With ``include_unrecorded``, the option is enough: a dry run's script makes no records.
     """
-    for each in (each for each in _FEATURES if each.below == below):
-        own = [record for record in records if each.recorded(record)]
+    for each in (each for each in _FEATURES if each.makes_master == makes_master):
+        option_records = [record for record in records if each.recorded(record)]
         try:
-            if own or (by_option and call.request.config.get(each.option)):
-                each.load().release(call, attachment, own)
+            if option_records or (include_unrecorded and call.request.config.get(each.option)):
+                each.load().release(call, attachment, option_records)
         except OSError as error:  # an unusable /run must not keep a pod from being deleted
             call.warn(f"cannot remove what {each.option} has on the host: {error}")

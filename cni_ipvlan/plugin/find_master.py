@@ -18,46 +18,46 @@ from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.codes import NO_MASTER
-from cni_ipvlan.plugin.master import Master, check_master, look, refusal, shortened
+from cni_ipvlan.plugin.master import Master, check_master, master_error, query_master, shorten_list
 
-_NAMED = 5  # of those that a pattern fits, but can't be the master
-_VLANS = 4095  # which is no ID any more
+_MOST_REASONS = 5  # of those that a pattern fits, but can't be the master
+_VLAN_LIMIT = 4095  # the first number that is no ID
 
 
 def find_master(tx: Transaction, conf: NetConf, container: Namespace | None) -> Master:
     """Return the master for a configuration; raises CniError if there is none."""
     netns = container if conf.link_in_container else None
-    name = conf.master or _name(tx, conf, netns)
-    found = look(tx, name, netns)
-    if found is not None:
-        return found
+    name = conf.master or _find_name(tx, conf, netns)
+    master = query_master(tx, name, netns)
+    if master is not None:
+        return master
     from cni_ipvlan.suggest import nearest_first
 
-    names, near = nearest_first(name, [link.name for link in _links(tx, netns)])
-    details = [_looked_in(netns)]
-    if container and not netns and name in (link.name for link in _links(tx, container)):
+    names, is_near = nearest_first(name, [link.name for link in _list_links(tx, netns)])
+    details = [_describe_search(netns)]
+    if container and not netns and name in (link.name for link in _list_links(tx, container)):
         details.append(
             "the container has an interface of that name; the option linkInContainer would use it"
         )
     details.append("try: correct the option master")
-    there = [f"found there{', nearest name first' if near else ''}: {shortened(names)}"]
-    below, _, vlan = name.rpartition(".")
-    if netns is None and below in names and vlan.isdecimal() and 0 < int(vlan) < _VLANS:
-        there.append(f"did you mean {below!r} with vlan {int(vlan)}, which makes that one?")
-    elif near:
-        there.append(f"did you mean {names[0]!r}?")
-    raise refusal(netns, NO_MASTER, f"cannot find the master {name!r}", details, there)
+    neighbours = [f"found there{', nearest name first' if is_near else ''}: {shorten_list(names)}"]
+    parent, _, vlan = name.rpartition(".")
+    if netns is None and parent in names and vlan.isdecimal() and 0 < int(vlan) < _VLAN_LIMIT:
+        neighbours.append(f"did you mean {parent!r} with vlan {int(vlan)}, which makes that one?")
+    elif is_near:
+        neighbours.append(f"did you mean {names[0]!r}?")
+    raise master_error(netns, NO_MASTER, f"cannot find the master {name!r}", details, neighbours)
 
 
-def matching(there: Sequence[Link], conf: NetConf) -> list[Link]:
+def matching_links(links: Sequence[Link], conf: NetConf) -> list[Link]:
     """Return the links that a name or a pattern of the option master fits."""
-    return [link for entry in conf.masters for link in _fitting(entry, there)]
+    return [link for entry in conf.masters for link in _links_of_entry(entry, links)]
 
 
-def _name(tx: Transaction, conf: NetConf, netns: Namespace | None) -> str:
+def _find_name(tx: Transaction, conf: NetConf, netns: Namespace | None) -> str:
     """Return the name of a master that no single name is configured for."""
     if conf.masters:
-        return _choose(tx, conf, netns).name
+        return _choose_link(tx, conf, netns).name
     if conf.prev_result is not None:
         interfaces = conf.prev_result.interfaces
         if len(interfaces) == 1 and interfaces[0].name:
@@ -68,68 +68,68 @@ def _name(tx: Transaction, conf: NetConf, netns: Namespace | None) -> str:
             "try: set the option master",
         )
     for family in ("-4", "-6"):
-        default = commands.route_show("default", family=family)
-        routes = queries.routes(tx.run(Command(default, netns=netns)).stdout)
-        if through := [each for each in routes if each.device]:
-            return min(through, key=lambda each: each.priority).device
+        query = commands.route_show("default", family=family)
+        routes = queries.routes(tx.run(Command(query, netns=netns)).stdout)
+        if default_routes := [each for each in routes if each.device]:
+            return min(default_routes, key=lambda each: each.priority).device
     where = "container" if netns else "host"
-    raise refusal(
+    raise master_error(
         netns,
         NO_MASTER,
         f"no master is configured, and the {where} has no default route to find it by",
         ["try: set the option master"],
-        [f"interfaces there: {shortened([link.name for link in _links(tx, netns)])}"],
+        [f"interfaces there: {shorten_list([link.name for link in _list_links(tx, netns)])}"],
     )
 
 
-def _links(tx: Transaction, netns: Namespace | None) -> list[Link]:
+def _list_links(tx: Transaction, netns: Namespace | None) -> list[Link]:
     return queries.links(tx.run(Command(commands.link_show(), netns=netns)).stdout)
 
 
-def _looked_in(netns: Namespace | None) -> str:
+def _describe_search(netns: Namespace | None) -> str:
     where = f"the container's namespace {netns.path}" if netns else "the host's namespace"
     return f"looked in: {where}"
 
 
-def _choose(tx: Transaction, conf: NetConf, netns: Namespace | None) -> Link:
+def _choose_link(tx: Transaction, conf: NetConf, netns: Namespace | None) -> Link:
     """Return the link in ``netns`` to use as the master; raises CniError if none fits."""
-    there = _links(tx, netns)
-    carried: dict[str, list[Link]] = {}  # by the name of the link below
-    for link in there:
-        carried.setdefault(link.parent, []).append(link)
-    unfit: list[str] = []
+    links = _list_links(tx, netns)
+    carried_links: dict[str, list[Link]] = {}  # by the name of the link below
+    for link in links:
+        carried_links.setdefault(link.parent, []).append(link)
+    reasons: list[str] = []
     for entry in conf.masters:
-        for link in _fitting(entry, there):
+        for link in _links_of_entry(entry, links):
             if entry in _names_of(link):
                 return link
-            why = f"it is of kind {link.kind}"
+            reason = f"it is of kind {link.kind}"
             if not link.is_ipvlan:
                 try:
-                    check_master(Master(link, netns, tuple(carried.get(link.name, ()))), conf)
+                    check_master(Master(link, netns, tuple(carried_links.get(link.name, ()))), conf)
                 except CniError as error:
-                    why = error.msg
+                    reason = error.msg
                 else:
                     return link
-            unfit.append(f"{link.name!r} fits {entry!r}, but {why}")
-    raise refusal(
+            reasons.append(f"{link.name!r} fits {entry!r}, but {reason}")
+    raise master_error(
         netns,
         NO_MASTER,
         "cannot find a master: no interface that can be one fits "
         + " or ".join(map(repr, conf.masters)),
-        [_looked_in(netns), "try: correct the option master"],
-        [f"found there: {shortened([link.name for link in there])}", *unfit[:_NAMED]],
+        [_describe_search(netns), "try: correct the option master"],
+        [f"found there: {shorten_list([link.name for link in links])}", *reasons[:_MOST_REASONS]],
     )
 
 
-def _fitting(entry: str, there: Sequence[Link]) -> list[Link]:
-    """Return the one with that very name, since names may have any character, or else matches."""
-    named = [link for link in there if entry in _names_of(link)]
+def _links_of_entry(entry: str, links: Sequence[Link]) -> list[Link]:
+    """Return the link with exactly this name, as names may have any character, or the matches."""
+    named = [link for link in links if entry in _names_of(link)]
     if named or not is_pattern(entry):
         return named
-    from fnmatch import fnmatchcase  # which takes as long to import as the rest of this
+    from fnmatch import fnmatchcase  # importing it takes as long as the rest of finding a master
 
-    found = [link for link in there if any(fnmatchcase(name, entry) for name in _names_of(link))]
-    return sorted(found, key=lambda link: link.ifindex)
+    matches = [link for link in links if any(fnmatchcase(name, entry) for name in _names_of(link))]
+    return sorted(matches, key=lambda link: link.ifindex)
 
 
 def _names_of(link: Link) -> tuple[str, ...]:

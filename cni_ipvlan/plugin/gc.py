@@ -19,28 +19,28 @@ from cni_ipvlan.start import json
 from cni_ipvlan.start.namedtuple import Any
 from cni_ipvlan.state.attachment import AttachmentId, network_key
 
-_VALID = "cni.dev/valid-attachments"
+_LIST_KEY = "cni.dev/valid-attachments"
 # SPEC.md of CNI 1.1.0 called it so at first, and some runtimes send only this
 # (github.com/containernetworking/cni/issues/1101).
-_VALID_AT_FIRST = "cni.dev/attachments"
-_AT_ONCE = 16  # calls of the IPAM plugin, and locks
+_OLD_LIST_KEY = "cni.dev/attachments"
+_BATCH_SIZE = 16  # how many locks are held, and calls of the IPAM plugin run, at a time
 _SEARCH_SECONDS = 15.0  # for a thousand namespaces; CRI-O gives GC thirty
-_MOST_NAMELESS = 1000  # files in the arguments of a command
+_MOST_EMPTY = 1000  # files in the arguments of a command
 _LOCK_SECONDS = 5.0  # the network's author chooses the directory, and may have a FIFO there
 
 
 def gc(node: Node, request: Request) -> None:
     """Remove what belongs to no valid attachment; raises CniError if any of it fails."""
-    listed = _valid_attachments(request)
-    request = _with_list(request, listed)
-    valid = {AttachmentId(request.network, *each) for each in listed}
+    names = _valid_attachments(request)
+    request = _add_list(request, names)
+    valid = {AttachmentId(request.network, *each) for each in names}
     failures = Failures()
     steps: tuple[Callable[[Call], None], ...] = (
         lambda call: _release_routes(call, valid),
-        _release,
+        _release_by_plugin,
         lambda call: _remove_links(call, {each.key for each in valid}),
         lambda call: _release_gone(call, valid, failures),
-        _release_unused,
+        _remove_unused,
     )
     for step in steps:
         with failures.noted(), node.call(request) as call:
@@ -49,31 +49,33 @@ def gc(node: Node, request: Request) -> None:
 
 
 def _release_routes(call: Call, valid: Collection[AttachmentId]) -> None:
-    """Remove the host's routes to attachments that are not valid; calls are kept off them."""
+    """Remove the host's routes to attachments that are not valid, under each one's lock."""
     network = call.request.network
-    others = {each.attachment for each in call.registry.all_records() if each.network == network}
-    for attachment in others.difference(valid):
-        with call.registry.idle(attachment.key) as is_idle:
-            if is_idle:
+    attachments = {
+        each.attachment for each in call.registry.all_records() if each.network == network
+    }
+    for attachment in attachments.difference(valid):
+        with call.registry.try_attachment_lock(attachment.key) as is_locked:
+            if is_locked:
                 records = call.registry.records_of(attachment)
-                features.release(call, attachment, records, below=False)
+                features.release(call, attachment, records, makes_master=False)
 
 
-def _release(call: Call) -> None:
-    """Let the IPAM plugin release; one that is older than GC is no failure of this plugin."""
+def _release_by_plugin(call: Call) -> None:
+    """Let the IPAM plugin release addresses; it is no failure if it is too old to know GC."""
     try:
-        ipam.ask(call, ipam.to_release(call), "GC")()
+        ipam.start(call, ipam.find_releasing_plugin(call), "GC")()
     except CniError as error:
         if error.code not in OF_OLDER_PLUGINS:  # its leases are released by DEL
             raise
 
 
-def _release_unused(call: Call) -> None:
-    """Remove what killed calls have left that is nobody's: a VLAN, notes, half-written records."""
-    nobody = AttachmentId(call.request.network, "", "")
-    features.release(call, nobody, (), below=True, by_option=True)
-    for master in call.registry.noted():
-        modes.settle(call, master, is_ending=False)
+def _remove_unused(call: Call) -> None:
+    """Remove what killed calls have left without an owner: VLANs, notes, half-written records."""
+    no_attachment = AttachmentId(call.request.network, "", "")
+    features.release(call, no_attachment, (), makes_master=True, include_unrecorded=True)
+    for master in call.registry.masters_with_note():
+        modes.remove_stale_note(call, master, is_ending=False)
     call.registry.remove_leftovers()
 
 
@@ -81,90 +83,93 @@ def _remove_links(call: Call, valid_keys: set[str]) -> None:
     """Remove links that were never moved into a container."""
     network = call.request.network
     owners = {record.attachment.key: record.network for record in call.registry.all_records()}
-    for link in links.listed(call.tx, None):
+    for link in links.list_links(call.tx, None):
         key = links.key_of(link.name)
-        is_networks = key.startswith(network_key(network)) and owners.get(key, network) == network
-        if key in valid_keys or not is_networks:
+        is_of_network = key.startswith(network_key(network)) and owners.get(key, network) == network
+        if key in valid_keys or not is_of_network:
             continue
-        with call.registry.idle(key) as is_idle:
-            if is_idle:
+        with call.registry.try_attachment_lock(key) as is_locked:
+            if is_locked:
                 links.delete(call.tx, (link,), None)
 
 
 def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failures) -> None:
-    """Release, by the IPAM plugin's DEL, what attachments had whose interfaces are gone.
+    """Release the addresses of attachments whose interfaces are gone, by the IPAM plugin's DEL.
 
-    Whatever an IPAM plugin does at GC (host-local and dhcp do nothing), DEL releases, and may be
-    repeated. Root's records name the attachments, and host-local's own store those that had one
-    before the node was started again. The record goes when the addresses have been released.
+    Whatever an IPAM plugin does at GC (host-local and dhcp do nothing), its DEL releases addresses,
+    and may be repeated. Root's records name the attachments. The leases of host-local also name
+    those whose records were lost when the node was restarted. A record is removed when the
+    addresses have been released.
     """
-    name = ipam.to_release(call)
+    plugin = ipam.find_releasing_plugin(call)
     recorded = dict.fromkeys(record.attachment for record in call.registry.all_records())
-    wanted = [each for each in recorded if each.network == call.request.network]
-    if name == "host-local":
-        wanted += _unrecorded(call, {*valid, *recorded})
-    wanted = [each for each in wanted if each not in valid]
-    for first in range(0, len(wanted), _AT_ONCE):
+    attachments = [each for each in recorded if each.network == call.request.network]
+    if plugin == "host-local":
+        attachments += _find_unrecorded(call, {*valid, *recorded})
+    attachments = [each for each in attachments if each not in valid]
+    for first in range(0, len(attachments), _BATCH_SIZE):
         with ExitStack() as locks:
-            releasing = []
+            releases = []
             call.node.runner.interrupts.check()
-            for attachment in wanted[first : first + _AT_ONCE]:
-                if not locks.enter_context(call.registry.idle(attachment.key)):
+            for attachment in attachments[first : first + _BATCH_SIZE]:
+                if not locks.enter_context(call.registry.try_attachment_lock(attachment.key)):
                     continue
-                # One whose namespace can't be read must not keep the others.
-                with failures.noted(), call.node.call(call.request) as own:
-                    if _is_gone(own, attachment):
-                        releasing.append((attachment, _released(call, attachment, name)))
-            for attachment, wait in releasing:
-                with failures.noted(), call.node.call(call.request) as own:
+                # If the namespace of one can't be read, the others are released all the same.
+                with failures.noted(), call.node.call(call.request) as attachment_call:
+                    if _is_gone(attachment_call, attachment):
+                        releases.append((attachment, _start_release(call, attachment, plugin)))
+            for attachment, wait in releases:
+                with failures.noted(), call.node.call(call.request) as attachment_call:
                     wait()
                     records = call.registry.records_of(attachment)
                     for master in call.registry.remove_all(attachment, records):
-                        modes.settle(own, master, is_ending=True)
-                    features.release(own, attachment, records, below=True)
+                        modes.remove_stale_note(attachment_call, master, is_ending=True)
+                    features.release(attachment_call, attachment, records, makes_master=True)
 
 
-def _unrecorded(call: Call, known: Collection[AttachmentId]) -> list[AttachmentId]:
+def _find_unrecorded(call: Call, known: Collection[AttachmentId]) -> list[AttachmentId]:
     """Return the attachments that have a lease of host-local, but no record and no interface.
 
-    Leases that name nobody are removed.
+    Leases that name no container are removed.
     """
-    request, containers = call.request, {each.container_id for each in known}
+    request, container_ids = call.request, {each.container_id for each in known}
 
     def may_be_lost(lease: Lease) -> bool:
         container_id, ifname = lease.container_id, lease.ifname
-        # A call must have been able to have the names; the network's author chooses the directory.
-        wrong = identifier_fault(container_id) or (ifname and interface_name_fault(ifname))
-        if container_id and wrong:
+        # The network's author chooses the directory, so these may be names that no call can have.
+        fault = identifier_fault(container_id) or (ifname and interface_name_fault(ifname))
+        if container_id and fault:
             return False
         is_known = AttachmentId(request.network, container_id, ifname) in known
-        return not is_known and (ifname != "" or container_id not in containers)  # an old one
+        # Old leases have no interface's name.
+        return not is_known and (ifname != "" or container_id not in container_ids)
 
     store = netconf.lease_directory(request.config)
     leases = list(filter(may_be_lost, host_local.leases(store)))
     if not leases:
         return []
-    unseen: list[str] = []
+    unsearched: list[str] = []
     deadline = time.monotonic() + _SEARCH_SECONDS
-    found = [*inventory.take(call.tx, call.registry, unseen=unseen.append, deadline=deadline)]
-    if unseen or time.monotonic() >= deadline:
+    attachments = inventory.search(
+        call.tx, call.registry, report=unsearched.append, deadline=deadline
+    )
+    used_addresses = {ip.partition("/")[0] for each in attachments for ip in each.addresses}
+    if unsearched or time.monotonic() >= deadline:
         call.warn("leases without a record are kept, as not every namespace could be searched")
         return []
-    used = {address.partition("/")[0] for each in found for address in each.addresses}
-    lost = [lease for lease in leases if lease.address not in used]
-    _remove_nameless(call, [each for each in lost if not each.container_id])
-    named = (each for each in lost if each.container_id)
-    names = (AttachmentId(request.network, each.container_id, each.ifname) for each in named)
-    return list(dict.fromkeys(names))
+    lost_leases = [lease for lease in leases if lease.address not in used_addresses]
+    _remove_empty_leases(call, [each for each in lost_leases if not each.container_id])
+    names = ((each.container_id, each.ifname) for each in lost_leases if each.container_id)
+    return [AttachmentId(request.network, *each) for each in dict.fromkeys(names)]
 
 
-def _remove_nameless(call: Call, leases: Sequence[Lease]) -> None:
-    """Remove empty leases: host-local was killed, or the power went, before it had written to them.
+def _remove_empty_leases(call: Call, leases: Sequence[Lease]) -> None:
+    """Remove empty leases: host-local was killed, or the power failed, before they were written.
 
-    It holds the lock of its store while it writes, and no DEL of it finds them.
+    host-local holds the lock of its store while it writes. Its DEL does not find empty leases.
     """
     if leases:
-        files = [os.path.abspath(each.file) for each in leases[:_MOST_NAMELESS]]
+        files = [os.path.abspath(each.file) for each in leases[:_MOST_EMPTY]]
         lock = os.path.join(os.path.dirname(files[0]), "lock")
         script = 'for file; do [ -s "$file" ] || rm -f "$file"; done'
         argv = ("flock", "--nonblock", lock, "sh", "-c", script, "sh", *files)
@@ -173,31 +178,32 @@ def _remove_nameless(call: Call, leases: Sequence[Lease]) -> None:
 
 
 def _is_gone(call: Call, attachment: AttachmentId) -> bool:
-    """Whether the interface of an attachment, which no call is working on, is nowhere.
+    """Whether an attachment has no interface any more; the caller holds its lock.
 
     What a killed ADD has left is removed. Records are read again, since an ADD may have ended.
     """
     for record in call.registry.records_of(attachment):
-        found = None if record.is_complete else links.find(call.tx, record)
-        if found is not None:
-            links.delete(call.tx, found[1:], found[0])
-        if links.is_there(call.tx, record):
+        container_link = None if record.is_complete else links.find_link(call.tx, record)
+        if container_link is not None:
+            netns, link = container_link
+            links.delete(call.tx, [link], netns)
+        if links.link_exists(call.tx, record):
             call.warn(f"not removed, since its container still exists: {record.describe()}")
             return False
     return True
 
 
-def _released(call: Call, attachment: AttachmentId, name: str) -> Callable[[], None]:
-    """Start the IPAM plugin's DEL of an attachment; return what waits for its end."""
+def _start_release(call: Call, attachment: AttachmentId, plugin: str) -> Callable[[], None]:
+    """Start the IPAM plugin's DEL of an attachment; return a function that waits for its end."""
     variables = {
         "CNI_CONTAINERID": attachment.container_id,
-        "CNI_IFNAME": attachment.ifname or "eth0",  # of which host-local finds the old lease, too
+        "CNI_IFNAME": attachment.ifname or "eth0",  # host-local finds old leases, too
         "CNI_NETNS": "",
     }
     # A plugin may know DEL, but not the version that brought GC.
-    asked = ipam.in_known_version(call.request)
-    asked = asked._replace(environment={**asked.environment, **variables})
-    return ipam.ask(call._replace(request=asked), name, "DEL")
+    request = ipam.use_common_version(call.request)
+    request = request._replace(environment={**request.environment, **variables})
+    return ipam.start(call._replace(request=request), plugin, "DEL")
 
 
 def _valid_attachments(request: Request) -> list[tuple[str, str]]:
@@ -206,7 +212,7 @@ def _valid_attachments(request: Request) -> list[tuple[str, str]]:
     A caller of libcni's GCNetworkList that gives no arguments means that none is valid: libcni
     deletes all that it has cached, and leaves the key out. Go writes an empty list as null.
     """
-    key = _VALID if _VALID in request.config else _VALID_AT_FIRST
+    key = _LIST_KEY if _LIST_KEY in request.config else _OLD_LIST_KEY
     entries: Any = request.config.get(key)
     if entries is None:
         return []
@@ -224,14 +230,14 @@ def _valid_attachments(request: Request) -> list[tuple[str, str]]:
     return [(entry["containerID"], entry["ifname"]) for entry in entries]
 
 
-def _with_list(request: Request, listed: Iterable[tuple[str, str]]) -> Request:
+def _add_list(request: Request, names: Iterable[tuple[str, str]]) -> Request:
     """Return a request that gives the IPAM plugin the list under the key that plugins know.
 
-    A plugin that finds no such key may take it as a fault, or, for the list under the other key,
-    release all addresses. The rest remains as the runtime wrote it.
+    Without it, a plugin may fail, or release all addresses although the list is there under the
+    other key. The rest of the request remains as the runtime wrote it.
     """
-    if _VALID in request.config:
+    if _LIST_KEY in request.config:
         return request
-    entries = [{"containerID": container_id, "ifname": ifname} for container_id, ifname in listed]
-    added = f'{{"{_VALID}": {json.dumps(entries)}, '.encode("ascii")
-    return request._replace(stdin=request.stdin.replace(b"{", added, 1))  # before the name
+    entries = [{"containerID": container_id, "ifname": ifname} for container_id, ifname in names]
+    member = f'{{"{_LIST_KEY}": {json.dumps(entries)}, '.encode("ascii")
+    return request._replace(stdin=request.stdin.replace(b"{", member, 1))  # before the name

@@ -1,13 +1,13 @@
 """hostAccess: the host and the containers of a master reach each other.
 
-The kernel keeps a master apart from its ipvlan interfaces. So the host gets one, too, beside
-the containers': without an address, and with a route to each of theirs. It has no ARP: the
-kernel then sends everything to the interface's own MAC address, which all of a master share,
-and it stays right when that changes. A container sends to the host's addresses what it would
-send to itself; ipvlan gives the master what belongs to no other interface.
+The kernel keeps a master apart from its ipvlan interfaces. So the host gets an ipvlan interface of
+the master, too. It has no address, and a route to each address of the containers. It has no ARP:
+the kernel then sends everything to the interface's own MAC address, which all interfaces of a
+master share, even when it changes. A container sends to that MAC address what is for the host;
+ipvlan gives the master what belongs to no other interface.
 
-The routes of an attachment are recorded before they are added. A master's interface is made and
-removed under a lock of its own, with the first and the last record that has some.
+The routes of an attachment are recorded before they are added. The host's interface is made with
+the first record that has routes and removed with the last, under a lock for each master.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from cni_ipvlan.iproute.commands import Argv, Command, Undo
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import codes, links
-from cni_ipvlan.plugin.addressing import Addressing, parsed
+from cni_ipvlan.plugin.addressing import Addressing, parse_address
 from cni_ipvlan.plugin.master import Master, key_of
 from cni_ipvlan.plugin.node import Call
-from cni_ipvlan.plugin.shared import Feature, is_only, keep_bare
+from cni_ipvlan.plugin.shared import Feature, disable_autoconfiguration, is_only
 from cni_ipvlan.state.attachment import AttachmentId, Record
 from cni_ipvlan.state.registry import HOST, Registry
 
 _PREFIX = "ipvhost"  # with the master's index it is a name
 _LABEL = "cni-ipvlan/host-access"
-_STRICT = 1  # of rp_filter
-_METRICS_BEFORE = (0, 1024)  # of routes that were made before they had one, in IPv4 and IPv6
+_STRICT_FILTER = 1  # of rp_filter
+_OLD_METRICS = (0, 1024)  # of routes in IPv4 and IPv6 that older versions made
 
 
 def link_name(index: int) -> str:
@@ -67,60 +67,62 @@ class HostAccess(Feature):
     ) -> Addressing:
         """ADD: return an addressing with what the container needs to reach the host.
 
-        Raises CniError if the host has no address on the master for it, may not have routes to its
-        addresses, or if what it would reach through the host is the master's own subnet.
+        Raises CniError if the host has no address on the master for it, if the host may not have
+        routes to its addresses, or if a subnet of routesViaHost overlaps with the master's.
         """
         addresses = addressing.addresses
         addressing.check_count("hostAccess")
-        own = _checked_own(master, addresses)
-        given = {route.dst for route in addressing.routes}
-        routes = [Route(f"{each}/{ip_address(each).max_prefixlen}") for each in own]
+        host_ips = _require_host_addresses(master, addresses)
+        destinations = {route.dst for route in addressing.routes}
+        host_routes = [Route(f"{each}/{ip_address(each).max_prefixlen}") for each in host_ips]
         via_host = _routes_via_host(master, addresses, conf)
         check_permitted(tx, master, addresses)
         return addressing._replace(
             # They come first, since the host may be the gateway of others.
             routes=(
-                *(each for each in routes if each.dst not in given),
+                *(each for each in host_routes if each.dst not in destinations),
                 *addressing.routes,
-                *(each for each in via_host if each.dst not in given),
+                *(each for each in via_host if each.dst not in destinations),
             ),
-            neighbours=tuple(own) if conf.mode == "l2" else (),  # the others resolve no addresses
-            is_conflict_likely=addressing.is_conflict_likely or _is_known(tx, master, addresses),
+            # The other modes resolve no addresses.
+            neighbours=tuple(host_ips) if conf.mode == "l2" else (),
+            is_conflict_likely=addressing.is_conflict_likely
+            or _has_neighbour(tx, master, addresses),
         )
 
     def check_ready(
         self, tx: Transaction, master: Master, conf: NetConf, addresses: Sequence[Address]
     ) -> None:
-        """STATUS: refuse what ``extend`` would refuse whoever the container is."""
+        """STATUS: raise CniError if ``extend`` would refuse every container."""
         _routes_via_host(master, addresses, conf)
-        _checked_own(master, addresses)
+        _require_host_addresses(master, addresses)
         if addresses:
             check_permitted(tx, master, addresses)
 
     def apply(self, call: Call, master: Master, record: Record, addressing: Addressing) -> Record:
         """ADD: give the host routes to an attachment; return its record with them."""
         tx, index, addresses = call.tx, master.link.ifindex, addressing.addresses
-        tx.hold(_locked(call, index))
+        tx.hold(_lock(call, index))
         name = link_name(index)
-        own = _own(master, addresses)
-        sources, ours = _first_of_each_family(own), _reachable(own, addresses)
-        if not ours:  # in a chain whose prevResult has no addresses
+        host_ips = _host_addresses(master, addresses)
+        sources, destinations = _first_by_family(host_ips), _reachable(host_ips, addresses)
+        if not destinations:  # in a chain whose prevResult has no addresses
             return record
-        there = _link(tx, name)
-        if there is not None and not is_host_link(there):
+        host_link = _query_link(tx, name)
+        if host_link is not None and not is_host_link(host_link):
             raise CniError(
                 codes.INTERFACE_NAME_TAKEN,
                 f"the host has an interface {name!r} already, which is not this plugin's",
                 "hostAccess needs that name\ntry: rename that interface",
             )
-        if record.mode == "l2" and (why := strictness(tx, master)):
-            call.warn(why)
-        left = _routes_to(tx, ours, name) if there else []
-        for route in left:
-            _check_left(call.registry, record, route)
-        record = call.registry.add_routes(record, ours)
-        tx.on_failure(lambda: _drop_routes(call, record))
-        if there is None:  # nobody else uses it until it is undone
+        if record.mode == "l2" and (warning := describe_strict_filter(tx, master)):
+            call.warn(warning)
+        old_routes = _routes_to(tx, destinations, name) if host_link else []
+        for route in old_routes:
+            _check_old_route(call.registry, record, route)
+        record = call.registry.add_routes(record, destinations)
+        tx.on_failure(lambda: _record_removal(call, record))
+        if host_link is None:  # under the lock, nobody else uses it before it may be removed
             tx.run(
                 Command(
                     commands.link_add_ipvlan(master.link.name, name, record.mode, record.flag, 0),
@@ -128,119 +130,122 @@ class HostAccess(Feature):
                     undo=(Undo(Command(commands.link_delete(name))),),
                 )
             )
-        if there is None or not there.is_up:
-            keep_bare(tx, name)
+        if host_link is None or not host_link.is_up:
+            disable_autoconfiguration(tx, name)
         metric = record.attachment.number
         tx.run_batch(
             Command(commands.link_set(name, "alias", _LABEL), "label it"),
             Command(commands.link_set(name, "up"), "bring it up"),
             Command(commands.link_set(name, "arp", "off"), "have it resolve no addresses"),
-            *_removals(left, name),
+            *_removal_commands(old_routes, name),
             *(
                 Command(
                     commands.route_add(each, name, source=sources[family(each)], priority=metric),
                     f"let the host reach {each}",
                     undo=(Undo(Command(commands.route_delete(each, name, metric))),),
                 )
-                for each in ours
+                for each in destinations
             ),
         )
         return record
 
-    def asked(self, ifname: str) -> Argv:
+    def query(self, ifname: str) -> Argv:
         """CHECK: return the query for the container's neighbours."""
         return commands.neighbour_show(ifname)
 
     def differences(self, call: Call, link: Link, previous: Result, answer: bytes) -> Iterator[str]:
         """CHECK: yield what is not as ``apply`` and ``extend`` left it."""
         tx, name, addresses = call.tx, link_name(link.parent_index), previous.addresses
-        hosts = _link(tx, name)
-        if hosts is None or not is_host_link(hosts):
+        host_link = _query_link(tx, name)
+        if host_link is None or not is_host_link(host_link):
             yield f"the host's interface {name}, for hostAccess, is missing"
             return
-        if not hosts.is_up or hosts.has_arp:
-            how = "uses ARP" if hosts.is_up else "is down"
-            yield f"the host's interface {name}, for hostAccess, {how}"
-        shown = queries.links(tx.run(Command(commands.address_show(hosts.parent))).stdout)
-        own = [ip for parent in shown for ip in _own(Master(parent), addresses)]
-        recorded = (each.host_routes for each in call.registry.records_of(call.attachment))
-        expected = next(filter(None, recorded), _reachable(own, addresses))
-        for address, output in _answers(tx, expected, "match"):
-            way = queries.way(queries.all_routes(output))
-            if way is None or way.device != name:
+        if not host_link.is_up or host_link.has_arp:
+            fault = "uses ARP" if host_link.is_up else "is down"
+            yield f"the host's interface {name}, for hostAccess, {fault}"
+        parents = queries.links(tx.run(Command(commands.address_show(host_link.parent))).stdout)
+        host_ips = [ip for parent in parents for ip in _host_addresses(Master(parent), addresses)]
+        recorded_routes = (each.host_routes for each in call.registry.records_of(call.attachment))
+        expected = next(filter(None, recorded_routes), _reachable(host_ips, addresses))
+        for address, output in _query_routes(tx, expected, "match"):
+            route = queries.way(queries.all_routes(output))
+            if route is None or route.device != name:
                 yield f"the host has no route to {address} through {name}"
-        known = queries.neighbours(answer)
-        permanent = {each.address for each in known if each.state == "PERMANENT"}
-        routed = {route.dst.partition("/")[0] for route in previous.routes}  # not what came later
-        for each in own if link.mode == "l2" else ():
+        neighbours = queries.neighbours(answer)
+        permanent = {each.address for each in neighbours if each.state == "PERMANENT"}
+        # The host may have got other addresses after the ADD.
+        routed = {route.dst.partition("/")[0] for route in previous.routes}
+        for each in host_ips if link.mode == "l2" else ():
             if each in routed and each not in permanent:
                 yield f"the entry of the neighbour {each}, the host, is missing"
 
     def release(self, call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:
-        """DEL, GC: remove the host's routes to an attachment, and after the last one its interface.
+        """DEL, GC: remove the host's routes to an attachment, and with the last one its interface.
 
-        ``records`` are those with routes; without any, what is certainly its own is removed. The
-        interface stays for routes that no record names, as those of a dry run's script.
+        ``records`` are those with routes. Without any, what certainly belongs to the attachment is
+        removed. The interface stays if it has routes without a record, as a dry run's script makes.
         """
         tx, registry = call.tx, call.registry
         for record in records:
             index = record.master[1]
-            with _locked(call, index):
-                is_last = is_only(registry.with_host(record.master), attachment)
-                if is_last and not _has_others(tx, registry, record):
+            with _lock(call, index):
+                is_last = is_only(registry.records_with_routes(record.master), attachment)
+                if is_last and not _has_unrecorded_routes(tx, registry, record):
                     _remove_link(tx, link_name(index))  # and with it all its routes
                 else:
-                    _remove(tx, _routes_of(tx, record), link_name(index))
+                    _remove_routes(tx, _routes_of(tx, record), link_name(index))
                 registry.drop_routes(record)
         if not records:
             _release_unrecorded(call, attachment)
 
 
-def _is_known(tx: Transaction, master: Master, addresses: Sequence[Address]) -> bool:
-    """Whether the host knows a neighbour with one of the IPv4 addresses.
+def _has_neighbour(tx: Transaction, master: Master, addresses: Sequence[Address]) -> bool:
+    """Whether the host knows a neighbour with one of the IPv4 addresses, which may be gone.
 
-    It may be gone. For IPv6, duplicate address detection finds out.
+    For IPv6, the kernel detects duplicate addresses.
     """
-    ours = [each.ip for each in addresses if not each.is_ipv6]
-    shown = (Command(commands.neighbour_show(master.link.name, each)) for each in ours)
-    output = tx.run_batch(*shown).stdout if ours else b""
+    ips = [each.ip for each in addresses if not each.is_ipv6]
+    parts = (Command(commands.neighbour_show(master.link.name, each)) for each in ips)
+    output = tx.run_batch(*parts).stdout if ips else b""
     return any(each.mac for line in output.splitlines() for each in queries.neighbours(line))
 
 
 def _release_unrecorded(call: Call, attachment: AttachmentId) -> None:
-    """Remove the host's routes with the attachment's number, and the interface after the last.
+    """Remove the host's routes with the attachment's number, and the interface with the last one.
 
-    The network names a master, but which one it was, these routes say. Others may have the same
-    number: what a record names is theirs.
+    They are searched for on all masters, since the network's master may have changed. Attachments
+    may have the same number: a route to an address that a record has belongs to that one.
     """
     tx, registry, number = call.tx, call.registry, attachment.number
-    for link in filter(is_host_link, links.listed(tx, None)):
+    for link in filter(is_host_link, links.list_links(tx, None)):
         index = int(link.name.removeprefix(_PREFIX))
-        with _locked(call, index):
+        with _lock(call, index):
             key = key_of(index)
-            others = {
-                each for record in registry.with_host(key, number) for each in record.host_routes
-            }
-            found = _routes_through(tx, link.name)
-            own = [each for each in found if each.priority == number and each.ip not in others]
-            if own == found and own and is_only(registry.with_host(key), attachment):
+            records = registry.records_with_routes(key, number)
+            others = {each for record in records for each in record.host_routes}
+            routes = _routes_through(tx, link.name)
+            own_routes = [
+                each for each in routes if each.priority == number and each.ip not in others
+            ]
+            are_all_own = bool(own_routes) and own_routes == routes
+            if are_all_own and is_only(registry.records_with_routes(key), attachment):
                 _remove_link(tx, link.name)
             else:
-                _remove(tx, own, link.name)
+                _remove_routes(tx, own_routes, link.name)
 
 
-def usable(master: Master) -> list[str]:
-    """Return the host's addresses on a master, but for those of no use to others."""
-    parsed = map(ip_address, dict.fromkeys(master.addresses))  # one may have two prefix lengths
-    return [str(each) for each in parsed if not each.is_link_local]
+def usable_addresses(master: Master) -> list[str]:
+    """Return the host's addresses on a master, without link-local ones."""
+    addresses = map(ip_address, dict.fromkeys(master.addresses))  # one may have two prefix lengths
+    return [str(each) for each in addresses if not each.is_link_local]
 
 
-def _checked_own(master: Master, addresses: Sequence[Address]) -> list[str]:
-    """Return the host's addresses for such containers; raises CniError if there is none."""
-    own = _own(master, addresses) if addresses else usable(master)
-    if not own:
-        raise _without_address(master)
-    return own
+def _require_host_addresses(master: Master, addresses: Sequence[Address]) -> list[str]:
+    """Return the host's addresses for containers with such addresses; raises CniError if none."""
+    host_ips = _host_addresses(master, addresses) if addresses else usable_addresses(master)
+    if not host_ips:
+        raise _no_address_error(master)
+    return host_ips
 
 
 def _routes_via_host(master: Master, addresses: Sequence[Address], conf: NetConf) -> list[Route]:
@@ -248,28 +253,28 @@ def _routes_via_host(master: Master, addresses: Sequence[Address], conf: NetConf
 
     In mode l2 the host is their gateway; in the others it gets all that leaves the interface.
     """
-    own = _first_of_each_family(_own(master, addresses))
-    found = []
+    gateways = _first_by_family(_host_addresses(master, addresses))
+    routes = []
     for subnet in dict.fromkeys(conf.routes_via_host):
-        wanted = ip_network(subnet)
-        same = (each for each in _subnets(master) if each.version == wanted.version)
-        covered = [each for each in same if each.overlaps(wanted)]
-        if covered:
+        network = ip_network(subnet)
+        subnets = (each for each in _subnets(master) if each.version == network.version)
+        overlaps = [each for each in subnets if each.overlaps(network)]
+        if overlaps:
             raise CniError(
                 codes.ROUTE_REFUSED,
-                f"routesViaHost has {subnet}, which overlaps with {covered[0]}, the subnet of the "
+                f"routesViaHost has {subnet}, which overlaps with {overlaps[0]}, the subnet of the "
                 f"master {master.link.name!r}",
                 "its hosts are reached directly\ntry: leave that out of routesViaHost",
             )
-        number = family(subnet)
-        if any(each.family == number for each in addresses):
-            if number not in own:
-                raise _without_address(master)
-            found.append(Route(subnet, own[number] if conf.mode == "l2" else ""))
-    return found
+        subnet_family = family(subnet)
+        if any(each.family == subnet_family for each in addresses):
+            if subnet_family not in gateways:
+                raise _no_address_error(master)
+            routes.append(Route(subnet, gateways[subnet_family] if conf.mode == "l2" else ""))
+    return routes
 
 
-def _without_address(master: Master) -> CniError:
+def _no_address_error(master: Master) -> CniError:
     return CniError(
         INVALID_CONFIGURATION,
         f"hostAccess is set, but on the master {master.link.name!r} the host has no "
@@ -281,58 +286,59 @@ def _without_address(master: Master) -> CniError:
 def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address]) -> None:
     """Raise CniError unless the host may have routes to the addresses through its interface.
 
-    Whoever writes the network chooses them, and a route to one address comes before all others. So
-    each must be in a subnet of the host's own global addresses on the master, which it reaches
-    there directly, or in one that root has reserved as unreachable. And it must be an address of
-    one host, without a host route, which would have a lower metric, and no next hop of any route.
+    The network's author chooses the addresses, and a route to a single address takes precedence. So
+    each must be in a subnet of the host's own global addresses on the master, which the host
+    reaches directly, or in a subnet that root has reserved as unreachable. It must not be the first
+    or last address of the subnet, nor a next hop of any route. The host must not have a route to it
+    alone, which would have a lower metric.
     """
-    asked = (commands.route_show("table", "all"), commands.nexthop_show())
-    shown, objects = tx.run_batch(*map(Command, asked)).stdout.split(b"\n")
-    hops = set(map(ip_address, (*queries.next_hops(shown), *queries.next_hops(objects))))
-    ways = [
+    argvs = (commands.route_show("table", "all"), commands.nexthop_show())
+    routes, nexthops = tx.run_batch(*map(Command, argvs)).stdout.split(b"\n")
+    gateways = set(map(ip_address, (*queries.next_hops(routes), *queries.next_hops(nexthops))))
+    host_routes = [
         (ip_network(each.dst), each)
-        for each in queries.all_routes(shown)
+        for each in queries.all_routes(routes)
         if each.table == queries.MAIN_TABLE and each.device != link_name(master.link.ifindex)
     ]
-    for address in map(parsed, _reachable(_own(master, addresses), addresses)):
+    for address in map(parse_address, _reachable(_host_addresses(master, addresses), addresses)):
         if address is None:
-            continue  # a dry run's script asks again, when it is known
-        why = ""
+            continue  # a dry run's script checks it, when it is known
+        reason = ""
         if address.is_loopback or address.is_link_local or address.is_reserved:
-            why = "a loopback, link-local or reserved address, for which hostAccess is not"
-        elif address in hops:
-            why = "a gateway of the host, which hostAccess would cut off"
-        way = queries.way(route for network, route in ways if address in network)
-        for subnet in () if why else _permitted(address, master, way):
+            reason = "a loopback, link-local or reserved address, for which hostAccess is not"
+        elif address in gateways:
+            reason = "a gateway of the host, which hostAccess would cut off"
+        host_route = queries.way(route for network, route in host_routes if address in network)
+        for subnet in () if reason else _permitting_subnets(address, master, host_route):
             has_ends = subnet.prefixlen < subnet.max_prefixlen - 1  # RFC 3021, RFC 6164
             if has_ends and address in (subnet.network_address, subnet.broadcast_address):
-                why = f"the first or last address of the subnet {subnet}"
-        if not why and way is not None and way.dst == str(ip_network(address)):
-            why = "an address to which there is a host route already, which would come first"
-        if why:
+                reason = f"the first or last address of the subnet {subnet}"
+        if not reason and host_route is not None and host_route.dst == str(ip_network(address)):
+            reason = "an address to which there is a host route already, which would come first"
+        if reason:
             raise CniError(
                 codes.ROUTE_REFUSED,
-                f"{address} is {why}",
+                f"{address} is {reason}",
                 "try: give the container another address, or exclude it from the range",
             )
 
 
-def _permitted(
-    address: IPv4Address | IPv6Address, master: Master, way: queries.Route | None
+def _permitting_subnets(
+    address: IPv4Address | IPv6Address, master: Master, route: queries.Route | None
 ) -> list[IPv4Network | IPv6Network]:
     """Return the subnets that permit a route to an address; raises CniError if none does.
 
-    ``way`` is how the host reaches it without such a route.
+    ``route`` is how the host reaches it without such a route.
     """
-    if way is not None and way.is_unreachable and not way.dst.endswith("/0"):
-        return [ip_network(way.dst)]
-    is_direct = way is None or (way.device == master.link.name and not way.gateway)
-    found = [each for each in _subnets(master) if is_direct and address in each]
-    if found:
-        return found
+    if route is not None and route.is_unreachable and not route.dst.endswith("/0"):
+        return [ip_network(route.dst)]
+    is_direct = route is None or (route.device == master.link.name and not route.gateway)
+    subnets = [each for each in _subnets(master) if is_direct and address in each]
+    if subnets:
+        return subnets
     name = repr(master.link.name)
     msg = f"{address} is in no subnet that the host has on the master {name}"
-    if way is not None and not (is_direct or way.is_unreachable):
+    if route is not None and not (is_direct or route.is_unreachable):
         msg = f"the host reaches {address} in another way, which hostAccess would replace"
     error = CniError(
         codes.ROUTE_REFUSED,
@@ -340,9 +346,9 @@ def _permitted(
         "try: use the subnet of the host's address on the master; or if only containers have these "
         "addresses, say so on the host: ip route add unreachable SUBNET",
     )
-    if way is not None:
-        via = f" via {way.gateway}" if way.gateway else ""
-        error.add_private(f"found: the route to {way.dst}{via} dev {way.device}")
+    if route is not None:
+        via = f" via {route.gateway}" if route.gateway else ""
+        error.add_private(f"found: the route to {route.dst}{via} dev {route.device}")
     raise error
 
 
@@ -351,17 +357,18 @@ def _subnets(master: Master) -> list[IPv4Network | IPv6Network]:
     return [ip_interface(each.subnet).network for each in master.link.addresses if each.subnet]
 
 
-def _locked(call: Call, index: int) -> AbstractContextManager[None]:
+def _lock(call: Call, index: int) -> AbstractContextManager[None]:
     """Keep other calls from changing the host's interface on the master with that index."""
-    waiting = call.node.while_locked(f"the interface {link_name(index)}")
-    return call.registry.master_lock(key_of(index), waiting, HOST)
+    check = call.node.wait_check(f"the interface {link_name(index)}")
+    return call.registry.master_lock(key_of(index), check, HOST)
 
 
-def _check_left(registry: Registry, own: Record, route: queries.Route) -> None:
+def _check_old_route(registry: Registry, own_record: Record, route: queries.Route) -> None:
     """Raise CniError if a route belongs to another attachment, whose container still exists."""
-    for record in registry.with_host(own.master, route.priority):
-        is_others = record.attachment != own.attachment and route.ip in record.host_routes
-        if is_others and record.has_container:
+    for record in registry.records_with_routes(own_record.master, route.priority):
+        if record.attachment == own_record.attachment or route.ip not in record.host_routes:
+            continue
+        if record.has_container:
             raise CniError(
                 codes.ADDRESS_IN_USE,
                 f"the host's route to {route.ip} is another container's",
@@ -370,69 +377,69 @@ def _check_left(registry: Registry, own: Record, route: queries.Route) -> None:
             )
 
 
-def strictness(tx: Transaction, master: Master) -> str:
+def describe_strict_filter(tx: Transaction, master: Master) -> str:
     """Return why the kernel drops a container's packets, and what to try; empty if it does not.
 
-    It does if the master's are filtered strictly, as the host answers through another link.
+    It does if rp_filter of the master is strict, as the host answers through another link.
     """
     key = commands.RP_FILTER.format(master.link.name)
-    read = Command(commands.sysctl_read(commands.RP_FILTER.format("all"), key))
-    values = [int(each) for each in tx.run(read).stdout.split() if each.isdigit()]
-    if max(values, default=0) != _STRICT:  # the kernel takes the greater
+    query = Command(commands.sysctl_read(commands.RP_FILTER.format("all"), key))
+    values = [int(each) for each in tx.run(query).stdout.split() if each.isdigit()]
+    if max(values, default=0) != _STRICT_FILTER:  # the kernel takes the greater
         return ""
     return (
         f"containers can't reach the host: the kernel drops their packets, since {key} (or that of "
-        f"all) is {_STRICT}; try: echo 2 >/proc/sys/{key}"
+        f"all) is {_STRICT_FILTER}; try: echo 2 >/proc/sys/{key}"
     )
 
 
-def _own(master: Master, addresses: Sequence[Address]) -> list[str]:
+def _host_addresses(master: Master, addresses: Sequence[Address]) -> list[str]:
     """Return the host's addresses on a master that containers with such addresses can reach."""
     families = {each.family for each in addresses}
-    return [each for each in usable(master) if family(each) in families]
+    return [each for each in usable_addresses(master) if family(each) in families]
 
 
-def _first_of_each_family(own: Sequence[str]) -> dict[int, str]:
-    """Return one of each family: a later one may be a service's, which moves to other hosts."""
-    return {family(each): each for each in reversed(own)}
+def _first_by_family(host_ips: Sequence[str]) -> dict[int, str]:
+    """Return the first of each family: later ones may be services', which move to other hosts."""
+    return {family(each): each for each in reversed(host_ips)}
 
 
-def _reachable(own: Iterable[str], addresses: Iterable[Address]) -> list[str]:
-    """Return those addresses, plain, for which the host has one of the same family."""
-    families = set(map(family, own))
+def _reachable(host_ips: Iterable[str], addresses: Iterable[Address]) -> list[str]:
+    """Return the addresses without prefix lengths for which the host has one of their family."""
+    families = set(map(family, host_ips))
     return [each.ip for each in addresses if each.family in families]
 
 
-def _answers(
-    tx: Transaction, addresses: Sequence[str], how: str, *through: str
+def _query_routes(
+    tx: Transaction, addresses: Sequence[str], selector: str, *device: str
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield each address with the routes to it, as ip prints them; a batch is for one family."""
+    """Yield each address with the output of ip about its routes; a batch has only one family."""
     for number in (4, 6):
-        ours = [each for each in addresses if family(each) == number]
-        if ours:
-            asked = (("to", how, each, *through) for each in ours)
-            shown = (commands.route_show(*each, family=f"-{number}") for each in asked)
-            output = tx.run_batch(*map(Command, shown)).stdout
-            yield from zip(ours, output.split(b"\n"), strict=True)
+        family_addresses = [each for each in addresses if family(each) == number]
+        if family_addresses:
+            selectors = (("to", selector, each, *device) for each in family_addresses)
+            argvs = (commands.route_show(*each, family=f"-{number}") for each in selectors)
+            output = tx.run_batch(*map(Command, argvs)).stdout
+            yield from zip(family_addresses, output.split(b"\n"), strict=True)
 
 
 def _routes_to(tx: Transaction, addresses: Sequence[str], name: str) -> list[queries.Route]:
     """Return the routes to single addresses through an interface."""
-    shown = _answers(tx, addresses, "exact", "dev", name)
-    return [route for _, output in shown for route in queries.routes(output)]
+    answers = _query_routes(tx, addresses, "exact", "dev", name)
+    return [route for _, output in answers for route in queries.routes(output)]
 
 
-def _link(tx: Transaction, name: str) -> Link | None:
+def _query_link(tx: Transaction, name: str) -> Link | None:
     if not namespace.own_has_link(name):
         return None
-    shown = Command(commands.link_show(name), accept=commands.ABSENT)
-    return next(iter(queries.links(tx.run(shown).stdout)), None)
+    query = Command(commands.link_show(name), accept=commands.ABSENT)
+    return next(iter(queries.links(tx.run(query).stdout)), None)
 
 
-def _drop_routes(call: Call, record: Record) -> None:
+def _record_removal(call: Call, record: Record) -> None:
     """Record that the host's routes are gone, unless something could not be undone."""
     name, registry = link_name(record.master[1]), call.registry
-    was_last = is_only(registry.with_host(record.master), record.attachment)
+    was_last = is_only(registry.records_with_routes(record.master), record.attachment)
     if namespace.own_has_link(name) and (was_last or _routes_of(call.tx, record)):
         raise CniError(
             codes.COMMAND_FAILED,
@@ -444,48 +451,48 @@ def _drop_routes(call: Call, record: Record) -> None:
 
 
 def _routes_of(tx: Transaction, record: Record) -> list[queries.Route]:
-    """Return the host's routes to an attachment that are there; others may have its addresses."""
+    """Return the existing routes of the host to an attachment, by their addresses and metrics."""
     name = link_name(record.master[1])
     if not namespace.own_has_link(name):
         return []
-    return [each for each in _routes_to(tx, record.host_routes, name) if _is_of(record, each)]
+    return [each for each in _routes_to(tx, record.host_routes, name) if _is_route_of(record, each)]
 
 
-def _is_of(record: Record, route: queries.Route) -> bool:
-    metrics = (record.attachment.number, *_METRICS_BEFORE)
+def _is_route_of(record: Record, route: queries.Route) -> bool:
+    metrics = (record.attachment.number, *_OLD_METRICS)
     return route.ip in record.host_routes and route.priority in metrics
 
 
 def _routes_through(tx: Transaction, name: str) -> list[queries.Route]:
-    """Return all routes through the host's interface but those that it has by itself."""
+    """Return all routes through the host's interface except those that the kernel has added."""
     argv = commands.route_show("table", "all", "dev", name)
     output = tx.run(Command(argv, accept=commands.ABSENT)).stdout
     return [each for each in queries.routes(output) if not each.is_connected]
 
 
-def _has_others(tx: Transaction, registry: Registry, record: Record) -> bool:
-    """Whether a route leads through the host's interface that is of no record.
+def _has_unrecorded_routes(tx: Transaction, registry: Registry, record: Record) -> bool:
+    """Whether the host's interface has a route without a record.
 
-    Of those that were there at first: in a dry run, no route has gone with its record.
+    The records are read without what a dry run takes for removed, as it has not removed the routes.
     """
-    found = _routes_through(tx, link_name(record.master[1]))
-    known = [*registry.read_only.with_host(record.master)] if found else []
-    return not all(any(_is_of(each, route) for each in known) for route in found)
+    routes = _routes_through(tx, link_name(record.master[1]))
+    records = [*registry.read_only.records_with_routes(record.master)] if routes else []
+    return not all(any(_is_route_of(each, route) for each in records) for route in routes)
 
 
-def _remove(tx: Transaction, routes: Sequence[queries.Route], name: str) -> None:
+def _remove_routes(tx: Transaction, routes: Sequence[queries.Route], name: str) -> None:
     if routes:
-        tx.run_batch(*_removals(routes, name))
+        tx.run_batch(*_removal_commands(routes, name))
 
 
-def _removals(routes: Iterable[queries.Route], name: str) -> Iterator[Command]:
+def _removal_commands(routes: Iterable[queries.Route], name: str) -> Iterator[Command]:
     for each in routes:
         argv = commands.route_delete(each.ip, name, each.priority)
         yield Command(argv, f"remove the host's route to {each.ip}")
 
 
 def _remove_link(tx: Transaction, name: str) -> None:
-    found = _link(tx, name)
-    if found is not None and is_host_link(found):
+    link = _query_link(tx, name)
+    if link is not None and is_host_link(link):
         argv = commands.link_delete(name)
         tx.run(Command(argv, f"remove the host's interface {name}", accept=commands.ABSENT))

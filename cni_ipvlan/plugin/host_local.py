@@ -1,6 +1,6 @@
-"""What is known of the IPAM plugin host-local: its ranges, and its store.
+"""The IPAM plugin host-local: its ranges, and its store.
 
-The store is a directory with a file for each address, in which stands whose it is.
+The store is a directory with a file for each leased address, which names the container.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MOST_LEASE = 4096  # bytes
 
 
 class Lease(NamedTuple):
-    """A lease: its file, the address, and whose it is; ``ifname`` is empty in old files."""
+    """A lease: its file, its address, and its owner; ``ifname`` is empty in old files."""
 
     file: str
     address: str
@@ -29,40 +29,40 @@ class Lease(NamedTuple):
 
 def leases(store: str) -> list[Lease]:
     """Return the leases in a directory, in the order of their addresses."""
-    found = []
+    found_leases = []
     for address in sorted(addresses(store), key=lambda each: (each.version, int(each))):
         file = os.path.join(store, str(address))
         with suppress(OSError):  # it has just been released
-            container_id, ifname, *_ = *_lines(file), ""
-            found.append(Lease(file, str(address), container_id, ifname))
-    return found
+            container_id, ifname, *_ = *_read_lines(file), ""
+            found_leases.append(Lease(file, str(address), container_id, ifname))
+    return found_leases
 
 
 def addresses(store: str) -> list[IPv4Address | IPv6Address]:
-    """Return the addresses that are leased in a directory, which may be none."""
-    found = []
+    """Return the addresses that are leased in a directory, which may not exist."""
+    found_addresses = []
     for name in os.listdir(store) if os.path.isdir(store) else ():
         with suppress(ValueError):  # host-local's own: lock, last_reserved_ip.0
-            found.append(ip_address(name))
-    return found
+            found_addresses.append(ip_address(name))
+    return found_addresses
 
 
 class Range(NamedTuple):
-    """A range of a subnet, its ends included; ``gateway`` is one that containers don't get."""
+    """A range of a subnet, including both ends; containers don't get the ``gateway``."""
 
     subnet: str
     first: IPv4Address | IPv6Address
     last: IPv4Address | IPv6Address
     gateway: IPv4Address | IPv6Address
 
-    def holds(self, address: IPv4Address | IPv6Address) -> bool:
+    def contains(self, address: IPv4Address | IPv6Address) -> bool:
         """Whether an address is in the range."""
         is_between = int(self.first) <= int(address) <= int(self.last)
         return is_between and address.version == self.first.version
 
-    def room(self) -> int:
+    def capacity(self) -> int:
         """Return how many addresses containers can get."""
-        return int(self.last) - int(self.first) + 1 - self.holds(self.gateway)
+        return int(self.last) - int(self.first) + 1 - self.contains(self.gateway)
 
 
 def ranges(ipam: Mapping[str, Any]) -> list[list[Range]]:
@@ -71,36 +71,38 @@ def ranges(ipam: Mapping[str, Any]) -> list[list[Range]]:
     What host-local refuses is left out.
     """
     sets = [[ipam]] if ipam.get("subnet") else []
-    given = ipam.get("ranges")
-    sets += [each for each in given if isinstance(each, list)] if isinstance(given, list) else []
-    return [list(_ranges_of(each)) for each in sets]
+    entries = ipam.get("ranges")
+    if isinstance(entries, list):
+        sets += [each for each in entries if isinstance(each, list)]
+    return [list(_parse_ranges(each)) for each in sets]
 
 
-def lowest(ipam: Mapping[str, Any]) -> list[IPv4Address | IPv6Address]:
+def lowest_addresses(ipam: Mapping[str, Any]) -> list[IPv4Address | IPv6Address]:
     """Return the first address of each range that a container can get."""
-    found = (each for ranges_of_set in ranges(ipam) for each in ranges_of_set)
-    return [each.first + (each.first == each.gateway) for each in found if each.room()]
+    all_ranges = (each for ranges_of_set in ranges(ipam) for each in ranges_of_set)
+    return [each.first + (each.first == each.gateway) for each in all_ranges if each.capacity()]
 
 
-def _ranges_of(entries: list[Any]) -> Iterator[Range]:
+def _parse_ranges(entries: list[Any]) -> Iterator[Range]:
     for entry in entries:
         with suppress(AttributeError, TypeError, ValueError, IndexError):
             subnet = ip_network(entry.get("subnet"))
-            ends = subnet[1], subnet[-2 if subnet.version == 4 else -1]  # noqa: PLR2004 IP's version
-            given = (entry.get(key) for key in ("rangeStart", "rangeEnd", "gateway"))
+            defaults = subnet[1], subnet[-2 if subnet.version == 4 else -1]  # noqa: PLR2004 IP's version
+            values = (entry.get(key) for key in ("rangeStart", "rangeEnd", "gateway"))
             first, last, gateway = (
-                ip_address(one or other) for one, other in zip(given, (*ends, ends[0]), strict=True)
+                ip_address(value or default)
+                for value, default in zip(values, (*defaults, defaults[0]), strict=True)
             )
             if first in subnet and last in subnet and int(first) <= int(last):
                 yield Range(str(subnet), first, last, gateway)
 
 
 class Usage(NamedTuple):
-    """How much of a set of ranges is leased; ``room`` does not count gateways."""
+    """How much of a set of ranges is leased; ``capacity`` does not count gateways."""
 
     ranges: str
     leased: int
-    room: int
+    capacity: int
 
 
 def usage(config: Mapping[str, Any]) -> list[Usage]:
@@ -109,34 +111,34 @@ def usage(config: Mapping[str, Any]) -> list[Usage]:
     for address in sorted(addresses(lease_directory(config)), key=int):
         leased[address.version].append(int(address))
 
-    def taken(each: Range) -> int:  # found by bisection: there may be thousands of both
-        known = leased[each.first.version]
-        return bisect_right(known, int(each.last)) - bisect_left(known, int(each.first))
+    def count_leased(each: Range) -> int:  # found by bisection: there may be thousands of both
+        numbers = leased[each.first.version]
+        return bisect_right(numbers, int(each.last)) - bisect_left(numbers, int(each.first))
 
     return [
         Usage(
             ", ".join(each.subnet for each in group),
-            sum(map(taken, group)),
-            sum(each.room() for each in group),
+            sum(map(count_leased, group)),
+            sum(each.capacity() for each in group),
         )
         for group in ranges(config["ipam"])
         if group
     ]
 
 
-def check_room(config: Mapping[str, Any]) -> None:
+def check_capacity(config: Mapping[str, Any]) -> None:
     """Raise CniError if all addresses of a set of ranges are leased."""
     for each in usage(config):
-        if each.leased >= each.room:
+        if each.leased >= each.capacity:
             raise CniError(
                 NOT_AVAILABLE,
-                f"host-local has no address left: {each.leased} of {each.room} are leased",
+                f"host-local has no address left: {each.leased} of {each.capacity} are leased",
                 f"the leases are files in {lease_directory(config)}\ntry: GC releases those of "
                 "containers that are gone; or enlarge the range",
             )
 
 
-def _lines(file: str) -> list[str]:
+def _read_lines(file: str) -> list[str]:
     # Not blocking: the directory is named by a network's author, and may have a FIFO.
     descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:

@@ -1,7 +1,7 @@
 """Run the IPAM plugin within a transaction.
 
-``allocate`` and ``ask`` only start it. They return a function that waits for its end, and raises
-CniError: the plugin's own, or one about running it.
+``allocate`` and ``start`` start the plugin and return a function that waits for its end. That
+function raises CniError: the plugin's own, or one about running it.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _PURPOSES = {
     "STATUS": "check readiness",
     "GC": "release addresses without a valid attachment",
 }
-_HAS_LEASE = "duplicate allocation is not allowed"  # host-local: the attachment has a lease
-_KNOWN_BY_ALL = "0.4.0"  # a CNI version
-ALLOCATE_NOTHING = ("static",)  # plugins whose result depends only on the configuration
+_LEASE_EXISTS = "duplicate allocation is not allowed"  # host-local: the attachment has a lease
+_COMMON_VERSION = "0.4.0"  # a CNI version
+STATIC_PLUGINS = ("static",)  # plugins whose result depends only on the configuration
 
 
 def needs_link(name: str) -> bool:
@@ -50,11 +50,11 @@ def needs_link(name: str) -> bool:
     return "dhcp" in name
 
 
-def to_release(call: Call) -> str:
-    """Return the IPAM plugin that is asked to release addresses; empty for none.
+def find_releasing_plugin(call: Call) -> str:
+    """Return the name of the IPAM plugin that is to release addresses; empty for none.
 
-    One that is not permitted has nothing to release: ADD did not ask it. Raises CniError if that
-    can't be known.
+    A plugin that is not permitted has nothing to release, since ADD did not run it. Raises CniError
+    if its permission can't be checked.
     """
     name = netconf.ipam_type(call.request.config)
     try:
@@ -66,15 +66,17 @@ def to_release(call: Call) -> str:
     return name
 
 
-def allocate(call: Call, name: str, *, has_older: bool) -> Callable[[], Result | None]:
-    """Allocate addresses; in a dry run, the result is what the node has for it.
+def allocate(call: Call, name: str, *, has_allocation: bool) -> Callable[[], Result | None]:
+    """Start to allocate addresses; in a dry run, the result is the one that is expected.
 
-    If it fails, the plugin is asked to release (SPEC.md, "Delegated plugins"), but not an older
-    allocation of the same attachment: ``has_older`` is whether there is one.
+    If the ADD fails, the plugin releases them (SPEC.md, "Delegated plugins"), unless they may be an
+    earlier allocation of the same attachment: ``has_allocation`` is whether there is one.
     """
 
-    def parse(done: Completed) -> Result:
-        return delegate.result(name, call.request.version, done.status, done.stdout, done.stderr)
+    def parse(completed: Completed) -> Result:
+        return delegate.result(
+            name, call.request.version, completed.status, completed.stdout, completed.stderr
+        )
 
     def is_new() -> bool:
         if started.completed is None:
@@ -82,7 +84,7 @@ def allocate(call: Call, name: str, *, has_older: bool) -> Callable[[], Result |
         try:
             parse(started.completed)
         except CniError as error:
-            return not (has_older or _HAS_LEASE in error.msg)
+            return not (has_allocation or _LEASE_EXISTS in error.msg)
         return True
 
     release = Undo(_command(call, name, "DEL"), is_new, comes_last=not needs_link(name))
@@ -91,40 +93,40 @@ def allocate(call: Call, name: str, *, has_older: bool) -> Callable[[], Result |
     return lambda: _wait(call, name, started, parse)
 
 
-def ask(call: Call, name: str, verb: str) -> Callable[[], None]:
-    """Delegate a verb that has no result; without a plugin, there is nothing to do.
+def start(call: Call, name: str, verb: str) -> Callable[[], None]:
+    """Start a verb that has no result; without a plugin, there is nothing to do.
 
-    A plugin that does not know the version of a DEL is asked again in one that it knows: a
-    container must be deleted although its ADD was refused, or cniVersion has changed since.
+    If the plugin does not know the version of a DEL, it is run again with one that it knows, since
+    a container must be deleted although its ADD was refused or cniVersion has changed since.
     """
     if not name:
         return lambda: None
     started = call.tx.start(_command(call, name, verb), seconds=MOST_SECONDS)
 
-    def check(done: Completed) -> None:
-        delegate.check(name, done.status, done.stdout, done.stderr)
+    def check(completed: Completed) -> None:
+        delegate.check(name, completed.status, completed.stdout, completed.stderr)
         if (name, verb) == ("host-local", "DEL"):
-            _report_kept(call)
+            _warn_of_kept_leases(call)
 
     def wait() -> None:
         try:
             _wait(call, name, started, check)
         except CniError as error:
-            is_known = call.request.version == _KNOWN_BY_ALL
+            is_known = call.request.version == _COMMON_VERSION
             if (verb, error.code) != ("DEL", INCOMPATIBLE_VERSION) or is_known:
                 raise
-            ask(call._replace(request=in_known_version(call.request)), name, verb)()
+            start(call._replace(request=use_common_version(call.request)), name, verb)()
 
     return wait
 
 
-def in_known_version(request: Request) -> Request:
+def use_common_version(request: Request) -> Request:
     """Return a request for a DEL, which has no result, in a version that all plugins know."""
-    stdin = json.dumps({**request.config, "cniVersion": _KNOWN_BY_ALL}).encode("ascii")
-    return request._replace(stdin=stdin, version=_KNOWN_BY_ALL)
+    stdin = json.dumps({**request.config, "cniVersion": _COMMON_VERSION}).encode("ascii")
+    return request._replace(stdin=stdin, version=_COMMON_VERSION)
 
 
-def _report_kept(call: Call) -> None:
+def _warn_of_kept_leases(call: Call) -> None:
     """Warn of leases that host-local could not remove, as it succeeds all the same."""
     request, store = call.request, netconf.lease_directory(call.request.config)
     if not os.path.isdir(store) or os.access(store, os.W_OK):
@@ -134,12 +136,12 @@ def _report_kept(call: Call) -> None:
     with suppress(OSError):
         for each in host_local.leases(store):
             if each.container_id == request.container_id and each.ifname in ("", request.ifname):
-                why = f"{store} can't be written to; try: findmnt -T {store}"
-                call.warn(f"{each.address} stays leased: {why}")
+                reason = f"{store} can't be written to; try: findmnt -T {store}"
+                call.warn(f"{each.address} stays leased: {reason}")
 
 
 def _wait(call: Call, name: str, started: Running, parse: Callable[[Completed], T]) -> T | None:
-    """Wait for the plugin; return what is parsed of its answer, in a dry run what it would be."""
+    """Wait for the plugin; return its parsed answer, in a dry run the expected one."""
     completed = call.tx.finish(started)
     if completed.is_assumed:
         return completed.meaning  # type: ignore[no-any-return]

@@ -18,7 +18,7 @@ from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.codes import INTERFACE_NAME_TAKEN
 from cni_ipvlan.plugin.node import Call
-from cni_ipvlan.state.attachment import KEY_CHARACTERS, AttachmentId, Record, named_by
+from cni_ipvlan.state.attachment import KEY_CHARACTERS, AttachmentId, Record, parse_label
 from cni_ipvlan.state.registry import Registry
 
 _READ_SECONDS = 1.0  # while others wait
@@ -32,34 +32,34 @@ def temporary_name(key: str) -> str:
 
 def key_of(name: str) -> str:
     """Return the key in a temporary name; empty if it is none."""
-    is_one = name.startswith(_PREFIX) and len(name) == len(_PREFIX) + KEY_CHARACTERS
-    return name.removeprefix(_PREFIX) if is_one else ""
+    is_temporary = name.startswith(_PREFIX) and len(name) == len(_PREFIX) + KEY_CHARACTERS
+    return name.removeprefix(_PREFIX) if is_temporary else ""
 
 
-def sort(
-    attachment: AttachmentId, listed: Completed, names: Sequence[str]
+def partition(
+    attachment: AttachmentId, answer: Completed, names: Sequence[str]
 ) -> tuple[list[Link], list[Link]]:
-    """Return the links in an answer to ``listing``: an attachment's own, and the others.
+    """Return the links in an answer to ``list_command``: an attachment's own, and the others.
 
-    Its own have its label, or no label and one of the names. The first of these is taken for one
-    if listing them is not permitted.
+    Its own have its label, or no label and one of the names. In a dry run that may not list the
+    links, one with the first of these names is assumed.
     """
-    if listed.is_assumed:
+    if answer.is_assumed:
         return [Link(0, names[0])], []
-    present = queries.links(listed.stdout)
-    own = [link for link in present if _is_of(link, attachment, names)]
-    return own, [link for link in present if link not in own]
+    links = queries.links(answer.stdout)
+    own_links = [link for link in links if _belongs_to(link, attachment, names)]
+    return own_links, [link for link in links if link not in own_links]
 
 
-def delete(tx: Transaction, own: Iterable[Link], netns: Namespace | None) -> list[Link]:
+def delete(tx: Transaction, links: Iterable[Link], netns: Namespace | None) -> list[Link]:
     """Delete links in a namespace; return those that were still there, in a dry run all."""
-    deleted = []
-    for link in own:
+    deleted_links = []
+    for link in links:
         argv = commands.link_delete(link.name)
-        change = Command(argv, f"remove the interface {link.name}", netns, accept=commands.ABSENT)
-        if not tx.run(change).status:
-            deleted.append(link)
-    return deleted
+        command = Command(argv, f"remove the interface {link.name}", netns, accept=commands.ABSENT)
+        if not tx.run(command).status:
+            deleted_links.append(link)
+    return deleted_links
 
 
 def delete_temporary(tx: Transaction, attachment: AttachmentId) -> bool:
@@ -67,39 +67,39 @@ def delete_temporary(tx: Transaction, attachment: AttachmentId) -> bool:
     name = temporary_name(attachment.key)
     if not namespace.own_has_link(name):
         return False
-    return bool(delete(tx, sort(attachment, tx.run(listing(None)), (name,))[0], None))
+    return bool(delete(tx, partition(attachment, tx.run(list_command(None)), (name,))[0], None))
 
 
-def removal(tx: Transaction, name: str, netns: Namespace | None) -> Undo:
+def removal_undo(tx: Transaction, name: str, netns: Namespace | None) -> Undo:
     """Return an undo that deletes a link with a temporary name, if it exists."""
     command = Command(commands.link_delete(name), netns=netns)
-    return Undo(command, only_if=lambda: name in _names(tx, netns))
+    return Undo(command, only_if=lambda: name in _list_names(tx, netns))
 
 
-def removal_after_move(
+def move_undo(
     tx: Transaction, attachment: AttachmentId, netns: Namespace, master_netns: Namespace | None
 ) -> Undo:
     """Return an undo that deletes a link that was moved from ``master_netns`` and named.
 
-    If the name was taken, the kernel has moved the link at most, and the one of that name
-    is another, even if it has the same label.
+    If the name was taken, the kernel has not renamed the link, even if it has moved it. Then the
+    link of that name is another one, even if it has the same label.
     """
     temporary = temporary_name(attachment.key)
 
-    def is_there() -> bool:
-        if temporary in _names(tx, master_netns):
+    def is_moved() -> bool:
+        if temporary in _list_names(tx, master_netns):
             return False
-        present = listed(tx, netns)
-        own = [each.name for each in present if _is_of(each, attachment, ())]
-        return attachment.ifname in own and temporary not in (each.name for each in present)
+        links = list_links(tx, netns)
+        own_names = [each.name for each in links if _belongs_to(each, attachment, ())]
+        return attachment.ifname in own_names and temporary not in (each.name for each in links)
 
-    return Undo(Command(commands.link_delete(attachment.ifname), netns=netns), only_if=is_there)
+    return Undo(Command(commands.link_delete(attachment.ifname), netns=netns), only_if=is_moved)
 
 
-def recorded(registry: Registry, link: Link, container: Namespace) -> list[Record]:
+def records_of_link(registry: Registry, link: Link, container: Namespace) -> list[Record]:
     """Return the records about a link of a container: those of the attachment in its label."""
-    named = named_by(link.alias)
-    records = registry.records_of(named) if named else ()
+    attachment = parse_label(link.alias)
+    records = registry.records_of(attachment) if attachment else ()
     return [record for record in records if record.netns_identity == container.identity]
 
 
@@ -122,102 +122,104 @@ def check_name_is_free(call: Call, netns: Namespace, output: bytes) -> None:
             "try: choose another CNI_IFNAME, or delete that interface",
             "\n".join(
                 f"found: it is {record.describe()}"
-                for record in recorded(call.registry, link, netns)
+                for record in records_of_link(call.registry, link, netns)
                 if record.attachment != attachment
             ),
             "CNI_IFNAME",
         )
 
 
-def find(
+def find_link(
     tx: Transaction, record: Record, *, at_once: bool = False
 ) -> tuple[Namespace, Link] | None:
     """Return the link that a record is about and its container; None if it is not there (any more).
 
-    In a dry run without permission, the record is believed. If others wait, it is read ``at_once``:
-    not searched for among all links, of which the container's owner may make thousands, so one with
-    another name is not found.
+    In a dry run without permission, the record is believed. While others wait, ``at_once`` limits
+    the time: the link is asked for by its name only, since the container's owner may have made
+    thousands of links. A renamed one is not found then.
     """
-    netns = netns_of(record)
+    netns = container_of_record(record)
     if netns is None:
         return None
-    # A half-made one has its label as soon as it has its name.
+    # The kernel sets the name and the label of a half-made one in the same request.
     name = record.ifname if record.is_complete else temporary_name(record.attachment.key)
     try:
         if at_once:
-            shown = tx.run(listing(netns, record.ifname), seconds=_READ_SECONDS)
+            answer = tx.run(list_command(netns, record.ifname), seconds=_READ_SECONDS)
         else:
-            shown = ask(tx, netns, name)
+            answer = query_links(tx, netns, name)
     except CommandError:  # the container has just ended, or its kernel is slow to answer
         if at_once:
             return None
         raise
-    if shown.is_assumed:
+    if answer.is_assumed:
         return netns, Link(0, record.ifname, "ipvlan", mode=record.mode, flag=record.flag)
-    there = (link for link in queries.links(shown.stdout) if link.kind == "ipvlan")
-    found = (link for link in there if _is_of(link, record.attachment, (name,)))
-    return next(((netns, link) for link in found), None)
+    ipvlan_links = (link for link in queries.links(answer.stdout) if link.kind == "ipvlan")
+    own_links = (link for link in ipvlan_links if _belongs_to(link, record.attachment, (name,)))
+    return next(((netns, link) for link in own_links), None)
 
 
-def is_there(tx: Transaction, record: Record) -> bool:
+def link_exists(tx: Transaction, record: Record) -> bool:
     """Whether the link that a record is about is in its container, or still on the host."""
     name = temporary_name(record.attachment.key)
-    is_on_host = namespace.own_has_link(name) and name in _names(tx, None)
-    return is_on_host or find(tx, record) is not None
+    is_on_host = namespace.own_has_link(name) and name in _list_names(tx, None)
+    return is_on_host or find_link(tx, record) is not None
 
 
-def ask(tx: Transaction, netns: Namespace, name: str, then: Command | None = None) -> Completed:
-    """Ask for a container's ipvlan links; a change like ``then`` may follow.
+def query_links(
+    tx: Transaction, netns: Namespace, name: str, then: Command | None = None
+) -> Completed:
+    """Query a container's ipvlan links; a change like ``then`` may follow.
 
-    If there are too many, as the container's owner has made thousands, ask for the one of a name.
+    If there are too many, as the container's owner has made thousands, query the one with the name.
     """
     try:
-        return tx.finish(tx.start(listing(netns), then=then))
+        return tx.finish(tx.start(list_command(netns), then=then))
     except CommandError as error:
         if not error.completed.killed_because:
             raise
-    return tx.run(listing(netns, name))
+    return tx.run(list_command(netns, name))
 
 
-def listing(netns: Namespace | None, name: str | None = None) -> Command:
-    """Return the query for the ipvlan links in a namespace, or the one of a name."""
+def list_command(netns: Namespace | None, name: str | None = None) -> Command:
+    """Return the query for the ipvlan links in a namespace, or for the one with a name."""
     return Command(commands.link_show(name, "ipvlan"), netns=netns, accept=commands.ABSENT)
 
 
-def listed(tx: Transaction, netns: Namespace | None) -> list[Link]:
-    """Return the ipvlan links there; none if that is not permitted, in a dry run."""
-    return queries.links(tx.run(listing(netns)).stdout)
+def list_links(tx: Transaction, netns: Namespace | None) -> list[Link]:
+    """Return the ipvlan links in a namespace; none in a dry run that may not list them."""
+    return queries.links(tx.run(list_command(netns)).stdout)
 
 
-def is_of_master(link: Link, record: Record) -> bool:
-    """Whether the kernel says that a container's link has a record's master, so is not forged.
+def has_recorded_master(link: Link, record: Record) -> bool:
+    """Whether the kernel confirms that a container's link has the master of a record.
 
-    The number of the master's namespace was recorded when the link was made there: no other link
-    whose parent has the same index has it. If the container itself has the master, its owner may
-    change the mode anyway.
+    When the link was made, the number of the master's namespace in the container was recorded. No
+    other link can have both that number and a parent with the same index. If the container itself
+    has the master, its owner may change the mode anyway.
     """
     inode, index = record.master
     if inode == record.netns_identity[1]:
         return True
-    is_known = record.parent_netns is not None
-    number = record.parent_netns if is_known else link.parent_netns
+    is_recorded = record.parent_netns is not None
+    number = record.parent_netns if is_recorded else link.parent_netns
     return number is not None and (link.parent_index, link.parent_netns) == (index, number)
 
 
-def netns_of(record: Record) -> Namespace | None:
+def container_of_record(record: Record) -> Namespace | None:
     """Return the container of a record, if its path still leads there."""
     try:
-        found = namespace.find(record.netns)
+        netns = namespace.find(record.netns)
     except (OSError, ValueError, namespace.NotANamespaceError):
         return None
-    return found if found.identity == record.netns_identity else None
+    return netns if netns.identity == record.netns_identity else None
 
 
-def _is_of(link: Link, attachment: AttachmentId, names: Collection[str]) -> bool:
-    if named_by(link.alias) is None:
+def _belongs_to(link: Link, attachment: AttachmentId, names: Collection[str]) -> bool:
+    if parse_label(link.alias) is None:
         return link.name in names
     return attachment.has_label(link.alias)
 
 
-def _names(tx: Transaction, netns: Namespace | None) -> list[str]:
-    return [link.name for link in listed(tx, netns)]
+def _list_names(tx: Transaction, netns: Namespace | None) -> list[str]:
+    return [link.name for link in list_links(tx, netns)]

@@ -13,8 +13,8 @@ from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.codes import MASTER_BUSY
 from cni_ipvlan.start.namedtuple import NamedTuple
 
-_NAMED = 20  # interfaces of many
-VLAN_LABEL = "cni-ipvlan/vlan"  # of one that the option vlan has made
+_MOST_NAMES = 20  # of interfaces, in a message
+VLAN_LABEL = "cni-ipvlan/vlan"  # the alias of a VLAN that the option vlan has made
 LEAST_MTU = 68  # IPv4's, and min_mtu of an ipvlan link
 # Kinds that take their ports' packets before an ipvlan could see them.
 _EXCLUSIVE_MASTERS = {
@@ -28,18 +28,18 @@ _EXCLUSIVE_MASTERS = {
 class Master(NamedTuple):
     """A master, its namespace ``netns`` (None for the plugin's own), the links it carries there.
 
-    ``local`` are the IPv4 addresses, broadcasts and subnets of the host on any interface, if the
-    master is on the host.
+    If the master is on the host, ``host_prefixes`` are the IPv4 addresses, broadcasts and subnets
+    of the host on all interfaces.
     """
 
     link: Link
     netns: Namespace | None = None
     carried: tuple[Link, ...] = ()
-    local: tuple[str, ...] = ()
+    host_prefixes: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[int, int]:
-        """What identifies it on this node, ``Record.master``."""
+        """What identifies it on this node, as in ``Record.master``."""
         return key_of(self.link.ifindex, self.netns)
 
     @property
@@ -48,13 +48,11 @@ class Master(NamedTuple):
         return [each.plain for each in self.link.addresses]
 
     @property
-    def own_vlan(self) -> int:
-        """The ID of a VLAN that was made here, whichever network names it; 0 of another master.
-
-        A container's owner may label one like that.
-        """
-        is_own = self.netns is None and self.link.alias == VLAN_LABEL
-        return self.link.vlan if is_own else 0
+    def labelled_vlan(self) -> int:
+        """The ID of a VLAN that the option vlan has made for any network; 0 of other masters."""
+        # In a container, its owner may have given it that label.
+        is_labelled = self.netns is None and self.link.alias == VLAN_LABEL
+        return self.link.vlan if is_labelled else 0
 
     @property
     def slaves(self) -> list[Link]:
@@ -83,89 +81,87 @@ def key_of(index: int, netns: Namespace | None = None) -> tuple[int, int]:
 
 
 def _identity(netns: Namespace | None) -> tuple[int, int]:
-    """Return that of a namespace, or the plugin's own, which CNI_NETNS_OVERRIDE may name, too."""
+    """Return a namespace's identity; the container's may be our own, with CNI_NETNS_OVERRIDE."""
     return netns.identity if netns else namespace.own()
 
 
-def look(tx: Transaction, name: str, netns: Namespace | None) -> Master | None:
+def query_master(tx: Transaction, name: str, netns: Namespace | None) -> Master | None:
     """Return the master of that name; None if there is none."""
     kinds = (*queries.MACVLAN_KINDS, *queries.IPVLAN_KINDS)
     # After a link show in the same batch, an address show would show no addresses:
     # ipaddr_list_link() in ip/ipaddress.c sets the family for all that follows.
-    of_host = () if netns else (commands.route_show_local(),)
-    of_kinds = (commands.link_show(kind=kind) for kind in kinds)
-    asked = (commands.address_show(name), *of_host, *of_kinds)
+    host_query = () if netns else (commands.route_show_local(),)
+    kind_queries = (commands.link_show(kind=kind) for kind in kinds)
+    argvs = (commands.address_show(name), *host_query, *kind_queries)
     try:
-        output = tx.run_batch(*(Command(argv, netns=netns) for argv in asked)).stdout
+        output = tx.run_batch(*(Command(argv, netns=netns) for argv in argvs)).stdout
     except CommandError as error:
         if error.completed.is_absent:
             return None
         raise
-    shown, *others = output.split(b"\n")
-    found = queries.links(shown)
-    if not found:
+    link_output, *outputs = output.split(b"\n")
+    links = queries.links(link_output)
+    if not links:
         return None
-    local, listed = others[: len(of_host)], others[len(of_host) :]
-    master = Master(
-        found[0],
-        netns,
-        local=tuple(each for output in local for each in queries.local_prefixes(output)),
-    )
-    there = (each for links in map(queries.links, listed) for each in links)
-    return master._replace(carried=tuple(each for each in there if master.carries(each, netns)))
+    host_outputs, kind_outputs = outputs[: len(host_query)], outputs[len(host_query) :]
+    prefixes = tuple(each for output in host_outputs for each in queries.local_prefixes(output))
+    master = Master(links[0], netns, host_prefixes=prefixes)
+    candidates = [each for output in kind_outputs for each in queries.links(output)]
+    carried = tuple(each for each in candidates if master.carries(each, netns))
+    return master._replace(carried=carried)
 
 
 def check_master(master: Master, conf: NetConf) -> None:
     """Raise CniError if a master can't carry ipvlan, or not with the configured MTU."""
-    link, what = master.link, ""
+    link, fault = master.link, ""
     details: list[str] = []
     neighbours: list[str] = []
-    takers = [each.name for each in master.carried if each.kind in queries.MACVLAN_KINDS]
+    macvlans = [each.name for each in master.carried if each.kind in queries.MACVLAN_KINDS]
     if not link.is_ethernet:
-        what = "is not an Ethernet interface, which ipvlan needs"
+        fault = "is not an Ethernet interface, which ipvlan needs"
         details = ["try: use an Ethernet interface; ip link shows which are link/ether"]
     elif link.kind == "ipvlan":
         # The kernel would use the interface below it (ipvlan_link_new() in
         # drivers/net/ipvlan/ipvlan_main.c), which is not checked here.
-        what = "is itself an ipvlan interface"
+        fault = "is itself an ipvlan interface"
         details = ["try: use the interface below it as the master"]
         neighbours = [f"the interface below it is {link.parent!r}"] if link.parent else []
     elif link.kind == "vrf":
-        what = "is a VRF, which carries no ipvlan"
+        fault = "is a VRF, which carries no ipvlan"
         details = ["try: use the interface that is its port"]
     elif link.slave_kind in _EXCLUSIVE_MASTERS:
-        what = f"is a port of {_EXCLUSIVE_MASTERS[link.slave_kind]}"
+        fault = f"is a port of {_EXCLUSIVE_MASTERS[link.slave_kind]}"
         details = [f"try: use that as the master, or take {link.name!r} out of it"]
         neighbours = [f"it is a port of {link.master!r}"]
-    elif takers:
-        what = "is taken by macvlan"
+    elif macvlans:
+        fault = "is taken by macvlan"
         details = [
             "an interface can serve macvlan or ipvlan, not both",
             "try: use another master, or remove the macvlan interfaces",
         ]
-        neighbours = [f"the macvlan interfaces are: {shortened(takers)}"]
-    if what:
-        msg = f"the master {link.name!r} {what}"
-        raise refusal(master.netns, MASTER_BUSY, msg, details, neighbours)
+        neighbours = [f"the macvlan interfaces are: {shorten_list(macvlans)}"]
+    if fault:
+        msg = f"the master {link.name!r} {fault}"
+        raise master_error(master.netns, MASTER_BUSY, msg, details, neighbours)
     if conf.mtu and not LEAST_MTU <= conf.mtu <= link.mtu:
-        why = "an ipvlan interface can't have less"
+        reason = "an ipvlan interface can't have less"
         if conf.mtu > link.mtu:
-            why = "packets larger than the master's MTU would be dropped silently"
+            reason = "packets larger than the master's MTU would be dropped silently"
         raise CniError(
             INVALID_CONFIGURATION,
             f"mtu is {conf.mtu}; allowed on the master {link.name!r}: {LEAST_MTU} to {link.mtu}",
-            f"{why}\ntry: leave mtu out, which takes the master's",
+            f"{reason}\ntry: leave mtu out, which takes the master's",
         )
 
 
-def is_down(master: Master) -> str:
+def describe_down(master: Master) -> str:
     """Return a sentence that a master is down, and what to try."""
-    up = Command(commands.link_set(master.link.name, "up"), netns=master.netns).full_argv
-    how = commands.in_shell(up)
-    return f"the master {master.link.name!r} is down, so no packets get through; try: {how}"
+    argv = Command(commands.link_set(master.link.name, "up"), netns=master.netns).full_argv
+    command = commands.in_shell(argv)
+    return f"the master {master.link.name!r} is down, so no packets get through; try: {command}"
 
 
-def refusal(
+def master_error(
     netns: Namespace | None, code: int, msg: str, details: list[str], neighbours: list[str]
 ) -> CniError:
     """Return an error about a master; ``neighbours`` are lines that name other interfaces.
@@ -178,7 +174,7 @@ def refusal(
     return CniError(code, msg, "\n".join(details), "\n".join(neighbours))
 
 
-def shortened(names: list[str], most: int = _NAMED) -> str:
+def shorten_list(names: list[str], most: int = _MOST_NAMES) -> str:
     """Return the first of the names, and the number of the others."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

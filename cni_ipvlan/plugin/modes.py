@@ -3,16 +3,16 @@
 The mode belongs to the master. A new interface in another mode changes the mode of
 all others, without an error or an event (ipvlan_link_new() and
 ipvlan_set_port_mode() in drivers/net/ipvlan/ipvlan_main.c), and those in containers
-can't be seen from the host. Their owners can hide them, and forge others, but change the mode
-only with CAP_NET_ADMIN in the user namespace of the master's. So what decides, is the first of
-these that there is:
+can't be seen from the host. Their owners can hide them and forge others, but they can change the
+mode only with CAP_NET_ADMIN in the user namespace of the master's namespace. So the mode in use is
+that of the first of these that exists:
 
 1. the record of an interface that a call is about to create;
 2. a recorded interface, which is asked for by its name in its container. Since the
    container's owner can forge what is seen there, it counts if it agrees with root's record,
    or if the kernel confirms that its parent is this master;
-3. nothing, if the kernel reports that the master carries no ipvlan in any namespace: then
-   what is recorded is removed. This is asked before anything is refused or believed;
+3. none, if the kernel reports that the master carries no ipvlan in any namespace: then the
+   records are removed. The kernel is asked before a mode is refused, or a record is believed;
 4. an interface on the host;
 5. root's note of the mode, if nothing was found when namespaces were searched;
 6. an interface found in any namespace, if the kernel confirms its parent. Root may have made
@@ -23,7 +23,7 @@ these that there is:
 A note is what remains of the record of an attachment that is deleted, if its interface was not
 seen to go. It is removed as soon as the kernel reports that the master carries no ipvlan.
 
-If nothing is known of a master that carries one, the call must be made again later, or root
+If the mode of a master that carries ipvlan is unknown, the call must be made again later, or root
 declares the mode with an interface on the host.
 """
 
@@ -45,7 +45,7 @@ from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import links
 from cni_ipvlan.plugin.codes import MODE_CONFLICT
-from cni_ipvlan.plugin.master import Master, shortened
+from cni_ipvlan.plugin.master import Master, shorten_list
 from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.state.attachment import Record
@@ -55,14 +55,14 @@ from cni_ipvlan.state.registry import Registry
 if TYPE_CHECKING:
     from cni_ipvlan.plugin.inventory import Attachment
 
-    # What a search has proven, and what else may be on the master.
+    # The mode of an interface that is proven to be on the master, and interfaces that may be on it.
     _Search = tuple["ModeInUse | None", list[Attachment]]
 
-# What is read at most while the master's lock is held: records, and links of containers.
+# How many records, and links of containers, are read at most while the master's lock is held.
 _MOST_RECORDS = 64
-_MOST_READ = 4
-_NAMED = 3  # of many
-_DECLARED = "ipvlan-mode"  # the interface with which root declares a mode
+_MOST_CONTAINERS = 4
+_MOST_NAMES = 3  # of interfaces, in a message
+_DECLARING_LINK = "ipvlan-mode"  # the interface with which root declares a mode
 _SEARCH_SECONDS = 5.0
 # How long the kernel takes to remove interfaces of a deleted namespace.
 _TEARDOWN_SECONDS = 2.0
@@ -70,15 +70,16 @@ _POLL_SECONDS = 0.05
 
 
 class ModeInUse(NamedTuple):
-    """A link or record with the mode and flag that a master is used in, and where that is.
+    """A link or record with the mode and flag that a master is used in, and its description.
 
-    ``earlier`` are those in which an interface was attached, if another program has changed them.
+    ``earlier_mode`` is the mode and flag in which the interface was attached, if another program
+    has changed them.
     """
 
-    of: Link | Record
-    where: str
+    source: Link | Record
+    description: str
     is_recorded: bool = False
-    earlier: str = ""
+    earlier_mode: str = ""
 
 
 _UNKNOWN = ModeInUse(Link(0, ""), "an interface that was not found")
@@ -92,21 +93,21 @@ def reserve_mode(
     ``check`` is called while waiting, and may raise to end the wait. Raises CniError
     104 if the master is used in another mode, 11 if it is used in an unknown one.
     """
-    searched: _Search | None = None
+    search: _Search | None = None
     while True:
         with registry.master_lock(master.key, check):
-            opposed = _conflicting(tx, registry, master, record, searched)
-            if opposed is None:
+            conflict = _find_conflict(tx, registry, master, record, search)
+            if conflict is None:
                 registry.write(record)
                 return
-        if opposed is not _UNKNOWN:
-            raise _conflict(registry, master, record, opposed)
-        if searched:
-            raise _not_found(master, record, searched[1])
-        searched = _search(tx, registry, master, record)
+        if conflict is not _UNKNOWN:
+            raise _conflict_error(registry, master, record, conflict)
+        if search:
+            raise _unknown_mode_error(master, record, search[1])
+        search = _search(tx, registry, master, record)
 
 
-def check_known(tx: Transaction, registry: Registry, master: Master, conf: NetConf) -> None:
+def check_mode(tx: Transaction, registry: Registry, master: Master, conf: NetConf) -> None:
     """Raise CniError 104 if it is known that the master is used in another mode; for STATUS.
 
     It neither searches, as an ADD does where nothing is known, nor changes anything.
@@ -114,12 +115,12 @@ def check_known(tx: Transaction, registry: Registry, master: Master, conf: NetCo
     if not master.link.ifindex:
         return  # an ADD makes it
     record = Record(conf.name, "", "", "", (0, 0), conf.mode, conf.flag)
-    opposed = _conflicting(tx, registry.read_only, master, record, None)
-    if opposed not in (None, _UNKNOWN):
-        raise _conflict(registry, master, record, opposed)
+    conflict = _find_conflict(tx, registry.read_only, master, record, None)
+    if conflict not in (None, _UNKNOWN):
+        raise _conflict_error(registry, master, record, conflict)
 
 
-def settle(call: Call, key: tuple[int, int], *, is_ending: bool) -> None:
+def remove_stale_note(call: Call, key: tuple[int, int], *, is_ending: bool) -> None:
     """Remove the note of a master's mode, unless the kernel reports that it carries ipvlan.
 
     ``key`` is the master's. If a namespace ``is_ending``, its interfaces are waited for.
@@ -128,8 +129,8 @@ def settle(call: Call, key: tuple[int, int], *, is_ending: bool) -> None:
     deadline = time.monotonic() + (_TEARDOWN_SECONDS if is_ending else 0.0)
     with suppress(BusyError, CommandError):
         while True:
-            with call.registry.master_lock(key, call.node.while_locked("a master")):
-                if not _is_busy(call.tx, key):
+            with call.registry.master_lock(key, call.node.wait_check("a master")):
+                if not _is_in_use(call.tx, key):
                     call.registry.drop_note(key)
                     return
             if time.monotonic() >= deadline:
@@ -137,7 +138,7 @@ def settle(call: Call, key: tuple[int, int], *, is_ending: bool) -> None:
             time.sleep(_POLL_SECONDS)
 
 
-def _is_busy(tx: Transaction, key: tuple[int, int]) -> bool:
+def _is_in_use(tx: Transaction, key: tuple[int, int]) -> bool:
     """Whether the kernel reports ipvlan on a master of the host; in a container, modes are free."""
     from socket import if_indextoname
 
@@ -152,74 +153,79 @@ def _is_busy(tx: Transaction, key: tuple[int, int]) -> bool:
     return any(is_free(tx, Master(link)) is False for link in queries.links(tx.run(query).stdout))
 
 
-def _conflicting(
-    tx: Transaction, registry: Registry, master: Master, record: Record, searched: _Search | None
+def _find_conflict(
+    tx: Transaction, registry: Registry, master: Master, record: Record, search: _Search | None
 ) -> ModeInUse | None:
-    """Return what conflicts with an attachment's mode; _UNKNOWN if nothing is known.
+    """Return what conflicts with an attachment's mode; _UNKNOWN if the mode in use is unknown.
 
     The numbers are those of the rule at the head of this file. Since the master's lock is held, the
     time taken here must not grow with the node, nor with what is in containers.
     """
-    running = _recorded(tx, registry, master, record)  # 1 and 2
-    if running is not None and record.has_mode_of(running.of):
+    current = _find_recorded(tx, registry, master, record)  # 1 and 2
+    if current is not None and record.has_mode_of(current.source):
         return None
-    freedom = is_free(tx, master)
-    if freedom:
-        running = _remove_all(registry, master, record)  # 3
-    elif running is None:
-        on_host = next(iter(master.slaves), None)
-        if on_host:
-            running = ModeInUse(on_host, _on_host(registry, on_host))  # 4
-        elif searched:
-            running = searched[0]  # 6
-        if running is None and freedom is False:
-            running = _believed(registry, master.key, is_searched=bool(searched))  # 5 and 7
-        if running is None and not (freedom is None and searched):
+    is_unused = is_free(tx, master)
+    if is_unused:
+        current = _remove_records(registry, master, record)  # 3
+    elif current is None:
+        host_link = next(iter(master.slaves), None)
+        if host_link:
+            current = ModeInUse(host_link, _describe_host_link(registry, host_link))  # 4
+        elif search:
+            current = search[0]  # 6
+        if current is None and is_unused is False:
+            current = _read_record(registry, master.key, is_searched=bool(search))  # 5 and 7
+        if current is None and not (is_unused is None and search):
             return _UNKNOWN
-    return None if running is None or record.has_mode_of(running.of) else running
+    return None if current is None or record.has_mode_of(current.source) else current
 
 
-def _believed(registry: Registry, key: tuple[int, int], *, is_searched: bool) -> ModeInUse | None:
-    """Return the mode of root's note of a search, or after a search of root's last record."""
-    record = registry.last(key) if is_searched else registry.note(key, is_searched=True)
+def _read_record(
+    registry: Registry, key: tuple[int, int], *, is_searched: bool
+) -> ModeInUse | None:
+    """Return the mode of root's last record after a search, else of the note of an earlier one."""
+    record = registry.last_record(key) if is_searched else registry.note(key, is_searched=True)
     if record and is_searched:
-        registry.keep_searched(key, record)
+        registry.write_searched_note(key, record)
     return ModeInUse(record, record.describe(), is_recorded=True) if record else None
 
 
-def _recorded(tx: Transaction, registry: Registry, master: Master, own: Record) -> ModeInUse | None:
+def _find_recorded(
+    tx: Transaction, registry: Registry, master: Master, new_record: Record
+) -> ModeInUse | None:
     """Return the mode of a recorded attachment that is being created or still exists."""
-    read = 0
+    count = 0
     for record in islice(registry.records(master.key), _MOST_RECORDS):
-        if record.attachment == own.attachment:
+        if record.attachment == new_record.attachment:
             continue
         if not record.is_complete and registry.is_live(record.attachment.key):
             return ModeInUse(record, record.describe())
-        if read < _MOST_READ and record.has_container:
-            read += 1
-            found = links.find(tx, record, at_once=True)
-            if found is None:
+        if count < _MOST_CONTAINERS and record.has_container:
+            count += 1
+            container_link = links.find_link(tx, record, at_once=True)
+            if container_link is None:
                 continue
-            netns, link = found
+            netns, link = container_link
             if record.has_mode_of(link):
                 return ModeInUse(link, record.describe())
-            if _is_proven(tx, master, link, netns):  # it is not what its container shows only
-                return ModeInUse(link, record.describe(), earlier=f"{record.mode} {record.flag}")
+            if _is_proven(tx, master, link, netns):  # so the container's owner has not forged it
+                earlier_mode = f"{record.mode} {record.flag}"
+                return ModeInUse(link, record.describe(), earlier_mode=earlier_mode)
     return None
 
 
-def _remove_all(registry: Registry, master: Master, own: Record) -> ModeInUse | None:
-    """Forget what was on a free master; return the mode of an attachment being created."""
+def _remove_records(registry: Registry, master: Master, new_record: Record) -> ModeInUse | None:
+    """Remove the records on a free master; return the mode of an attachment being created."""
     registry.drop_note(master.key)
-    coming = None
+    current = None
     for record in list(registry.records(master.key)):
-        if record.attachment == own.attachment:
-            continue  # it tells that addresses may still be allocated
+        if record.attachment == new_record.attachment:
+            continue  # it stays, since its addresses may still be allocated
         if registry.is_live(record.attachment.key):
-            coming = ModeInUse(record, record.describe())
+            current = ModeInUse(record, record.describe())
         else:
             registry.remove_all(record.attachment)
-    return coming
+    return current
 
 
 def is_free(tx: Transaction, master: Master) -> bool | None:
@@ -241,47 +247,47 @@ def is_free(tx: Transaction, master: Master) -> bool | None:
     return True
 
 
-def becomes_free(tx: Transaction, master: Master) -> bool | None:
-    """Return what ``is_free`` does, after a moment if ipvlan is only going away."""
+def wait_until_free(tx: Transaction, master: Master) -> bool | None:
+    """Return what ``is_free`` returns, after at most two seconds if ipvlan is being removed."""
     deadline = time.monotonic() + _TEARDOWN_SECONDS
-    while (freedom := is_free(tx, master)) is False and time.monotonic() < deadline:
+    while (is_unused := is_free(tx, master)) is False and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
-    return freedom
+    return is_unused
 
 
 def _search(tx: Transaction, registry: Registry, master: Master, record: Record) -> _Search:
     """Search for an interface of the master that this plugin can't read by its record.
 
-    If nothing is found, and nothing recorded agrees with the record, wait for what may only be
-    going away.
+    If none is found, and the last record does not have the same mode, wait for interfaces that the
+    kernel may be removing.
     """
     from cni_ipvlan.plugin import inventory
 
     deadline = time.monotonic() + _SEARCH_SECONDS
-    there = namespace.others(deadline)
-    others = (each for each in there if namespace.is_of_our_user(each.path))
+    namespaces = namespace.others(deadline)
+    candidates = (each for each in namespaces if namespace.is_of_our_user(each.path))
     suspects = []
-    for each in inventory.take(tx, registry, deadline=deadline, others=others):
+    for each in inventory.search(tx, registry, deadline=deadline, namespaces=candidates):
         if _is_proven(tx, master, each.link, each.netns):
             return ModeInUse(each.link, each.describe()), []
         if master.carries(each.link, each.netns):
             suspects.append(each)
-    last = registry.last(master.key)
-    if last is None or not last.has_mode_of(record):
-        becomes_free(tx, master)
+    last_record = registry.last_record(master.key)
+    if last_record is None or not last_record.has_mode_of(record):
+        wait_until_free(tx, master)
     return None, suspects
 
 
-def _not_found(master: Master, record: Record, suspects: Sequence[Attachment]) -> CniError:
+def _unknown_mode_error(master: Master, record: Record, suspects: Sequence[Attachment]) -> CniError:
     error = CniError(
         TRY_AGAIN_LATER,
         f"the master {master.link.name!r} carries ipvlan interfaces, but they can't be "
         "found, so their mode is unknown",
         "they may be going away with a container that has just ended\n"
-        f"try: if they stay, declare the mode as root: {_declaration(master, record)}\n"
+        f"try: if they stay, declare the mode as root: {_declaring_command(master, record)}\n"
         "that sets the mode of all interfaces on the master; delete it when ADD has succeeded",
     )
-    for each in suspects[:_NAMED]:
+    for each in suspects[:_MOST_NAMES]:
         link = each.link
         error.add_private(
             f"perhaps one of them: {each.describe()}, {link.kind} in mode {link.mode} {link.flag}"
@@ -289,9 +295,9 @@ def _not_found(master: Master, record: Record, suspects: Sequence[Attachment]) -
     return error
 
 
-def _declaration(master: Master, record: Record) -> str:
+def _declaring_command(master: Master, record: Record) -> str:
     """Return the command with which root declares the mode of a master."""
-    argv = commands.link_add_ipvlan(master.link.name, _DECLARED, record.mode, record.flag, 0)
+    argv = commands.link_add_ipvlan(master.link.name, _DECLARING_LINK, record.mode, record.flag, 0)
     return commands.in_shell(Command(argv, netns=master.netns).full_argv)
 
 
@@ -313,17 +319,19 @@ def _is_proven(tx: Transaction, master: Master, link: Link, netns: Namespace | N
     return link.parent_netns == queries.namespace_number(output, namespace.own()[1])
 
 
-def _conflict(registry: Registry, master: Master, record: Record, running: ModeInUse) -> CniError:
+def _conflict_error(
+    registry: Registry, master: Master, record: Record, current: ModeInUse
+) -> CniError:
     """Return the error, with what root's records and the host show."""
-    on_host = (_on_host(registry, link) for link in master.slaves)
+    host_links = (_describe_host_link(registry, link) for link in master.slaves)
     others = (
         each.describe()
         for each in registry.records(master.key)
         if each.attachment != record.attachment
     )
-    named = list(dict.fromkeys([*on_host, running.where, *others]))
-    mode, flag = running.of.mode, running.of.flag
-    many = f"{len(named)} interfaces run" if len(named) > 1 else "an interface runs"
+    names = list(dict.fromkeys([*host_links, current.description, *others]))
+    mode, flag = current.source.mode, current.source.flag
+    subject = f"{len(names)} interfaces run" if len(names) > 1 else "an interface runs"
     error = CniError(
         MODE_CONFLICT,
         f"the master {master.link.name!r} is used in mode {mode} {flag}; "
@@ -331,23 +339,24 @@ def _conflict(registry: Registry, master: Master, record: Record, running: ModeI
         "all ipvlan interfaces of a master share one mode and flag\n"
         f"try: use mode {mode} and flag {flag} here, or another master",
     )
-    if running.is_recorded:
+    declaration = _declaring_command(master, record)
+    if current.is_recorded:
         error.add_details("that is root's record: the interfaces in that mode can't be found")
         error.add_private(
-            f"recorded: {running.where}\n"
-            f"root declares another mode of all that are there with: {_declaration(master, record)}"
+            f"recorded: {current.description}\n"
+            f"root declares another mode of all that are there with: {declaration}"
         )
     else:
-        error.add_private(f"found: {many} in that mode: {shortened(named, _NAMED)}")
-    if running.earlier:
-        was = f"they were attached in mode {running.earlier}; another program has changed it"
-        error.add_details(f"found: {was}")
-    if running.earlier == f"{record.mode} {record.flag}":
-        error.add_private(f"root changes it back with: {_declaration(master, record)}")
+        error.add_private(f"found: {subject} in that mode: {shorten_list(names, _MOST_NAMES)}")
+    if current.earlier_mode:
+        change = f"attached in mode {current.earlier_mode}; another program has changed it"
+        error.add_details(f"found: they were {change}")
+    if current.earlier_mode == f"{record.mode} {record.flag}":
+        error.add_private(f"root changes it back with: {declaration}")
     return error
 
 
-def _on_host(registry: Registry, link: Link) -> str:
+def _describe_host_link(registry: Registry, link: Link) -> str:
     key = links.key_of(link.name)
     if not key or registry.is_live(key):
         return f"{link.name} on the host"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Node(NamedTuple):
-    """What a call works with."""
+    """What every call of this process works with."""
 
     runner: Runner
     registry: Registry
@@ -39,19 +39,19 @@ class Node(NamedTuple):
         """What is called with each warning, a sentence."""
         return self.log.warn
 
-    def while_locked(self, what: str) -> Callable[[], None]:
-        """Return what is called while the lock of ``what`` is waited for, and may end the wait.
+    def wait_check(self, what: str) -> Callable[[], None]:
+        """Return a function to call while waiting for the lock of ``what``.
 
-        It is logged at its first call: a lock that is free needs none.
+        It raises InterruptedBySignalError if a signal has come. Its first call logs the wait.
         """
-        has_told = False
+        is_logged = False
 
         def check() -> None:
-            nonlocal has_told
+            nonlocal is_logged
             self.runner.interrupts.check()
-            if not has_told:
+            if not is_logged:
                 self.log.wait(f"waiting for the lock of {what}, which another process holds")
-            has_told = True
+            is_logged = True
 
         return check
 
@@ -63,18 +63,20 @@ class Node(NamedTuple):
             raise _as_cni_error(error) from None
         if conf.ipam_type:
             delegate.check_permitted(conf.ipam_type, request.path)
-        for key, meant in netconf.find_suspicious_keys(request.config):
-            unknown = f"is unknown; did you mean {meant!r}?" if meant else netconf.NO_EFFECT
-            self.warn(f"the option {key!r} {unknown}")
+        for key, suggestion in netconf.find_suspicious_keys(request.config):
+            text = netconf.NO_EFFECT
+            if suggestion:
+                text = f"is unknown; did you mean {suggestion!r}?"
+            self.warn(f"the option {key!r} {text}")
         return conf
 
     @contextmanager
-    def attachment(self, request: Request, *, strict: bool) -> Iterator[None]:
+    def lock_attachment(self, request: Request, *, strict: bool) -> Iterator[None]:
         """Lock an attachment; ``strict`` is that of Registry.attachment_lock."""
-        key = id_of(request).key
+        key = attachment_id(request).key
         what = f"the interface {request.ifname} of the container {request.container_id}"
         try:
-            with self.registry.attachment_lock(key, self.while_locked(what), strict=strict):
+            with self.registry.attachment_lock(key, self.wait_check(what), strict=strict):
                 yield
         except (BusyError, OSError, InterruptedBySignalError) as error:
             raise _as_cni_error(error) from None
@@ -107,7 +109,7 @@ class Call(NamedTuple):
     @property
     def attachment(self) -> AttachmentId:
         """The attachment that the request is about."""
-        return id_of(self.request)
+        return attachment_id(self.request)
 
     @property
     def registry(self) -> Registry:
@@ -120,7 +122,7 @@ class Call(NamedTuple):
 
     def container(self) -> Namespace:
         """Return the container's namespace, which is kept open until the transaction ends."""
-        netns = container_of(self.request)
+        netns = find_container(self.request)
         self.tx.hold(self.node.runner.holding(netns))
         return netns
 
@@ -139,25 +141,25 @@ def _as_cni_error(error: Exception) -> CniError:
     return as_cni_error(error)
 
 
-def container_of(request: Request) -> Namespace:
+def find_container(request: Request) -> Namespace:
     """Return the namespace at CNI_NETNS; raises CniError 4 if it can't be a container's."""
-    own = namespace.own()
+    own_identity = namespace.own()
     try:
-        found = namespace.find(request.netns)
-        if found.identity != own or request.may_share_netns:
-            return found
-        why = "that is the namespace the plugin itself runs in"
+        netns = namespace.find(request.netns)
+        if netns.identity != own_identity or request.may_share_netns:
+            return netns
+        reason = "that is the namespace the plugin itself runs in"
         advice = (
             "add no interface, since a container on the host's network needs none "
             "(CNI_NETNS_OVERRIDE=1 adds one anyway)"
         )
     except FileNotFoundError:
-        why = "there is no such file"
+        reason = "there is no such file"
         advice = (
             "list namespaces with ip netns or lsns -t net; the container may have ended already"
         )
     except (OSError, ValueError, namespace.NotANamespaceError) as error:
-        why = getattr(error, "strerror", None) or str(error)
+        reason = getattr(error, "strerror", None) or str(error)
         advice = "give the path of a network namespace: /run/netns/NAME, or /proc/PID/ns/net"
         if isinstance(error, PermissionError):
             advice = "run as root"
@@ -167,10 +169,10 @@ def container_of(request: Request) -> Namespace:
                 # The kernel asks as for ptrace(2): proc_ns_get_link() in fs/proc/namespaces.c.
                 missing = machine.why_not_permitted(("CAP_SYS_ADMIN", "CAP_SYS_PTRACE"))
                 advice = f"run as the host's root with all capabilities: {missing}"
-    msg = f"CNI_NETNS is {request.netns!r}; {why}"
+    msg = f"CNI_NETNS is {request.netns!r}; {reason}"
     raise CniError(INVALID_ENVIRONMENT, msg, f"try: {advice}", subject="CNI_NETNS")
 
 
-def id_of(request: Request) -> AttachmentId:
+def attachment_id(request: Request) -> AttachmentId:
     """Return which attachment a request is about."""
     return AttachmentId(request.network, request.container_id, request.ifname)

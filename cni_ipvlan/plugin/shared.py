@@ -26,62 +26,56 @@ class Feature:
     Every method may raise CniError.
     """
 
-    def expected(self, tx: Transaction, master: Master, conf: NetConf) -> Master:
+    def expected_master(self, tx: Transaction, master: Master, conf: NetConf) -> Master:
         """STATUS: return the master that an ADD would have, instead of the one that was found."""
-        del tx, conf
         return master
 
     def check_ready(
         self, tx: Transaction, master: Master, conf: NetConf, addresses: Sequence[Address]
     ) -> None:
-        """STATUS: refuse what an ADD would refuse whoever the container is.
+        """STATUS: raise CniError if an ADD would refuse every container.
 
-        ``addresses`` are some that it may get, one of each range; none if that is not known.
+        ``addresses`` are some that a container may get, one of each range; none if unknown.
         """
 
-    def prepare(self, call: Call, master: Master, conf: NetConf, held: ExitStack) -> Master:
+    def prepare(self, call: Call, master: Master, conf: NetConf, locks: ExitStack) -> Master:
         """ADD: return the master to use instead of the one that was found; make it if need be.
 
-        What is ``held`` is released when the attachment has been recorded.
+        ``locks`` are released when the attachment has been recorded.
         """
-        del call, conf, held
         return master
 
     def extend(
         self, tx: Transaction, addressing: Addressing, master: Master, conf: NetConf
     ) -> Addressing:
-        """ADD: return an addressing with what the container needs besides; refuse addresses."""
-        del tx, master, conf
+        """ADD: return an addressing with what the container needs besides, or refuse it."""
         return addressing
 
     def apply(self, call: Call, master: Master, record: Record, addressing: Addressing) -> Record:
-        """ADD: change the host; return the attachment's record with that."""
-        del call, master, addressing
+        """ADD: change the host; return the attachment's record with the change."""
         return record
 
-    def asked(self, ifname: str) -> Argv:
+    def query(self, ifname: str) -> Argv:
         """CHECK: return a query in the container whose answer ``differences`` gets, or ()."""
-        del ifname
         return ()
 
     def differences(self, call: Call, link: Link, previous: Result, answer: bytes) -> Iterable[str]:
-        """CHECK: return what is not as ADD left it; ``link`` is the container's.
+        """CHECK: return phrases about what is not as ADD left it; ``link`` is the container's.
 
         ``previous`` is the result of ADD without other interfaces' addresses.
         """
-        del call, link, previous, answer
         return ()
 
     def release(self, call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:
-        """DEL, GC: remove what is there for an attachment, by its records that are about this.
+        """DEL, GC: remove what the host has for an attachment, by its records with this feature.
 
-        If there are none, remove what is certainly its own all the same.
+        Without any, remove what certainly belongs to the attachment.
         """
         raise NotImplementedError
 
 
-def keep_bare(tx: Transaction, name: str) -> None:
-    """Keep the host from addresses and routes that it would take by itself on a new link of it."""
+def disable_autoconfiguration(tx: Transaction, name: str) -> None:
+    """Keep the host's kernel from adding addresses and routes to a new link by itself."""
     for switch, value in ((commands.ACCEPT_RA, b"0\n"), (commands.ADDR_GEN_MODE, b"1\n")):
         argv = commands.sysctl_write(switch.format(name))
         # It is absent if the kernel has no IPv6.
@@ -89,5 +83,5 @@ def keep_bare(tx: Transaction, name: str) -> None:
 
 
 def is_only(records: Iterable[Record], attachment: AttachmentId) -> bool:
-    """Whether they are about no other attachment."""
+    """Whether no record is about another attachment."""
     return all(record.attachment == attachment for record in records)

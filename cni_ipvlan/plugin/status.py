@@ -18,10 +18,10 @@ from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError, Runner
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import features, host_local, ipam, master, modes
-from cni_ipvlan.plugin.addressing import addressing_of, check_outside, networks_of_host
+from cni_ipvlan.plugin import features, host_local, ipam, modes
+from cni_ipvlan.plugin.addressing import check_not_host_address, host_networks, make_addressing
 from cni_ipvlan.plugin.find_master import find_master
-from cni_ipvlan.plugin.master import Master
+from cni_ipvlan.plugin.master import Master, check_master, describe_down
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, Any
 from cni_ipvlan.state.registry import DIRECTORY
@@ -47,7 +47,7 @@ def status(node: Node, request: Request) -> None:
                 _check_ipam(request.config, conf.ipam_type, request.path)
                 # A person may have a configuration of a version that does not have the verb.
                 if is_known("STATUS", request.version):
-                    ipam.ask(call, conf.ipam_type, "STATUS")()
+                    ipam.start(call, conf.ipam_type, "STATUS")()
     except CniError as error:
         if error.code != LIMITED_CONNECTIVITY:
             error.code = NOT_AVAILABLE
@@ -77,7 +77,7 @@ def _check_ipam(config: Mapping[str, Any], name: str, path: tuple[str, ...]) -> 
     delegate.find(name, path)
     if name == "host-local":
         check_writable(netconf.lease_directory(config))
-        host_local.check_room(config)
+        host_local.check_capacity(config)
     elif name == "dhcp":
         from cni_ipvlan.plugin import dhcp
 
@@ -88,56 +88,56 @@ def _check_master(call: Call, conf: NetConf) -> None:
     tx, config = call.tx, call.request.config
     if conf.link_in_container or not (conf.master or conf.masters or conf.ipam_type):
         return  # the container has the master, or prevResult names it: neither is known here
-    parent = find_master(tx, conf, None)
+    master = find_master(tx, conf, None)
     if conf.vlan:
-        _check_is_up(parent)
-    parent = with_features(tx, conf, parent)
-    master.check_master(parent, conf)
-    _check_is_up(parent)
-    modes.check_known(tx, call.registry, parent, conf)
-    for _, check in checks(tx, conf, parent, likely_addresses(config.get("ipam"))):
+        _check_is_up(master)
+    master = expected_master(tx, conf, master)
+    check_master(master, conf)
+    _check_is_up(master)
+    modes.check_mode(tx, call.registry, master, conf)
+    for _, check in option_checks(tx, conf, master, likely_addresses(config.get("ipam"))):
         check()
 
 
-def with_features(tx: Transaction, conf: NetConf, found: Master) -> Master:
+def expected_master(tx: Transaction, conf: NetConf, master: Master) -> Master:
     """Return the master that an ADD would have; its link has the index 0 if the ADD makes it."""
-    for feature in features.configured(conf):
-        found = feature.expected(tx, found, conf)
-    return found
+    for feature in features.load_features(conf).values():
+        master = feature.expected_master(tx, master, conf)
+    return master
 
 
-def checks(
-    tx: Transaction, conf: NetConf, parent: Master, likely: Sequence[Address]
+def option_checks(
+    tx: Transaction, conf: NetConf, master: Master, addresses: Sequence[Address]
 ) -> Iterator[tuple[Path, Callable[[], object]]]:
-    """Yield what raises CniError if an ADD would refuse what an option means on this master.
+    """Yield functions that raise CniError if an ADD would refuse an option on this master.
 
-    Before each is the option's path. ``likely`` are addresses that a container may get.
+    Each comes with the option's path. ``addresses`` are those that a container may get.
     """
-    if likely:
-        yield ("ipam",), partial(addressing_of, conf, parent, Result(addresses=tuple(likely)))
-    if conf.ipam_type in ipam.ALLOCATE_NOTHING:  # other plugins have more to choose from
-        networks = networks_of_host(tx, parent, likely)  # once: there may be thousands
-        for number, each in enumerate(likely):
-            yield ("ipam", "addresses", number), partial(check_outside, each, networks)
-    for option, feature in features.by_option(conf).items():
-        yield (option,), partial(feature.check_ready, tx, parent, conf, likely)
+    if addresses:
+        yield ("ipam",), partial(make_addressing, conf, master, Result(addresses=tuple(addresses)))
+    if conf.ipam_type in ipam.STATIC_PLUGINS:  # other plugins have more to choose from
+        networks = host_networks(tx, master, addresses)  # once: there may be thousands
+        for number, each in enumerate(addresses):
+            yield ("ipam", "addresses", number), partial(check_not_host_address, each, networks)
+    for option, feature in features.load_features(conf).items():
+        yield (option,), partial(feature.check_ready, tx, master, conf, addresses)
 
 
-def _check_is_up(parent: Master) -> None:
-    if not parent.link.is_up:
-        raise CniError(LIMITED_CONNECTIVITY, master.is_down(parent))
+def _check_is_up(master: Master) -> None:
+    if not master.link.is_up:
+        raise CniError(LIMITED_CONNECTIVITY, describe_down(master))
 
 
-def likely_addresses(given: Any) -> list[Address]:
+def likely_addresses(section: Any) -> list[Address]:
     """Return addresses that a container may get, as far as the configuration says that."""
-    if not isinstance(given, dict):
+    if not isinstance(section, dict):
         return []
-    found: list[Any] = []
-    if given.get("type") == "host-local":
-        found = [str(each) for each in host_local.lowest(given)]
-    elif given.get("type") == "static" and isinstance(given.get("addresses"), list):
-        found = [each.get("address") for each in given["addresses"] if isinstance(each, dict)]
-    return [Address(each) for each in found if isinstance(each, str)]
+    addresses: list[Any] = []
+    if section.get("type") == "host-local":
+        addresses = [str(each) for each in host_local.lowest_addresses(section)]
+    elif section.get("type") == "static" and isinstance(section.get("addresses"), list):
+        addresses = [each.get("address") for each in section["addresses"] if isinstance(each, dict)]
+    return [Address(each) for each in addresses if isinstance(each, str)]
 
 
 def check_records() -> None:
@@ -154,18 +154,18 @@ def check_records() -> None:
 
 
 def check_writable(directory: str) -> None:
-    """Raise CniError if root certainly can't write into a directory, which may be made for that."""
-    place = os.path.abspath(directory)
-    while not os.path.lexists(place):
-        place = os.path.dirname(place)
-    room, is_root = os.statvfs(place), os.geteuid() == 0
-    if room.f_flag & os.ST_RDONLY or (is_root and not os.access(place, os.W_OK | os.X_OK)):
+    """Raise CniError if root certainly can't write into a directory, or can't make it."""
+    ancestor = os.path.abspath(directory)
+    while not os.path.lexists(ancestor):
+        ancestor = os.path.dirname(ancestor)
+    stats, is_root = os.statvfs(ancestor), os.geteuid() == 0
+    if stats.f_flag & os.ST_RDONLY or (is_root and not os.access(ancestor, os.W_OK | os.X_OK)):
         raise CniError(
             NOT_AVAILABLE,
-            f"{place} can't be written to",
-            f"try: make it writable: findmnt -T {place} shows how it is mounted",
+            f"{ancestor} can't be written to",
+            f"try: make it writable: findmnt -T {ancestor} shows how it is mounted",
         )
-    if (room.f_blocks and not room.f_bfree) or (room.f_files and not room.f_ffree):
+    if (stats.f_blocks and not stats.f_bfree) or (stats.f_files and not stats.f_ffree):
         raise CniError(
-            NOT_AVAILABLE, f"{place} is full", f"try: make room: df {place}; du -x {place}"
+            NOT_AVAILABLE, f"{ancestor} is full", f"try: make room: df {ancestor}; du -x {ancestor}"
         )

@@ -25,10 +25,10 @@ _NETWORK_CHARACTERS = 5
 _ATTACHMENT_CHARACTERS = 8
 KEY_CHARACTERS = _NETWORK_CHARACTERS + _ATTACHMENT_CHARACTERS
 _PREFIX = "cni-ipvlan"
-_CUT = "~"  # no valid name has it
-_VALID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-" + _CUT)
+_CUT_MARK = "~"  # no valid name has it
+_VALID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-" + _CUT_MARK)
 _DIGEST_CHARACTERS = 16  # that replace the end of a long name
-_PLACE_CHARACTERS = 8
+_INTERFACE_CHARACTERS = 8
 _MOST_NAME = 106  # of each of two names; the rest has 43 bytes at most
 
 
@@ -57,17 +57,17 @@ class AttachmentId(NamedTuple):
     @property
     def label(self) -> str:
         """The label of its interface; two attachments never have the same."""
-        return "/".join((_PREFIX, *self._cut(), self.key))
+        return "/".join((_PREFIX, *self._shorten_names(), self.key))
 
     def has_label(self, label: str) -> bool:
         """Whether a label is its own; without a network's name, as in some DELs, of any network."""
         if self.network:
             return label == self.label
-        named = named_by(label)
-        return named is not None and named[1:] == self._cut()[1:]
+        attachment = parse_label(label)
+        return attachment is not None and attachment[1:] == self._shorten_names()[1:]
 
-    def _cut(self) -> AttachmentId:
-        return AttachmentId(_fitting(self.network), _fitting(self.container_id), self.ifname)
+    def _shorten_names(self) -> AttachmentId:
+        return AttachmentId(_shorten(self.network), _shorten(self.container_id), self.ifname)
 
 
 class Record(NamedTuple):
@@ -75,10 +75,10 @@ class Record(NamedTuple):
 
     ``is_complete`` is false until the ADD has done its work. ``pod`` is NAMESPACE/NAME of
     the Kubernetes pod, empty if the runtime named none. ``master`` is the inode of the master's
-    namespace, and its interface index; ``vlan`` the ID of one that the option vlan has made, or
-    0. ``host_routes`` are addresses to which the host has routes. ``ifindex`` is the index of the
-    interface, 0 until that is known, and ``parent_netns`` the number that the kernel gives the
-    master's namespace there, None until then.
+    namespace, and its interface index. ``vlan`` is the ID of a VLAN that the option vlan has made,
+    or 0. ``host_routes`` are addresses to which the host has routes. ``ifindex`` is the index of
+    the interface, 0 until it is known. ``parent_netns`` is the number that the kernel gives the
+    master's namespace in the container, None until it is known.
     """
 
     network: str
@@ -103,9 +103,9 @@ class Record(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        """The name of its file, before what is added while a call works on it."""
-        place = f"{self.netns_identity[0]}:{self.netns_identity[1]}/{self.ifname}"
-        return f"{self.attachment.key}.{digest(place, _PLACE_CHARACTERS)}"
+        """The first part of its file's name, which stays the same while a call works on it."""
+        interface = f"{self.netns_identity[0]}:{self.netns_identity[1]}/{self.ifname}"
+        return f"{self.attachment.key}.{digest(interface, _INTERFACE_CHARACTERS)}"
 
     @property
     def has_container(self) -> bool:
@@ -119,30 +119,32 @@ class Record(NamedTuple):
     def disproves(self, other: Record) -> bool:
         """Whether another record can't be true beside this one, of an ADD that has done its work.
 
-        It is about the same attachment elsewhere, or says that the interface is another's: unless
-        that has routes of the host still, by which GC finds them.
+        The other one is about the same attachment in another place, or about another attachment
+        with the same interface. It stays if the host has routes to it, since GC finds these by it.
         """
-        place, others = ((each.netns_identity, each.ifname) for each in (self, other))
-        return other.attachment == self.attachment or (others == place and not other.host_routes)
+        interface, other_interface = ((each.netns_identity, each.ifname) for each in (self, other))
+        is_same_interface = other_interface == interface
+        return other.attachment == self.attachment or (is_same_interface and not other.host_routes)
 
     def describe(self) -> str:
         """Return a phrase that names the interface and its place."""
-        return f"{self.ifname} in {self.netns} ({described(self.container_id, self.pod)})"
+        return f"{self.ifname} in {self.netns} ({describe_container(self.container_id, self.pod)})"
 
 
-def described(container_id: str, pod: str) -> str:
+def describe_container(container_id: str, pod: str) -> str:
     """Return a phrase that names a container, and its pod if that is known."""
     return f"pod {pod}, container {container_id}" if pod else f"container {container_id}"
 
 
-def named_by(label: str) -> AttachmentId | None:
+def parse_label(label: str) -> AttachmentId | None:
     """Return the attachment that an interface's alias names, or None if it is no label."""
     prefix, *names = label.split("/")
     if prefix != _PREFIX or len(names) != len(AttachmentId._fields) + 1:
         return None
-    named = AttachmentId(*names[:-1])
-    is_valid = named.network and _VALID.issuperset(named.network + named.container_id)
-    return named if is_valid and named.container_id else None
+    attachment = AttachmentId(*names[:-1])
+    network, container_id, _ = attachment
+    is_valid = network and container_id and _VALID.issuperset(network + container_id)
+    return attachment if is_valid else None
 
 
 def network_key(network: str) -> str:
@@ -151,24 +153,25 @@ def network_key(network: str) -> str:
 
 
 def number_of(key: str) -> int:
-    """Return the number of the attachments with a key, from 2^31 on: it finds, the names decide."""
-    return hashed(key, 4) | 1 << 31
+    """Return the number of the attachments with a key, which is at least 2^31.
 
-
-def hashed(text: str, size: int) -> int:
-    """Return a number of so many bytes for a text."""
-    found = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size)
-    return int.from_bytes(found.digest(), "big")
+    Different attachments may have the same number: it only finds, the names decide.
+    """
+    return int.from_bytes(hash_text(key, 4), "big") | 1 << 31
 
 
 def digest(text: str, characters: int) -> str:
     """Return a digest of lower-case letters and digits."""
-    found = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=characters).digest()
-    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in found)
+    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in hash_text(text, characters))
 
 
-def _fitting(name: str) -> str:
+def hash_text(text: str, size: int) -> bytes:
+    """Return the digest of a text, of so many bytes."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).digest()
+
+
+def _shorten(name: str) -> str:
     if len(name) <= _MOST_NAME:
         return name
-    start = name[: _MOST_NAME - len(_CUT) - _DIGEST_CHARACTERS]
-    return start + _CUT + digest(name, _DIGEST_CHARACTERS)
+    start = name[: _MOST_NAME - len(_CUT_MARK) - _DIGEST_CHARACTERS]
+    return start + _CUT_MARK + digest(name, _DIGEST_CHARACTERS)

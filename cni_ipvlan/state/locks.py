@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from cni_ipvlan.state.attachment import hashed
+from cni_ipvlan.state.attachment import hash_text
 
 # Short at first, for two calls that meet by chance; then longer, since a hundred calls
 # polling quickly would starve the one that works.
@@ -45,47 +45,48 @@ class BusyError(Exception):
 class Lock:
     """The lock of a name, in a file that is made if need be; raises OSError if it can't be used.
 
-    It is given back when its context is left. If it ``is_inherited``, commands that are started
+    It is released when its context is left. If it ``is_inherited``, commands that are started
     while it is held keep it, too. A second byte shows whether the process that took it still lives.
     """
 
     def __init__(self, path: str, name: str, *, is_inherited: bool = False) -> None:
-        self._byte = hashed(name, 8) >> 2 << 1  # an even one, less than 2^63
+        number = int.from_bytes(hash_text(name, 8), "big")
+        self._byte = number >> 2 << 1  # an even one, less than 2^63
         self._path, self._is_inherited = path, is_inherited
         self._files: list[int] = []
 
     def try_acquire(self) -> bool:
         """Take it if it is free; return whether that succeeded."""
-        if not self._take(self._byte):
+        if not self._lock_byte(self._byte):
             return False
         if self._is_inherited:
             os.set_inheritable(self._files[-1], True)  # noqa: FBT003 - its signature
-            self._take(self._byte + 1)  # without it, a slow call only looks dead to others
+            self._lock_byte(self._byte + 1)  # without it, a slow call only looks dead to others
         return True
 
-    def acquire(self, check: Callable[[], None], busy: str) -> None:
+    def acquire(self, check: Callable[[], None], message: str) -> None:
         """Take it; ``check`` is called while waiting, and may raise to end the wait.
 
-        Raises BusyError with the text ``busy`` after three minutes, or after ten seconds if only
+        Raises BusyError with the text ``message`` after three minutes, or after ten seconds if only
         what a dead call has started holds it.
         """
-        began = time.monotonic()
+        start = time.monotonic()
         pause = _FIRST_PAUSE_SECONDS
         while not self.try_acquire():
             check()
-            waited = time.monotonic() - began
+            waited = time.monotonic() - start
             if waited >= _ORPHAN_SECONDS and (waited >= _CALL_SECONDS or not self.has_owner()):
-                raise BusyError(busy, is_live=self.has_owner())
+                raise BusyError(message, is_live=self.has_owner())
             time.sleep(pause)  # fcntl(2) has no timeout
             pause = min(pause * _PAUSE_GROWTH, _LONGEST_PAUSE_SECONDS)
 
     def is_held(self) -> bool:
         """Whether anybody holds it."""
-        return self._is_taken(self._byte)
+        return self._is_byte_locked(self._byte)
 
     def has_owner(self) -> bool:
-        """Whether the process that took it lives; what is not inherited is its own."""
-        return not self._is_inherited or self._is_taken(self._byte + 1)
+        """Whether the process that took it lives, which alone holds one that is not inherited."""
+        return not self._is_inherited or self._is_byte_locked(self._byte + 1)
 
     def __enter__(self) -> Lock:
         return self
@@ -94,24 +95,24 @@ class Lock:
         while self._files:
             os.close(self._files.pop())
 
-    def _take(self, byte: int) -> bool:
+    def _lock_byte(self, byte: int) -> bool:
         make_directory(os.path.dirname(self._path))
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
         self._files.append(file)
         try:
-            fcntl.fcntl(file, fcntl.F_OFD_SETLK, _range(byte))
+            fcntl.fcntl(file, fcntl.F_OFD_SETLK, _flock_structure(byte))
         except BlockingIOError:
             os.close(self._files.pop())
             return False
         return True
 
-    def _is_taken(self, byte: int) -> bool:
+    def _is_byte_locked(self, byte: int) -> bool:
         try:
             file = os.open(self._path, os.O_RDONLY | _FLAGS)
         except FileNotFoundError:
             return False
         try:
-            answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _range(byte))
+            answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _flock_structure(byte))
         finally:
             os.close(file)
         return int.from_bytes(answer[:2], sys.byteorder) != fcntl.F_UNLCK
@@ -130,11 +131,11 @@ def make_directory(path: str) -> None:
         raise OSError(number, "it is not a directory, or belongs to another user", path)
 
 
-def _range(byte: int) -> bytes:
+def _flock_structure(byte: int) -> bytes:
     """Return a struct flock for a byte to write to: type, whence, start, length, process.
 
     The module struct would say it shorter, but takes 0.3 ms to import.
     """
-    of_type = fcntl.F_WRLCK.to_bytes(2, sys.byteorder) + os.SEEK_SET.to_bytes(2, sys.byteorder)
+    head = fcntl.F_WRLCK.to_bytes(2, sys.byteorder) + os.SEEK_SET.to_bytes(2, sys.byteorder)
     numbers = (number.to_bytes(8, sys.byteorder) for number in (byte, 1, 0))
-    return of_type + bytes(4 if _HAS_GAP else 0) + b"".join(numbers)
+    return head + bytes(4 if _HAS_GAP else 0) + b"".join(numbers)

@@ -14,19 +14,20 @@
 A record is a file, in a directory on tmpfs that only root can read. It lies in the directory of
 its master, so that nothing that is read under a lock grows with the node:
 
-``on-NAMESPACE.MASTER/KEY.PLACE.host@INDEX.NUMBER.adding``
+``on-NAMESPACE.MASTER/KEY.INTERFACE.host@INDEX.NUMBER.adding``
     a record on a master (namespace inode, interface index). KEY is the attachment's, see
-    ``AttachmentId.key``; PLACE is a digest of the container's namespace and the interface's name.
-    Both only find a record: the names in it identify the attachment. ``.host`` is added while the
-    host has routes to it. INDEX, its interface's, and NUMBER, that of the master's namespace there
-    if it is another, follow when they are known, ``.adding`` until the ADD has done its work.
+    ``AttachmentId.key``; INTERFACE is a digest of the container's namespace and the interface's
+    name. Both only find a record: the names in it identify the attachment. ``.host`` is added while
+    the host has routes to the attachment. INDEX is the index of its interface. NUMBER is the number
+    of the master's namespace in the container, if the master is in another one. Both are added when
+    they are known. ``.adding`` is there until the ADD has done its work.
 ``on-NAMESPACE.MASTER/mode`` or ``…/mode.searched``
-    a note: what was the record of an attachment that is deleted, while its interface was not seen
-    to go. It stays until the kernel says that the master has none. ``searched`` is added when no
-    interface was found in all namespaces.
+    a note of the master's mode. It was the record of an attachment that was deleted although its
+    interface was not seen to go. It stays until the kernel says that the master carries no ipvlan.
+    ``searched`` is added when no interface was found in all namespaces.
 ``locks``
-    of which a byte is locked by each call, another one while a master's mode is decided, or what
-    attachments share is changed (locks.py)
+    a file of which bytes are locked: one by each call, another one while a master's mode is decided
+    or something that attachments share is changed (locks.py)
 
 A master's directory goes with its last record. Before December 2026, attachments with routes of the
 host had a second record, in ``host-NAMESPACE.MASTER/``, and those on a VLAN one in ``vlan-…/``: a
@@ -57,13 +58,14 @@ class Registry:
     """The directory of locks and records; every method raises OSError if it is unusable.
 
     If it ``is_read_only``, as in a dry run, it reads what is permitted, writes nothing and takes
-    no lock, but what it was told to remove is not there any more.
+    no lock. A record that it was told to remove is not returned any more.
     """
 
     def __init__(self, directory: str = DIRECTORY, *, is_read_only: bool = False) -> None:
         self._directory = directory
         self._is_read_only = is_read_only
-        self._assumed: dict[str, Record | None] = {}  # what would be there, if it is read-only
+        # By path, if it is read-only: what would have been written; None if it was removed.
+        self._assumed_records: dict[str, Record | None] = {}
 
     @property
     def read_only(self) -> Registry:
@@ -96,7 +98,7 @@ class Registry:
             yield
 
     @contextmanager
-    def idle(self, key: str) -> Iterator[bool]:
+    def try_attachment_lock(self, key: str) -> Iterator[bool]:
         """Hold an attachment's lock if it is free; yield whether it is held."""
         with self._lock(key, is_inherited=True) as lock:
             yield not self.is_live(key) if self._is_read_only else lock.try_acquire()
@@ -107,8 +109,8 @@ class Registry:
     ) -> Iterator[None]:
         """Hold a master's lock, under which one call at a time decides about its mode.
 
-        Of the kind HOST, the host's own interface on it is kept as it is; of the kind VLAN, a VLAN;
-        and of the kind DHCP, no other container on it asks a server.
+        A lock of the kind HOST protects the host's own interface on the master, and one of the kind
+        VLAN a VLAN. Under one of the kind DHCP, no other container of the master asks a server.
         """
         with self._lock(self._directory_of(master, kind)) as lock:
             if not self._is_read_only:
@@ -131,30 +133,33 @@ class Registry:
         """
         return self._read_all(self._files_in(self._directory_of(master)))
 
-    def with_host(self, master: tuple[int, int], number: int | None = None) -> Iterator[Record]:
-        """Yield those to which the host has routes: all, or those with that number."""
+    def records_with_routes(
+        self, master: tuple[int, int], number: int | None = None
+    ) -> Iterator[Record]:
+        """Yield the records on a master to which the host has routes, if given with that number."""
 
-        def is_one(path: str) -> bool:
+        def matches(path: str) -> bool:
             key = os.path.basename(path).partition(".")[0]
             return _has_routes(path) and number in (None, number_of(key))
 
         for kind in (_MASTER, HOST):
-            found = filter(is_one, self._files_in(self._directory_of(master, kind)))
-            yield from (record for record in self._read_all(found) if record.host_routes)
+            paths = filter(matches, self._files_in(self._directory_of(master, kind)))
+            yield from (record for record in self._read_all(paths) if record.host_routes)
 
     def all_records(self) -> Iterator[Record]:
         """Yield every record."""
         return self._read_all(self._files())
 
-    def records_about(self, netns_identity: tuple[int, int], ifindex: int) -> list[Record]:
+    def records_of_interface(self, netns_identity: tuple[int, int], ifindex: int) -> list[Record]:
         """Return the records about an interface of a container, whatever it is called there."""
-        found, place = self._read_all(self._files(f"{_INDEX}{ifindex}")), (netns_identity, ifindex)
-        return [record for record in found if (record.netns_identity, record.ifindex) == place]
+        interface = netns_identity, ifindex
+        records = self._read_all(self._files(f"{_INDEX}{ifindex}"))
+        return [each for each in records if (each.netns_identity, each.ifindex) == interface]
 
     def records_of(self, attachment: AttachmentId) -> list[Record]:
         """Return the records about an attachment: several if it was added again elsewhere."""
-        found = self._read_all(self._files(attachment.key))
-        return [record for record in found if record.attachment == attachment]
+        records = self._read_all(self._files(attachment.key))
+        return [record for record in records if record.attachment == attachment]
 
     def write(self, record: Record) -> None:
         """Record that an attachment will use a mode; the caller holds the master's lock.
@@ -168,59 +173,58 @@ class Registry:
 
     def add_routes(self, record: Record, routes: Iterable[str]) -> Record:
         """Record that the host gets routes to these addresses; return the record with them."""
-        new = record._replace(host_routes=tuple(routes))
-        self._write(self._path(new), new)
+        new_record = record._replace(host_routes=tuple(routes))
+        self._write(self._path(new_record), new_record)
         try:
             self._remove_record(self._path(record))
         except OSError:
-            self._remove_record(self._path(new))
+            self._remove_record(self._path(new_record))
             raise
-        return new
+        return new_record
 
     def drop_routes(self, record: Record) -> None:
-        """Record that the host has no routes to an attachment any more, whose file says so."""
-        path, new = self._path(record), record._replace(host_routes=())
+        """Record that the host has no routes to an attachment any more, in its file's name."""
+        path, new_record = self._path(record), record._replace(host_routes=())
         if self._is_read_only:
-            self._assumed[path] = new
-        self._rename(path, self._path(new))
-        for old in self._files(record.attachment.key, HOST):
-            self._remove_record(old)
+            self._assumed_records[path] = new_record
+        self._rename(path, self._path(new_record))
+        for old_path in self._files(record.attachment.key, HOST):
+            self._remove_record(old_path)
 
     def finish(self, record: Record, ifindex: int = 0) -> Record:
         """Record that the ADD of a record has done its work; return the complete record.
 
-        Its file gets the index of the interface by the renaming that completes it. Records that it
-        disproves become notes: about its interface as another container's, and about the same
-        attachment in another place.
+        Its file gets the index of the interface when it is renamed. Records that it disproves
+        become notes.
         """
-        key, place = record.file_name.split(".")
-        own = self._path(record)
-        for path in {*self._files(key), *self._files(f".{place}")} - {own}:
-            found = self._read(path)
-            # One of ours that can't be read was left by a call that was killed.
-            is_ours = os.path.basename(path).startswith(key)
-            if record.disproves(found) if found else is_ours:
-                self._retire(path)
+        key, interface = record.file_name.split(".")
+        own_path = self._path(record)
+        for path in {*self._files(key), *self._files(f".{interface}")} - {own_path}:
+            other = self._read(path)
+            # One with the same key that can't be read was left by a call that was killed.
+            has_same_key = os.path.basename(path).startswith(key)
+            if record.disproves(other) if other else has_same_key:
+                self._replace_by_note(path)
         record = record._replace(is_complete=True, ifindex=ifindex)
-        self._rename(own, self._path(record))
+        self._rename(own_path, self._path(record))
         return record
 
     def remove(self, record: Record, *, is_unseen: bool = False) -> list[tuple[int, int]]:
-        """Remove a record, and no other about the same attachment.
+        """Remove a record, and no other one about the same attachment.
 
-        If it ``is_unseen``, it becomes a note; return what ``remove_all`` does.
+        If it ``is_unseen``, it becomes a note. Return the master if only a note is left of it.
         """
         path = self._path(record)
-        self._retire(path) if is_unseen else self._remove_record(path)
-        return self._left_with_note([record.master])
+        self._replace_by_note(path) if is_unseen else self._remove_record(path)
+        return self._select_noted([record.master])
 
     def remove_all(
         self, attachment: AttachmentId, unseen: Collection[Record] = ()
     ) -> list[tuple[int, int]]:
         """Remove the records about an attachment, but not one with routes of the host.
 
-        Those that are ``unseen``, since their interfaces were not seen to go, become notes. Return
-        the masters of which only a note is left.
+        Those in ``unseen``, whose interfaces were not seen to go, become notes. Return the masters
+        of which only a note is left.
         """
         masters = []
         for path in self._files(attachment.key):
@@ -228,19 +232,19 @@ class Registry:
             # An unreadable one was left by a call that was killed before it created anything.
             is_own = record and record.attachment == attachment and not record.host_routes
             if record is None or is_own:
-                self._retire(path) if record in unseen else self._remove_record(path)
-                masters.append(_place_of(path))
+                self._replace_by_note(path) if record in unseen else self._remove_record(path)
+                masters.append(_master_of(path))
         for path in self._files(attachment.key, VLAN):
             self._remove_record(path)
-        return self._left_with_note(masters)
+        return self._select_noted(masters)
 
     def note(self, master: tuple[int, int], *, is_searched: bool = False) -> Record | None:
-        """Return the note of a master's mode; ``is_searched``: only one that was searched for."""
+        """Return the note of a master's mode; if ``is_searched``, only one made after a search."""
         names = (_SEARCHED_NOTE,) if is_searched else _NOTES
         paths = (os.path.join(self._directory_of(master), name) for name in names)
         return next(self._read_all(paths), None)
 
-    def last(self, master: tuple[int, int]) -> Record | None:
+    def last_record(self, master: tuple[int, int]) -> Record | None:
         """Return the record or note of the last ADD on a master."""
         files = []
         with suppress(FileNotFoundError), os.scandir(self._directory_of(master)) as entries:
@@ -249,8 +253,8 @@ class Registry:
                     files.append((entry.stat().st_mtime_ns, entry.path))
         return next(self._read_all(path for _, path in sorted(files, reverse=True)), None)
 
-    def keep_searched(self, master: tuple[int, int], record: Record) -> None:
-        """Note that nothing was found which contradicts a record; the master's lock is held."""
+    def write_searched_note(self, master: tuple[int, int], record: Record) -> None:
+        """Note a record after a search that did not contradict it; the master's lock is held."""
         directory = self._directory_of(master)
         self._write(os.path.join(directory, _SEARCHED_NOTE), record)
         self._remove_record(os.path.join(directory, _NOTE))
@@ -260,9 +264,9 @@ class Registry:
         for name in _NOTES:
             self._remove_record(os.path.join(self._directory_of(master), name))
 
-    def noted(self) -> list[tuple[int, int]]:
-        """Return the masters of whose mode there is a note, perhaps a half-written one."""
-        masters = map(_place_of, (f"{name}/" for name in self._names(_MASTER)))
+    def masters_with_note(self) -> list[tuple[int, int]]:
+        """Return the masters that have a note of their mode, perhaps a half-written one."""
+        masters = map(_master_of, (f"{name}/" for name in self._names(_MASTER)))
         return [
             each
             for each in masters
@@ -274,10 +278,10 @@ class Registry:
         if self._is_read_only:
             return
         for path in self._files():
-            with self.idle(os.path.basename(path).partition(".")[0]) as is_idle:
-                if is_idle and self._read(path) is None:
+            with self.try_attachment_lock(os.path.basename(path).partition(".")[0]) as is_locked:
+                if is_locked and self._read(path) is None:
                     self._remove_record(path)
-        for name in self._names((_MASTER, HOST, VLAN)):  # one died before its record was there
+        for name in self._names((_MASTER, HOST, VLAN)):  # a call was killed before it wrote one
             with suppress(OSError):
                 os.rmdir(os.path.join(self._directory, name))
 
@@ -318,21 +322,21 @@ class Registry:
         return filter(None, map(self._read, paths))
 
     def _read(self, path: str) -> Record | None:
-        if path in self._assumed:
-            return self._assumed[path]
+        if path in self._assumed_records:
+            return self._assumed_records[path]
         try:
             descriptor = os.open(path, os.O_RDONLY | _OPEN_FLAGS)
         except FileNotFoundError:  # its attachment has just been deleted
             return None
         try:
             document = json.loads(os.read(descriptor, _MOST_RECORD))
-            document["master"] = _place_of(path)
+            document["master"] = _master_of(path)
             document["netns_identity"] = tuple(document["netns_identity"])
             routes = document.get("host_routes", ()) if _has_routes(path) else ()
             document["host_routes"] = tuple(routes)
             document["is_complete"] = not path.endswith(_ADDING)
-            known = os.path.basename(path).removesuffix(_ADDING).partition(_INDEX)[2]
-            index, _, number = known.partition(".")
+            suffix = os.path.basename(path).removesuffix(_ADDING).partition(_INDEX)[2]
+            index, _, number = suffix.partition(".")
             document["ifindex"] = int(index or 0)
             document["parent_netns"] = int(number) if number else None
             # Only the keys that are known: a newer version may have written others.
@@ -353,10 +357,10 @@ class Registry:
                 break
             except FileNotFoundError:  # another call has just removed the last record there
                 continue
-        rest = json.dumps(record._asdict()).encode()
+        data = json.dumps(record._asdict()).encode()
         try:
-            while rest:  # where room ends, write(2) writes a part, and fails when called again
-                rest = rest[os.write(descriptor, rest) :]
+            while data:  # when the disk gets full, write(2) writes a part, and fails the next time
+                data = data[os.write(descriptor, data) :]
         except OSError as error:
             self._remove_record(path)
             error.filename = path  # which write(2) does not know
@@ -364,33 +368,33 @@ class Registry:
         finally:
             os.close(descriptor)
 
-    def _left_with_note(self, masters: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    def _select_noted(self, masters: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         if self._is_read_only:  # nothing was removed
             return []
-        left = (each for each in dict.fromkeys(masters) if not any(self.records(each)))
-        return [each for each in left if self.note(each)]
+        without_records = (each for each in dict.fromkeys(masters) if not any(self.records(each)))
+        return [each for each in without_records if self.note(each)]
 
-    def _retire(self, path: str) -> None:
-        """Remove a record, and note the mode of its master, which the last ADD has set for all."""
-        master = _place_of(path)
-        record, last, noted = self._read(path), self.last(master), self.note(master)
-        if record and last and (noted is None or not last.has_mode_of(noted)):
+    def _replace_by_note(self, path: str) -> None:
+        """Remove a record, and note the mode of its master, which is that of the last ADD."""
+        master = _master_of(path)
+        record, last_record, note = self._read(path), self.last_record(master), self.note(master)
+        if record and last_record and (note is None or not last_record.has_mode_of(note)):
             self.drop_note(master)
-            note = os.path.join(self._directory_of(master), _NOTE)
-            if last.has_mode_of(record) and not self._is_read_only:
-                self._rename(path, note)
+            note_path = os.path.join(self._directory_of(master), _NOTE)
+            if last_record.has_mode_of(record) and not self._is_read_only:
+                self._rename(path, note_path)
                 return
-            self._write(note, last)
+            self._write(note_path, last_record)
         self._remove_record(path)
 
-    def _rename(self, path: str, new: str) -> None:
+    def _rename(self, path: str, new_path: str) -> None:
         if not self._is_read_only:
             with suppress(FileNotFoundError):  # another call has just removed it
-                os.rename(path, new)
+                os.rename(path, new_path)
 
     def _remove_record(self, path: str) -> None:
         if self._is_read_only:
-            self._assumed[path] = None
+            self._assumed_records[path] = None
             return
         with suppress(FileNotFoundError):
             os.unlink(path)
@@ -409,7 +413,7 @@ def _has_routes(path: str) -> bool:
     return _WITH_HOST in os.path.basename(path) or f"{os.sep}{HOST}" in path
 
 
-def _place_of(path: str) -> tuple[int, int]:
+def _master_of(path: str) -> tuple[int, int]:
     """Return the master in whose directory a record is: namespace inode, interface index."""
     inode, _, index = os.path.basename(os.path.dirname(path)).rpartition("-")[2].partition(".")
     return int(inode), int(index)

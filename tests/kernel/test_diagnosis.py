@@ -836,14 +836,14 @@ def test_words_that_name_no_end(world: World, monkeypatch: pytest.MonkeyPatch) -
         assert (said.status, why in said.err) == (2, True), said
     for words in sample(("--ifname net2 --to 10.1.0.1", "--to ::ffff:10.1.0.1"), 1):
         assert world.ask(f"probe --netns one {words}")["verdict"] == FINE
-    take = inventory.take
+    search = inventory.search
 
     def hurried(*args: Any, **named: Any) -> Iterator[inventory.Attachment]:
-        by_netns = groupby(take(*args, **named), lambda each: each.netns)
+        by_netns = groupby(search(*args, **named), lambda each: each.netns)
         for _, found in islice(by_netns, 2):  # of the host and one more
             yield from found
 
-    with mock.patch.object(inventory, "take", hurried):
+    with mock.patch.object(inventory, "search", hurried):
         for name in ("one", "two"):
             world.ask(f"probe --netns {name} --ifname net1 --to 10.1.0.1")
     world.scene.node.remove(world.scene.two)

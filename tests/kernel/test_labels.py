@@ -181,14 +181,14 @@ def test_gc_spares_what_an_add_completes(scene: Scene, monkeypatch: pytest.Monke
     added = scene.add(LEASED)
     (record,) = MEMORY.glob("on-*/*")
     adding = record.rename(f"{record}.adding")
-    idle = Registry.idle
+    idle = Registry.try_attachment_lock
 
     def ended_meanwhile(registry: Registry, key: str) -> AbstractContextManager[bool]:
         if adding.exists():
             adding.rename(record)
         return idle(registry, key)
 
-    monkeypatch.setattr(Registry, "idle", ended_meanwhile)
+    monkeypatch.setattr(Registry, "try_attachment_lock", ended_meanwhile)
     scene.runtime.gc(GC).succeeds()
 
     assert record.exists()

@@ -6,7 +6,7 @@ from typing import Any
 from cni_ipvlan.cni.result import Address, Result, Route
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import queries
-from cni_ipvlan.plugin.addressing import Addressing, addressing_of, is_connected
+from cni_ipvlan.plugin.addressing import Addressing, is_connected, make_addressing
 from cni_ipvlan.plugin.master import Master
 
 ALLOCATED = Result(
@@ -25,7 +25,7 @@ def addressing(
     config = {"name": "net", "type": "ipvlan", "prevResult": previous, **options}
     if allocated is not None:
         config["ipam"] = {"type": "host-local"}
-    return addressing_of(netconf.parse(config, "1.1.0"), MASTER, allocated)
+    return make_addressing(netconf.parse(config, "1.1.0"), MASTER, allocated)
 
 
 def test_attributes_of_a_route_stay_and_a_narrow_scope_means_no_gateway() -> None:

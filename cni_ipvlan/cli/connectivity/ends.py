@@ -14,7 +14,7 @@ from cni_ipvlan.cli.connectivity.world import Port, Side, World, is_address
 from cni_ipvlan.cni import request
 from cni_ipvlan.iproute import commands, namespace
 from cni_ipvlan.iproute.namespace import Namespace
-from cni_ipvlan.state.attachment import described
+from cni_ipvlan.state.attachment import describe_container
 
 _NAMED = 10  # of many
 
@@ -77,7 +77,7 @@ def _called(world: World, word: str, netns: Namespace | None) -> Side | None:
     found: dict[tuple[bool, bool], dict[Side, str]] = defaultdict(dict)
     for side, container_id, pod, is_recorded in _containers(world, sides):
         if matches_container(container_id, pod, word):
-            text = f"{described(container_id, pod)} in {side}"
+            text = f"{describe_container(container_id, pod)} in {side}"
             found[is_recorded, word in (container_id, pod)][side] = text
     best = found[max(found)] if found else {}
     if len(best) > 1:

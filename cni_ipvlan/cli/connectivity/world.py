@@ -25,7 +25,7 @@ from cni_ipvlan.iproute.runner import ProgramNotFoundError
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import host_local, inventory
-from cni_ipvlan.plugin.addressing import parsed
+from cni_ipvlan.plugin.addressing import parse_address
 from cni_ipvlan.plugin.inventory import Attachment
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Node
@@ -306,7 +306,7 @@ class World:
         tx = Transaction(node.runner)
         self.missing, self.unseen = machine.missing_capabilities(), list[str]()
         wanted = (None,), self.unseen.append, deadline
-        for link, netns, owner, *_ in inventory.take(tx, node.registry, *wanted, first=first):
+        for link, netns, owner, *_ in inventory.search(tx, node.registry, *wanted, first=first):
             side = sides.setdefault(netns, Side(self, netns))
             record = self.recorded.get((owner, netns and netns.identity))
             side.ports[link.name] = Port(side, link, owner, record)
@@ -384,7 +384,7 @@ def of_family(like: str, addresses: Iterable[str]) -> list[str]:
 
 def is_address(word: str) -> bool:
     """Whether a word is an IP address."""
-    return "/" not in word and parsed(word) is not None
+    return "/" not in word and parse_address(word) is not None
 
 
 def is_near(address: str, usual: Iterable[str]) -> bool:

@@ -58,8 +58,8 @@ def _check_leases(config: dict[str, Any]) -> Iterator[Finding]:
     store = netconf.lease_directory(config)
     status.check_writable(store)
     for each in host_local.usage(config):
-        text = f"{each.leased} of {each.room} addresses of {each.ranges} are leased, in {store}"
-        if each.leased < each.room:
+        text = f"{each.leased} of {each.capacity} addresses of {each.ranges} are leased, in {store}"
+        if each.leased < each.capacity:
             yield Finding(OK, "ipam", text)
         else:
             advice = "release those of containers that are gone: ipvlan gc -c FILE --keep-existing"
@@ -69,7 +69,7 @@ def _check_leases(config: dict[str, Any]) -> Iterator[Finding]:
     stores = (os.path.join(each, name) for each in parents for name in configs.list_directory(each))
     for other in stores:
         leased = host_local.addresses(other)
-        shared = [address for address in leased if any(each.holds(address) for each in ranges)]
+        shared = [address for address in leased if any(each.contains(address) for each in ranges)]
         if shared and os.path.realpath(other) != os.path.realpath(store):
             name = os.path.basename(other)
             text = f"the network {name} has leased {len(shared)} of these, such as {shared[0]}, in "
@@ -107,7 +107,7 @@ def _check_master(
         yield Finding(OK, "master", "it is in the container; name one with --netns to check it")
         return
     master = find_master(tools.tx, conf, tools.container)
-    master = status.with_features(tools.tx, conf, master)
+    master = status.expected_master(tools.tx, conf, master)
     masters.check_master(master, conf)
     yield _link_finding(master, conf)
     addresses = status.likely_addresses(config.get("ipam")) if is_sound else []
@@ -115,7 +115,7 @@ def _check_master(
         "ipam": lambda: _check_addresses(tools, conf, IpamConfig(config), master),
         "hostAccess": lambda: _check_host_access(tools, conf, master),
     }
-    checks = status.checks(tools.tx, conf, master, addresses)
+    checks = status.option_checks(tools.tx, conf, master, addresses)
     for option, group in groupby(checks, key=lambda each: each[0][0]):
         subject = "addresses" if option == "ipam" else str(option)
         yield from collect(subject, _run_checks(group, inspections.get(option, tuple)))
@@ -136,7 +136,7 @@ def _link_finding(master: Master, conf: NetConf) -> Finding:
     if not link.ifindex:
         return Finding(OK, "master", f"an ADD makes the VLAN {conf.vlan} of {link.parent}")
     if not link.is_up:
-        return Finding(WARNING, "master", masters.is_down(master))
+        return Finding(WARNING, "master", masters.describe_down(master))
     if not link.has_carrier:
         text = f"{link.name} has no carrier"
         return Finding(WARNING, "master", text, "check its cable or its switch port")
@@ -156,11 +156,11 @@ def _check_addresses(
         return
     why = "only root can see which addresses containers have"
     unseen = [why] if machine.missing_capabilities() else []
-    attachments = inventory.take(tools.tx, tools.registry, unseen=unseen.append)
-    for holder in inventory.on_master(attachments, master):
+    attachments = inventory.search(tools.tx, tools.registry, report=unseen.append)
+    for holder in inventory.select_of_master(attachments, master):
         netns, owner = holder.netns, holder.owner
         addresses = [ip_interface(each).ip for each in holder.addresses]
-        conflicts = [each for each in addresses if any(pool.holds(each) for pool in ranges)]
+        conflicts = [each for each in addresses if any(pool.contains(each) for pool in ranges)]
         if owner is not None and owner.network not in networks and conflicts:
             networks.add(owner.network)
             text = f"{conflicts[0]} is in the range, and belongs to {holder.describe()}"
@@ -197,14 +197,14 @@ def _check_host_addresses(conf: NetConf, ipam: IpamConfig, master: Master) -> It
 
 
 def _check_host_access(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]:
-    if conf.mode == "l2" and (why := host_access.strictness(tools.tx, master)):
+    if conf.mode == "l2" and (why := host_access.describe_strict_filter(tools.tx, master)):
         yield Finding(PROBLEM, "hostAccess", why)
-    addresses = ", ".join(host_access.usable(master))
+    addresses = ", ".join(host_access.usable_addresses(master))
     yield Finding(OK, "hostAccess", f"containers reach the host as {addresses}")
 
 
 def _check_conflicts(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]:
-    for rival in explain.rivals(tools.tx, tools.registry, master):
+    for rival in explain.find_macvlans(tools.tx, tools.registry, master):
         text = f"{master.link.name} already carries {rival.link.kind}: {rival.describe()}"
         yield Finding(PROBLEM, "conflicts", text, "use another master, or remove that interface")
     record = Record(conf.name, "", "", "", (0, 0), conf.mode, conf.flag)

@@ -14,7 +14,7 @@ from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.inventory import Owners
 from cni_ipvlan.plugin.status import check_kernel, check_records
-from cni_ipvlan.state.attachment import described
+from cni_ipvlan.state.attachment import describe_container
 from cni_ipvlan.state.registry import DIRECTORY, Registry
 
 _OLDEST_IPROUTE2 = (5, 10)
@@ -105,14 +105,14 @@ def examine_container(tools: Tools, container: Namespace, network: str) -> Itera
     yield Finding(OK, "namespace", f"{container.path} has the interfaces {names}")
     owners = Owners(tools.registry.all_records())
     for link in links:
-        owner = owners.of(link, container)
+        owner = owners.owner_of(link, container)
         is_renamed = owner is not None and owner.ifname == ifname and link.name != ifname
         if ifname not in (link.name, *link.alternative_names) and not is_renamed:
             continue
         text = f"{ifname} is there, of kind {link.kind or 'physical or built-in'}"
         text += f", but is called {link.name} now" if is_renamed else ""
         if owner is not None:
-            phrase = described(owner.container_id, owners.pod_of(owner, container))
+            phrase = describe_container(owner.container_id, owners.pod_of(owner, container))
             text += f": the {phrase} in the network {owner.network}"
         is_expected = owner is not None and network in ("", owner.network)
         state = WARNING if is_expected or not tools.ifname else PROBLEM

@@ -19,7 +19,7 @@ from cni_ipvlan.iproute.dry_run import DryRun, Plan
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.iproute.runner import Runner
 from cni_ipvlan.log import Log
-from cni_ipvlan.plugin.addressing import check_not_of_host, usable
+from cni_ipvlan.plugin.addressing import check_not_host_addresses, usable_parts
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.host_access import check_permitted
 from cni_ipvlan.plugin.master import Master
@@ -67,9 +67,9 @@ def ipam_answer(
     log = Log(output.echo_err, {})
     tx = DryRun(Runner(os.environ.get("PATH", ""), log.command, Interrupts()), Plan())
     parent = find_master(tx, NetConf("", master), None) if master else None
-    addresses, routes = usable(result, plugin, mtu, "the interface's MTU")
+    addresses, routes = usable_parts(result, plugin, mtu, "the interface's MTU")
     if parent:
-        check_not_of_host(tx, parent, addresses)
+        check_not_host_addresses(tx, parent, addresses)
         if host_access:
             check_permitted(tx, parent, addresses)
     values: dict[str, list[str]] = {"ipv4": [], "ipv6": [], "route": []}

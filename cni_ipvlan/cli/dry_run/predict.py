@@ -22,10 +22,10 @@ from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.plugin import explain, host_local, inventory, perform
 from cni_ipvlan.plugin.codes import CHECK_FAILED
 from cni_ipvlan.plugin.find_master import find_master
-from cni_ipvlan.plugin.ipam import ALLOCATE_NOTHING
+from cni_ipvlan.plugin.ipam import STATIC_PLUGINS
 from cni_ipvlan.plugin.master import Master
-from cni_ipvlan.plugin.node import Node, container_of, id_of
-from cni_ipvlan.plugin.status import with_features
+from cni_ipvlan.plugin.node import Node, attachment_id, find_container
+from cni_ipvlan.plugin.status import expected_master
 
 _Begin = Callable[[Plan], Node]
 # The kernel's message, from ipvlan_addr4_validator_event()
@@ -58,7 +58,7 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
     why it failed.
     """
     plugin = netconf.ipam_type(request.config) if request.command == "ADD" else ""
-    is_known = ipam_result or plugin in ("", *ALLOCATE_NOTHING)
+    is_known = ipam_result or plugin in ("", *STATIC_PLUGINS)
     stand_ins = (answer.FOR_BOTH, answer.FOR_IPV6, answer.FOR_IPV4)
     answers: Answers = {}
     ipam_results = (ipam_result,) if is_known else stand_ins
@@ -75,7 +75,7 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
     node = begin(Plan(answers=answers))  # the answers of the runs, without their changes
     conf = netconf.parse(request.config, request.version)
     tx = node.begin()
-    parent = with_features(tx, conf, find_master(tx, conf, container_of(request)))
+    parent = expected_master(tx, conf, find_master(tx, conf, find_container(request)))
     _check_addresses(node, parent, plan)
     allocation = next((change for change in plan.changes if is_allocation(plan, change)), None)
     if allocation and ipam_result:
@@ -86,7 +86,7 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
         _check_free_addresses(request, plan)
         mtu = prediction.outcome.interfaces[-1].mtu or 0
         prediction.reader = answer.reader_command(conf, request.version, mtu, parent)
-        records = node.registry.records_of(id_of(request))
+        records = node.registry.records_of(attachment_id(request))
         prediction.has_older = any(record.is_complete for record in records)
         _compare_families(prediction, *runs)
     return prediction
@@ -96,7 +96,7 @@ def _run(
     request: Request, begin: _Begin, ipam_result: Result | None, answers: Answers
 ) -> Prediction:
     """Make a dry run with one answer of the IPAM plugin."""
-    plan = Plan({*answer.STAND_INS}, ALLOCATE_NOTHING, ipam_result, answers)
+    plan = Plan({*answer.STAND_INS}, STATIC_PLUGINS, ipam_result, answers)
     prediction = Prediction(request.environment, plan)
     try:
         perform(begin(plan), request, partial(setattr, prediction, "outcome"))
@@ -129,8 +129,8 @@ def _check_addresses(node: Node, parent: Master, plan: Plan) -> None:
         for step in plan.changes
         if step.argv[:3] == ("ip", "address", "add") and step.argv[3] not in answer.STAND_INS
     }
-    attachments = inventory.take(node.begin(), node.registry) if steps else iter(())
-    for each in inventory.on_master(attachments, parent):
+    attachments = inventory.search(node.begin(), node.registry) if steps else iter(())
+    for each in inventory.select_of_master(attachments, parent):
         if (each.netns and each.netns.identity, each.link.name) in plan.removed:
             continue  # a killed ADD has left it
         for address in (ip_interface(text).ip for text in each.addresses):
@@ -148,7 +148,7 @@ def _check_free_addresses(request: Request, plan: Plan) -> None:
         return
     try:
         with suppress(OSError, ValueError, TypeError, KeyError):  # host-local reports what is wrong
-            host_local.check_room(request.config)
+            host_local.check_capacity(request.config)
     except CniError as error:
         error.code = _HOST_LOCAL_CODE
         raise

@@ -33,7 +33,7 @@ def render(document: Mapping[str, Any], networks: Networks) -> Iterator[str]:
             up[_labels(master=name)] = int(each["up"])
     fullest = {_labels(network=name): usage for name, usage in _find_fullest_ranges(networks)}
     used = {labels: usage.leased for labels, usage in fullest.items()}
-    free = {labels: usage.room - usage.leased for labels, usage in fullest.items()}
+    free = {labels: usage.capacity - usage.leased for labels, usage in fullest.items()}
     leaked = Counter({_labels(kind="lease"): 0, _labels(kind="record"): 0})
     leaked.update(_labels(kind=each["kind"]) for each in document["leftovers"])
     unseen = len(document["notSeen"])
@@ -64,7 +64,7 @@ def _find_fullest_ranges(networks: Networks) -> Iterator[tuple[str, host_local.U
             with suppress(OSError):
                 usage = host_local.usage(entries[0].config)
                 if usage:
-                    yield name, min(usage, key=lambda each: each.room - each.leased)
+                    yield name, min(usage, key=lambda each: each.capacity - each.leased)
 
 
 def _labels(**names: str) -> _Labels:

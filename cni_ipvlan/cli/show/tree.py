@@ -99,7 +99,7 @@ def _find_attachments(
 ) -> tuple[list[Attachment], _State]:
     """Return the interfaces, in natural order, and their state."""
     attachments = sorted(
-        inventory.take(tx, registry, unseen=unseen),
+        inventory.search(tx, registry, report=unseen),
         key=lambda each: _natural_key(f"{each.netns.path if each.netns else ''}\0{each.link.name}"),
     )
     busy = {key for key in map(_attachment_key, attachments) if key and registry.is_live(key)}
@@ -231,7 +231,7 @@ def _find_leftovers(
         recorded |= {attachment, attachment._replace(ifname="")}  # as old leases have it
         if attachment in owners or registry.is_live(attachment.key):
             continue
-        if record in registry.records_of(attachment) and not links.is_there(tx, record):
+        if record in registry.records_of(attachment) and not links.link_exists(tx, record):
             names = masters.get(record.master, ("",))
             if is_wanted(record.netns_identity, names, record.container_id, record.pod):
                 problem = _NO_INTERFACE if record.is_complete else _UNFINISHED

@@ -24,7 +24,7 @@ from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import LEAST_MTU, Master
-from cni_ipvlan.plugin.status import checks, likely_addresses, with_features
+from cni_ipvlan.plugin.status import expected_master, likely_addresses, option_checks
 
 # The names and patterns of a network's master; none for the interface of the default route.
 MasterNames = tuple[str, ...]
@@ -150,13 +150,15 @@ def _check_machine(network: NetworkConfig, ipam: IpamConfig, tx: Transaction) ->
     except CniError:
         return
     try:
-        master = with_features(tx, conf, master)
+        master = expected_master(tx, conf, master)
     except CniError as error:
         yield _machine_problem(("vlan",), error)
         return
     for path, text, advice in find_host_addresses(ipam, master):
         yield Problem(path, f"{text}; {advice}")
-    for path, check in checks(tx, conf, master, likely_addresses(network.config.get("ipam"))):
+    for path, check in option_checks(
+        tx, conf, master, likely_addresses(network.config.get("ipam"))
+    ):
         try:
             check()
         except CniError as error:
@@ -189,7 +191,7 @@ def find_host_addresses(
     """
     for address in map(ip_address, master.addresses):
         for pool in () if ipam.is_static else ipam.pools:
-            if pool.holds(address) and address != pool.gateway:
+            if pool.contains(address) and address != pool.gateway:
                 text = f"the range of {pool.subnet} contains {address}, which is the host's own on "
                 text += f"{master.link.name}; a container may get it"
                 advice = "set rangeStart and rangeEnd so that the host's address is not between"

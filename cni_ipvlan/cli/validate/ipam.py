@@ -40,14 +40,14 @@ class Pool(NamedTuple):
     last: Address
     gateway: Address | None
 
-    def holds(self, address: Address) -> bool:
+    def contains(self, address: Address) -> bool:
         """Whether an address is in the range, which may be the gateway."""
         is_between = int(self.first) <= int(address) <= int(self.last)
         return is_between and address.version == self.first.version
 
     def overlaps(self, other: "Pool") -> bool:
         """Whether both have an address in common."""
-        return self.holds(other.first) or other.holds(self.first)
+        return self.contains(other.first) or other.contains(self.first)
 
     @property
     def span(self) -> str:

@@ -28,8 +28,8 @@ def test_room_is_what_host_local_has(tmp_path: Path) -> None:
         ({"subnet": "fd00::/126"}, 2),
         ({"subnet": "255.255.255.0/24", **dict.fromkeys(ENDS, "255.255.255.255")}, 0),
     ):
-        assert [each.room for each in usage(tmp_path, ipam)] == [room]
-        assert len(host_local.lowest(ipam)) == bool(room)
+        assert [each.capacity for each in usage(tmp_path, ipam)] == [room]
+        assert len(host_local.lowest_addresses(ipam)) == bool(room)
 
 
 def test_what_host_local_refuses_has_no_usage(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_leases_are_counted_in_their_ranges(tmp_path: Path) -> None:
     )
     counts = [(each.ranges, each.leased) for each in found]
     assert counts == [("10.1.0.0/29, 10.2.0.0/29", 2), ("fd00::/64", 1)]
-    assert found[0].room == 10
+    assert found[0].capacity == 10
     ipam = {"type": "host-local", "dataDir": str(tmp_path), "subnet": "10.0.0.0/8"}
     config = {"name": "none", "ipam": ipam}
     assert [each.leased for each in host_local.usage(config)] == [0]  # there is no directory

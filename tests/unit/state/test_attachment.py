@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cni_ipvlan.cni.request import interface_name_fault
-from cni_ipvlan.state.attachment import AttachmentId, named_by
+from cni_ipvlan.state.attachment import AttachmentId, parse_label
 
 IDENTIFIERS = st.text(string.ascii_letters + string.digits + "_.-", min_size=1, max_size=255)
 INTERFACES = st.text(min_size=1, max_size=15).filter(lambda name: not interface_name_fault(name))
@@ -22,7 +22,7 @@ def test_label_fits_and_is_its_attachments(attachment: AttachmentId) -> None:
     assert len(label.encode()) <= 255
     assert attachment.has_label(label)
     assert attachment._replace(network="").has_label(label)
-    named = named_by(label)
+    named = parse_label(label)
     assert named is not None
     assert named.ifname == attachment.ifname
     assert attachment.container_id.startswith(named.container_id.partition("~")[0])
@@ -48,12 +48,12 @@ def test_long_names_that_start_alike_have_different_labels() -> None:
 
 def test_a_label_with_names_that_are_not_valid_is_none() -> None:
     for name in ("", "a b", "\x1b[31mred", "\udcff", "é", "$(id)", "a\nb"):
-        assert named_by(f"cni-ipvlan/{name}/one/net1/key") is None
-        assert named_by(f"cni-ipvlan/net/{name}/net1/key") is None
+        assert parse_label(f"cni-ipvlan/{name}/one/net1/key") is None
+        assert parse_label(f"cni-ipvlan/net/{name}/net1/key") is None
 
 
 @given(st.text())
 def test_another_alias_is_no_label(alias: str) -> None:
     for text in (alias, f"cni-ipvlan/{alias}".replace("/", " "), f"cni-ipvlan/{alias}/a/b/c/d/e"):
-        assert named_by(text) is None
+        assert parse_label(text) is None
         assert not LONG.has_label(text)

@@ -182,9 +182,9 @@ def test_unusable_directory_is_refused_at_once_and_stops_only_the_strict(
 
 
 def test_idle_attachment_is_locked_and_a_live_one_is_not(registry: Registry) -> None:
-    with registry.idle(KEY) as is_idle:
+    with registry.try_attachment_lock(KEY) as is_idle:
         assert is_idle
         assert registry.is_live(KEY)
-        with registry.idle(KEY) as is_idle_again:
+        with registry.try_attachment_lock(KEY) as is_idle_again:
             assert not is_idle_again
     assert not registry.is_live(KEY)

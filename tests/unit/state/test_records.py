@@ -178,18 +178,18 @@ def test_a_complete_record_has_an_index(
 
 def test_routes_of_the_host_are_a_part_of_the_record(written: Registry, directory: Path) -> None:
     routed = written.add_routes(RECORD, ["10.1.0.2"])
-    assert written.records_of(ATTACHMENT) == [routed] == [*written.with_host(MASTER)]
-    assert [*written.with_host(MASTER, ATTACHMENT.number)] == [routed]
-    assert [*written.with_host(MASTER, OTHER.number)] == []
+    assert written.records_of(ATTACHMENT) == [routed] == [*written.records_with_routes(MASTER)]
+    assert [*written.records_with_routes(MASTER, ATTACHMENT.number)] == [routed]
+    assert [*written.records_with_routes(MASTER, OTHER.number)] == []
     complete = written.finish(routed, 7)
     written.remove_all(ATTACHMENT)  # as a DEL that could not remove the routes
     assert written.records_of(ATTACHMENT) == [complete]
     reader = Registry(str(directory), is_read_only=True)
     for each in (reader, written):
         each.drop_routes(complete)
-        assert [*each.with_host(MASTER)] == []
+        assert [*each.records_with_routes(MASTER)] == []
         assert each.records_of(ATTACHMENT) == [complete._replace(host_routes=())]
-        assert [*written.with_host(MASTER)] == ([complete] if each is reader else [])
+        assert [*written.records_with_routes(MASTER)] == ([complete] if each is reader else [])
 
 
 def test_routes_of_the_host_were_once_recorded_in_another_directory(
@@ -201,11 +201,11 @@ def test_routes_of_the_host_were_once_recorded_in_another_directory(
         (directory / f"{kind}-{MASTER[0]}.{MASTER[1]}").mkdir()
         old = directory / f"{kind}-{MASTER[0]}.{MASTER[1]}" / name
         old.write_text(json.dumps(routed._asdict()))
-    assert [*written.with_host(MASTER, ATTACHMENT.number)] == [routed]
+    assert [*written.records_with_routes(MASTER, ATTACHMENT.number)] == [routed]
     assert sorted(written.records_of(ATTACHMENT)) == sorted([routed, RECORD])
     assert sorted(written.records(MASTER)) == [RECORD, OTHER_RECORD]
     written.drop_routes(routed)
-    assert [*written.with_host(MASTER)] == []
+    assert [*written.records_with_routes(MASTER)] == []
     written.remove_all(ATTACHMENT)
     written.remove_all(OTHER)
     written.remove_all(FOREIGN)
@@ -274,16 +274,16 @@ def test_record_becomes_a_note_unless_seen_to_go(written: Registry, directory: P
 
     assert written.remove_all(OTHER) == [MASTER]
     written.remove_leftovers()
-    assert written.noted() == [MASTER]
+    assert written.masters_with_note() == [MASTER]
     assert not list(written.records(MASTER))
     written.drop_note(MASTER)
-    assert written.noted() == []
+    assert written.masters_with_note() == []
     assert not (directory / f"on-{MASTER[0]}.{MASTER[1]}").exists()
 
 
 def test_a_searched_note_stays_so_until_another_mode_is_noted(written: Registry) -> None:
     with written.master_lock(MASTER, never):
-        written.keep_searched(MASTER, RECORD)
+        written.write_searched_note(MASTER, RECORD)
     written.remove_all(ATTACHMENT, [RECORD])
     assert written.note(MASTER, is_searched=True) == RECORD._replace(is_complete=True)
     other_mode = OTHER_RECORD._replace(mode="l2")
@@ -300,7 +300,7 @@ def test_a_note_has_the_mode_of_the_last_attachment(written: Registry, directory
     os.utime(file_of(directory, OTHER), (9_999_999_999, 9_999_999_999))
     vanished = file_of(directory, OTHER).with_name("vanished")
     vanished.symlink_to("nowhere")
-    assert written.last(MASTER) == later
+    assert written.last_record(MASTER) == later
     vanished.unlink()
     written.remove_all(ATTACHMENT, [RECORD])
     assert written.note(MASTER) == later._replace(is_complete=True)
