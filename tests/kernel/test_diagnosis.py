@@ -851,7 +851,7 @@ def test_words_that_name_no_end(world: World, monkeypatch: pytest.MonkeyPatch) -
     unseen = namespace.Namespace("/run/netns/unseen", "", (0, 0))
     with mock.patch.object(namespace, "others", return_value=[unseen]):
         assert "not looked into: /run/netns/unseen: " in ipvlan("trace", "two", "host").err
-    monkeypatch.setattr("cni_ipvlan.cli.connectivity.world._SEARCH_SECONDS", 0)
+    monkeypatch.setattr("cni_ipvlan.cli.connectivity.topology._SEARCH_SECONDS", 0)
     for words in ("trace one host", "probe --netns 10.1.0.2"):
         assert "since it took too long" in ipvlan(*world.words(words)).err
 

@@ -41,8 +41,8 @@ WORK = {
     "validate": "configs.read",
     "show": "show.tree.look",
     "doctor": "doctor.command.examine",
-    "probe": "connectivity.command.World",
-    "trace": "connectivity.command.World",
+    "probe": "connectivity.command.Topology",
+    "trace": "connectivity.command.Topology",
     "replay": "calls.answered",
     "ipam-answer": "configs.standard_input",
 }

@@ -5,30 +5,30 @@ from types import SimpleNamespace
 from typing import Any
 
 from cni_ipvlan.cli.connectivity import filters
-from cni_ipvlan.cli.connectivity.world import Side
+from cni_ipvlan.cli.connectivity.topology import Side
 
 ENDS = ("10.1.0.2", "10.1.0.3")
 
 
 def printing(printed: dict[str, str]) -> Side:
     """Return a namespace in which programs print this."""
-    world: Any = SimpleNamespace(
-        has=lambda program: program in printed,
-        holders=lambda _address: [],
+    topology: Any = SimpleNamespace(
+        has_program=lambda program: program in printed,
+        find_holders=lambda _address: [],
         ask=lambda asked: [
             SimpleNamespace(
                 status=asked[1][0] not in printed, stdout=printed.get(asked[1][0], "").encode()
             )
         ],
     )
-    return Side(world, None)
+    return Side(topology, None)
 
 
 def dropping(before: dict[str, str], after: dict[str, str], *, routed: bool = True) -> list[str]:
     """Return the texts of what is found when programs print one thing, then another."""
     sides = map(printing, (before, after))
-    counted = [filters.counted(side, ENDS, {"eth0"}, is_routed=routed) for side in sides]
-    return [f"{each.subject}: {each.text}" for each in filters.dropping(*counted)]
+    counted = [filters.count_drops(side, ENDS, {"eth0"}, is_routed=routed) for side in sides]
+    return [f"{each.subject}: {each.text}" for each in filters.find_drops(*counted)]
 
 
 def test_a_rule_that_could_have_dropped_an_echo() -> None:
@@ -148,11 +148,11 @@ def test_a_services_address_is_in_rules_of_either_kind() -> None:
         ({"rule": {"expr": [match, {"drop": None}]}}, False),
     ):
         side = printing({"nft": json.dumps({"nftables": [rule]})})
-        assert filters.translates(side, "10.96.0.1") == is_one
-        assert not filters.translates(side, "10.96.0.2")
-        assert not filters.translates(side, "10.1.0.2")
+        assert filters.has_nat_rule(side, "10.96.0.1") == is_one
+        assert not filters.has_nat_rule(side, "10.96.0.2")
+        assert not filters.has_nat_rule(side, "10.1.0.2")
     saved = printing({"iptables-save": "-A PREROUTING -d 10.96.0.1/32 -j DNAT"})
-    assert filters.translates(saved, "10.96.0.1")
+    assert filters.has_nat_rule(saved, "10.96.0.1")
 
 
 def test_what_passes_as_frames_only_meets_rules_for_frames() -> None:
