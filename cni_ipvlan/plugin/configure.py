@@ -53,7 +53,7 @@ def configure(
     except CommandError as error:
         from cni_ipvlan.plugin import explain
 
-        error.found += explain.in_container(error, tx, netns)  # before anything is undone
+        error.findings += explain.in_container(error, tx, netns)  # before anything is undone
         raise
     if done.stderr:
         why = done.stderr.decode("utf-8", "replace").strip()

@@ -46,7 +46,7 @@ def _leads_elsewhere(path: str) -> bool:
     It is no container's, or not any more: a process may have its number now.
     """
     try:
-        return namespace.find(path).identity == namespace.own()
+        return namespace.find(path).identity == namespace.own_identity()
     except namespace.NotANamespaceError:
         return True
     except (OSError, ValueError):  # nobody can open it

@@ -140,7 +140,7 @@ def _command_failed(error: CommandError) -> CniError:
     what = error.command.purpose or f"run {in_shell!r}"
     why = cause.meaning or answer.splitlines()[-1]
     command = [f"command: {in_shell}", f"answer: {answer}"]
-    state = [f"found: {each}" for each in (*error.found, *_state_of_machine(cause.code, error))]
+    state = [f"found: {each}" for each in (*error.findings, *_state_of_machine(cause.code, error))]
     advice = [f"try: {cause.advice}"] if cause.advice else []
     return CniError(cause.code, f"cannot {what}: {why}", "\n".join((*command, *state, *advice)))
 

@@ -166,7 +166,7 @@ class HostAccess(Feature):
         recorded = (each.host_routes for each in call.registry.records_of(call.attachment))
         expected = next(filter(None, recorded), _reachable(own, addresses))
         for address, output in _answers(tx, expected, "match"):
-            way = queries.way(queries.all_routes(output))
+            way = queries.find_best_route(queries.all_routes(output))
             if way is None or way.device != name:
                 yield f"the host has no route to {address} through {name}"
         known = queries.neighbours(answer)
@@ -302,7 +302,7 @@ def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address
             why = "a loopback, link-local or reserved address, for which hostAccess is not"
         elif address in hops:
             why = "a gateway of the host, which hostAccess would cut off"
-        way = queries.way(route for network, route in ways if address in network)
+        way = queries.find_best_route(route for network, route in ways if address in network)
         for subnet in () if why else _permitted(address, master, way):
             has_ends = subnet.prefixlen < subnet.max_prefixlen - 1  # RFC 3021, RFC 6164
             if has_ends and address in (subnet.network_address, subnet.broadcast_address):

@@ -58,7 +58,7 @@ def take(
     """
     owners = Owners(registry.all_records())
     if others is None:
-        others = namespace.others(deadline)
+        others = namespace.find_others(deadline)
 
     def place(netns: Namespace) -> tuple[bool, bool]:
         return netns.identity not in first, netns.identity not in owners.places

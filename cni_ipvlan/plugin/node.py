@@ -141,7 +141,7 @@ def _as_cni_error(error: Exception) -> CniError:
 
 def container_of(request: Request) -> Namespace:
     """Return the namespace at CNI_NETNS; raises CniError 4 if it can't be a container's."""
-    own = namespace.own()
+    own = namespace.own_identity()
     try:
         found = namespace.find(request.netns)
         if found.identity != own or request.may_share_netns:

@@ -717,8 +717,8 @@ class World:
     @contextmanager
     def hidden(self, name: str) -> Iterator[None]:
         """Have a namespace that can't be found, as that of another host."""
-        kept = [each for each in namespace.others() if each.path != self.spaces[name].path]
-        with mock.patch.object(namespace, "others", side_effect=lambda _late: iter(kept)):
+        kept = [each for each in namespace.find_others() if each.path != self.spaces[name].path]
+        with mock.patch.object(namespace, "find_others", side_effect=lambda _late: iter(kept)):
             yield
 
     def words(self, asked: str) -> list[str]:
@@ -849,7 +849,7 @@ def test_words_that_name_no_end(world: World, monkeypatch: pytest.MonkeyPatch) -
     world.scene.node.remove(world.scene.two)
     assert "the container two is gone" in ipvlan("trace", "two", "host").err
     unseen = namespace.Namespace("/run/netns/unseen", "", (0, 0))
-    with mock.patch.object(namespace, "others", return_value=[unseen]):
+    with mock.patch.object(namespace, "find_others", return_value=[unseen]):
         assert "not looked into: /run/netns/unseen: " in ipvlan("trace", "two", "host").err
     monkeypatch.setattr("cni_ipvlan.cli.connectivity.topology._SEARCH_SECONDS", 0)
     for words in ("trace one host", "probe --netns 10.1.0.2"):

@@ -43,7 +43,7 @@ def find_ends(
     network of ``near``.
     """
     netns = topology.namespaces_by_word.get(word)
-    if word == "host" or (netns and netns.identity == namespace.own()):
+    if word == "host" or (netns and netns.identity == namespace.own_identity()):
         return [End("the host", topology.host.addresses, topology.host)]
     if is_address(word):
         address = options.address(word)

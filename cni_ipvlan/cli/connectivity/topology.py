@@ -76,7 +76,10 @@ class Side:
         if not name:
             return [each for each in sides if not (each.netns and each.netns.name)]
         with suppress(OSError):  # it is gone
-            identity, host_identity = namespace.identity_of(f"/run/netns/{name}"), namespace.own()
+            identity, host_identity = (
+                namespace.identity_of(f"/run/netns/{name}"),
+                namespace.own_identity(),
+            )
             return [
                 each
                 for each in sides

@@ -68,7 +68,7 @@ def examine(tools: Tools, given: NetworkConfig | None, netns: str | None) -> Ite
 
 def _container(netns: str) -> namespace.Namespace:
     found = options.namespace_at(netns)
-    if found.identity == namespace.own():
+    if found.identity == namespace.own_identity():
         raise options.wrong(f"{netns} is the host's namespace, not a container's", "--netns")
     return found
 

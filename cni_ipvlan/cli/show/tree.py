@@ -58,7 +58,7 @@ def look(
         link, netns, owner = each.link, each.netns, each.owner
         master, name = _master_of(each, host)
         names = {name, link.parent, *(master.alternative_names if master else ())}
-        place = netns.identity if netns else namespace.own()
+        place = netns.identity if netns else namespace.own_identity()
         if not is_wanted(place, names, owner.container_id if owner else "", each.pod):
             continue
         if with_routes and netns not in routes:
