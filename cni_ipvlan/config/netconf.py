@@ -8,7 +8,7 @@ from functools import cache
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.request import ALTERNATIVE_NAME_BYTES, interface_name_fault
-from cni_ipvlan.cni.strict_json import shown
+from cni_ipvlan.cni.strict_json import quote
 from cni_ipvlan.start import json
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
@@ -226,7 +226,7 @@ def explain(error: Any) -> str:
         why = error.cause
     else:
         why = _RULES[option if keyword == "pattern" else keyword].format(rule)
-    return f"{option} is {shown(error.instance)}; {why}"
+    return f"{option} is {quote(error.instance)}; {why}"
 
 
 def _value_faults(config: Mapping[str, Any]) -> Iterator[Problem]:
@@ -240,7 +240,7 @@ def _value_faults(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield _problem(("ipam", "type"), name, "it is not an IPAM plugin")
     for path in (("runtimeConfig", "mac"), ("args", "cni", "mac")):
         if address := value_at(config, *path):  # a pod asks for it, and would get another one
-            text = f"{_dotted(path)} asks for the MAC address {shown(address)}; {MAC_RULE}"
+            text = f"{_dotted(path)} asks for the MAC address {quote(address)}; {MAC_RULE}"
             yield Problem(path, text)
 
 
@@ -249,7 +249,7 @@ def _host_faults(config: Mapping[str, Any]) -> Iterator[Problem]:
     has_access, (_, flag) = config.get("hostAccess") is True, mode_of(config)
     in_container = config.get("linkInContainer") is True
     if has_access and flag != "bridge":
-        text = f"hostAccess needs the flag bridge; {shown(flag)} keeps interfaces apart"
+        text = f"hostAccess needs the flag bridge; {quote(flag)} keeps interfaces apart"
         yield Problem(("hostAccess",), text)
     if has_access and in_container:
         text = "hostAccess needs a master on the host; with linkInContainer it is in the container"
@@ -281,7 +281,7 @@ def _subnet_fault(text: str) -> str:
 
 
 def _problem(path: Path, value: object, why: str) -> Problem:
-    return Problem(path, f"{_dotted(path)} is {shown(value)}; {why}")
+    return Problem(path, f"{_dotted(path)} is {quote(value)}; {why}")
 
 
 def _dotted(path: Iterable[object]) -> str:
