@@ -43,7 +43,7 @@ def find_ends(
     network of ``near``.
     """
     netns = topology.namespaces_by_word.get(word)
-    if word == "host" or (netns and netns.identity == namespace.own_identity()):
+    if word == "host" or (netns and netns.identity == topology.host.identity):
         return [End("the host", topology.host.addresses, topology.host)]
     if is_address(word):
         address = options.address(word)
@@ -60,10 +60,11 @@ def find_ends(
     ports = [each for each in topology.ports if each.side is side]
     if not ports:
         raise click.UsageError(_explain_unknown(topology, word, netns, side))
-    named_ports = [each for each in ports if each.link.name == ifname]
-    ipvlan_ports = [each for each in ports if each.link.is_ipvlan]
     candidates = (
-        named_ports or ipvlan_ports or [each for each in ports if each.link.addresses] or ports
+        [each for each in ports if each.link.name == ifname]
+        or [each for each in ports if each.link.is_ipvlan]
+        or [each for each in ports if each.link.addresses]
+        or ports
     )
     if candidates[1:]:
         # The first should be on the network of the other end, or lead to most others.

@@ -104,15 +104,11 @@ END_CHECKS = (_check_link, _check_addresses, _ask_for_duplicates)
 
 def check_holders(sender: Port, next_hop: str) -> Iterator[Finding]:
     """Yield that several on the network of ``sender`` have an address: any of them may answer."""
-    holders = [
-        each
-        for each in sender.side.topology.find_holders(next_hop, sender)
-        if each in sender.segment
-    ]
-    descriptions = {each.side: each.description for each in holders if each.link.is_up}
-    if len(descriptions) > 1:
-        text = " and of ".join(descriptions.values())
-        yield report_duplicate(f"{next_hop} is an address of {text}")
+    holders = sender.side.topology.find_holders(next_hop, sender)
+    near = (each for each in holders if each in sender.segment and each.link.is_up)
+    names = {each.side: each.description for each in near}
+    if len(names) > 1:
+        yield report_duplicate(f"{next_hop} is an address of {' and of '.join(names.values())}")
 
 
 def find_asker(port: Port) -> Port:

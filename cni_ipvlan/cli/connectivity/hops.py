@@ -14,9 +14,8 @@ from cni_ipvlan.iproute.queries import Neighbour
 _PORT_SETTINGS = {
     "state": ("forwarding", "3", "bridge"),
     "locked": (False, "off", "bridge"),
-    **dict.fromkeys(
-        ("learning", "flood", "bcast_flood", "mcast_flood"), (True, "on", "bridge flag")
-    ),
+    **dict.fromkeys(("learning", "flood"), (True, "on", "bridge flag")),
+    **dict.fromkeys(("bcast_flood", "mcast_flood"), (True, "on", "bridge flag")),
 }
 
 

@@ -13,30 +13,30 @@ from cni_ipvlan.iproute.queries import Neighbour, RouteLookup
 class Path:
     """The path from a side to an address, as the kernel tells it hop by hop.
 
-    ``route`` is the first one, by the interface ``bind_device`` if that is given; ``port`` is the
+    ``route`` is the first one, by the interface ``device`` if that is given; ``port`` is the
     interface by which packets should leave. ``findings`` say what is wrong; ``sides`` and ``ports``
     are what the path leads through.
     """
 
     def __init__(
-        self, start: Side, source: str, target: str, bind_device: str = "", port: Port | None = None
+        self, start: Side, source: str, target: str, device: str = "", port: Port | None = None
     ) -> None:
         self._topology, self.port = start.topology, port
         self.source, self.target = source, target
         self.sides = [start]
         self.findings: list[Finding] = []
         self.hops: list[Hop] = []
-        self.route = self._get_route(start, {"from": source, "oif": bind_device})
+        self.route = self._get_route(start, {"from": source, "oif": device})
         self.source = source or self.route.source
         # A packet whose sender names an interface is sent by it, even without a route.
         query = ("ip", "route", "get", "fibmatch", target, *(("from", source) if source else ()))
-        if bind_device and start.run((*query, "oif", bind_device)).status:
+        if device and start.run((*query, "oif", device)).status:
             self.findings += routing.explain_missing_route(start, target, port)
         else:
             self._send(start, self.route)
-        device = self.route.device or "lo"
-        if port and port.side.netns and self.hops and device not in (port.link.name, "lo"):
-            self.findings.append(routing.report_detour(port, device, target, self.source))
+        name = self.route.device or "lo"
+        if port and port.side.netns and self.hops and name not in (port.link.name, "lo"):
+            self.findings.append(routing.report_detour(port, name, target, self.source))
         self.ports = [each for hop in self.hops for each in hop.ports]
         self.ports += port.chain if port else []
 
@@ -45,7 +45,7 @@ class Path:
     ) -> RouteLookup:
         route = side.get_route(self.target, **words)
         if not route.device:
-            self.findings += _explain_missing_route(side, entry, self, route.error)
+            self.findings += _explain_failure(side, entry, self, route.error)
         return route
 
     def _send(self, side: Side, route: RouteLookup) -> None:
@@ -183,9 +183,8 @@ def check_ttl(path: Path) -> Iterator[Finding]:
     key = hop_limit if ":" in path.target else "net/ipv4/ip_default_ttl"
     if 0 < (ttl := start.read_sysctl(key)) < len(path.hops):
         text = f"packets of {start} end after {ttl} hops ({key}), before {path.target}"
-        yield Finding(
-            PROBLEM, "ttl", text, f"let them live longer: {start.sysctl_command(key, 64)}"
-        )
+        command = start.sysctl_command(key, 64)
+        yield Finding(PROBLEM, "ttl", text, f"let them live longer: {command}")
 
 
 def check_source(request_path: Path, reply_paths: Sequence[Path]) -> Iterator[Finding]:
@@ -194,43 +193,33 @@ def check_source(request_path: Path, reply_paths: Sequence[Path]) -> Iterator[Fi
         return
     sender, next_hop = request_path.hops[0].sender, request_path.hops[0].next_hop
     source, target, side = request_path.source, request_path.target, sender.side
-    near_addresses = [each for each in sender.addresses if is_near(next_hop, [each])]
-    better_source = (
-        *of_family(target, near_addresses),
-        *of_family(target, sender.addresses),
-        source,
-    )[0]
+    near = [each for each in sender.addresses if is_near(next_hop, [each])]
+    better = (*of_family(target, (*near, *sender.addresses)), source)[0]
     route = f"{routing.show_route(side, sender.link.name, target)} "
-    reply_subjects = (each.subject for path in reply_paths for each in path.findings)
-    is_lost = (
-        sender.link.is_ipvlan and not sender.has_address(source)
-    ) or "route" in reply_subjects
-    if side.netns and is_lost and better_source != source and f" src {source} " in route:
+    subjects = (each.subject for path in reply_paths for each in path.findings)
+    is_lost = (sender.link.is_ipvlan and not sender.has_address(source)) or "route" in subjects
+    if side.netns and is_lost and better != source and f" src {source} " in route:
         text = f"{side} sends to {target} from {source}, as its route says: {route.strip()}"
-        words = route.replace(f" src {source} ", f" src {better_source} ").split()
+        words = route.replace(f" src {source} ", f" src {better} ").split()
         advice = f"correct the route: {side.command('ip', 'route', 'replace', *words)}"
         yield Finding(PROBLEM, "source", text, advice)
 
 
-def _explain_missing_route(
-    side: Side, entry: Port | None, path: Path, answer: str
-) -> Iterator[Finding]:
-    """Yield why a side does not know where to send packets that it has, or gets by ``entry``."""
+def _explain_failure(side: Side, entry: Port | None, path: Path, answer: str) -> Iterator[Finding]:
+    """Yield why a side has no route for packets, which it has got by ``entry`` if that is given."""
     target = path.target
     blackhole = next(routing.find_blackholes(side, path.source, target, answer), None)
     # Any rp_filter drops what comes from an address to which there is no route at all.
     is_checked = entry and path.source and (":" in path.source or _read_rp_filter(entry))
-    is_known = not (entry and is_checked) or bool(
-        side.get_route(path.source, oif=entry.bind_device).device
-    )
+    is_known = True
+    if entry and is_checked:
+        is_known = bool(side.get_route(path.source, oif=entry.bind_device).device)
     if entry and is_known and _is_dropped_by_rp_filter(entry, path.source, answer):
-        key = commands.RP_FILTER.format(entry.link.name)
-        device = side.get_route(path.source).device
+        key, device = commands.RP_FILTER.format(entry.link.name), side.get_route(path.source).device
         text = f"{side} drops what comes from {path.source} by {entry.link.name}, since it would "
         text += f"answer by {device or 'another interface'} ({key}, or that of all, is 1)"
-        advice = (
-            f"correct its route to {path.source}, or be less strict: {side.sysctl_command(key, 2)}"
-        )
+        command = side.sysctl_command(key, 2)
+        advice = f"correct its route to {path.source}, or be less strict: {command}"
         yield Finding(PROBLEM, "rp_filter", text, advice)
     elif blackhole:
         yield blackhole
@@ -239,20 +228,14 @@ def _explain_missing_route(
     elif entry and side is path.sides[0]:
         yield routing.report_loop(target, path.sides[-2], side)
     elif entry and any(path.source in port.ips for port in side.ports.values()):
-        yield facts.report_duplicate(
-            f"{path.source} is also an address of {side}, which therefore drops it"
-        )
+        text = f"{path.source} is also an address of {side}, which therefore drops it"
+        yield facts.report_duplicate(text)
     elif entry and (findings := [*routing.check_forwarding(entry, target)]):
-        route = side.get_route(target)
-        previous, next_hop = path.sides[-2], route.gateway
-        yield from (
-            [routing.report_loop(target, previous, side)]
-            if previous.has_address(next_hop)
-            else findings
-        )
-    elif separated_pair := next(routing.find_separated(side, target), None):
-        yield from hops.check_host(
-            Hop(path.source, target, separated_pair[1], target, separated_pair[0])
-        )
+        previous, next_hop = path.sides[-2], side.get_route(target).gateway
+        is_loop = previous.has_address(next_hop)
+        yield from [routing.report_loop(target, previous, side)] if is_loop else findings
+    elif separated := next(routing.find_separated(side, target), None):
+        port, master = separated
+        yield from hops.check_host(Hop(path.source, target, master, target, port))
     else:
         yield from routing.explain_missing_route(side, target, entry or path.port)

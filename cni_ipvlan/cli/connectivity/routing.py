@@ -129,16 +129,13 @@ def explain_missing_route(side: Side, target: str, port: Port | None) -> Iterato
     advice = f"add it {where}; for now: {side.command('ip', 'route', 'add', target, *destination)}"
     asker = facts.find_asker(port) if port else None
     subnets = [each for each in asker.addresses if is_near(target, [each])] if asker else []
+    is_narrow = port and not is_near(target, port.addresses)
     # In mode l3 the host need not have an address.
     if not addresses and (port is None or port.side is side):
         family = "global IPv6" if ":" in target else "IPv4"
         text = f"{side} has no {family} address, and no route to {target}"
         advice = f"give it one{', by addresses or ranges of ipam' if is_container else ''}"
-    elif (
-        port
-        and not is_near(target, port.addresses)
-        and any(is_near(ip, subnets) for ip in port.ips)
-    ):
+    elif port and is_narrow and any(is_near(each, subnets) for each in port.ips):
         advice = f"correct the prefix length of its address: {asker} has {subnets[0]}"
     if command := _restore_rule(side, target, "main", "32766"):
         text, advice = f"{text}; no rule leads to its table main", f"add one: {command}"

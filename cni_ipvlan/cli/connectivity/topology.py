@@ -50,6 +50,11 @@ class Side:
         return self.netns.path if self.netns else "the host"
 
     @property
+    def identity(self) -> tuple[int, int]:
+        """The identity of its namespace."""
+        return self.netns.identity if self.netns else namespace.own_identity()
+
+    @property
     def addresses(self) -> list[str]:
         """The addresses of all its interfaces but the loopback."""
         ports = (each for each in self.ports.values() if not each.is_loopback)
@@ -76,15 +81,8 @@ class Side:
         if not name:
             return [each for each in sides if not (each.netns and each.netns.name)]
         with suppress(OSError):  # it is gone
-            identity, host_identity = (
-                namespace.identity_of(f"/run/netns/{name}"),
-                namespace.own_identity(),
-            )
-            return [
-                each
-                for each in sides
-                if identity == (each.netns.identity if each.netns else host_identity)
-            ]
+            identity = namespace.identity_of(f"/run/netns/{name}")
+            return [each for each in sides if each.identity == identity]
         return []
 
     def command(self, *argv: str) -> str:
@@ -313,19 +311,18 @@ class Topology:
         for word in words:
             with suppress(OSError, ValueError, namespace.NotANamespaceError, click.UsageError):
                 self.namespaces_by_word[word] = namespace.find(options.netns_or_gone(word))
-        first_namespaces = {each.identity for each in self.namespaces_by_word.values()}
+        first = {each.identity for each in self.namespaces_by_word.values()}
         for each in self.records.values():
             if any(is_named(each.container_id, each.pod, word) for word in words):
-                first_namespaces.add(each.netns_identity)
+                first.add(each.netns_identity)
         self.host = Side(self, None)
         sides: dict[Namespace | None, Side] = {None: self.host}
         deadline = time.monotonic() + _SEARCH_SECONDS
         tx = Transaction(node.runner)
         self.missing_capabilities, self.omissions = machine.missing_capabilities(), list[str]()
         limits = (None,), self.omissions.append, deadline
-        for link, netns, owner, *_ in inventory.take(
-            tx, node.registry, *limits, first=first_namespaces
-        ):
+        attachments = inventory.take(tx, node.registry, *limits, first=first)
+        for link, netns, owner, *_ in attachments:
             side = sides.setdefault(netns, Side(self, netns))
             record = self.records.get((owner, netns and netns.identity))
             side.ports[link.name] = Port(side, link, owner, record)
@@ -378,9 +375,8 @@ class Topology:
         Loopbacks come last. The side of ``near``, which looks for the address, is left out.
         """
         sides = (side for side in self.sides if near is None or side is not near.side)
-        holders = [
-            port for side in sides for port in side.ports.values() if port.has_address(address)
-        ]
+        ports = (port for side in sides for port in side.ports.values())
+        holders = [each for each in ports if each.has_address(address)]
         segment, bottom = (near.segment, near.chain[-1]) if near else (holders, None)
 
         def distance(each: Port) -> tuple[bool, bool, bool]:

@@ -81,10 +81,8 @@ def ask(question: Question) -> Iterator[Finding]:
     findings = [*_read_refusal(question, completed), *_explain_silence(question)]
     problems = [each for each in findings if each.state == PROBLEM and each.subject != "gateway"]
     subjects = {each.subject for each in problems}
-    if question.what == "gateway" and subjects in (
-        {"echo"},
-        {"no ping"},
-    ):  # it need not answer ping
+    # A gateway need not answer ping.
+    if question.what == "gateway" and subjects in ({"echo"}, {"no ping"}):
         findings = [problems[0]._replace(state=WARNING, subject="gateway")]
     yield from findings
 

@@ -34,7 +34,7 @@ def test_rp_filter_is_blamed_for_an_invalid_argument(
 ) -> None:
     answer = "RTNETLINK answers: Invalid argument"  # Linux 6.13 and newer
     entry = port(strict, back)
-    found = path._explain_missing_route(entry.side, entry, PATH, answer)
+    found = path._explain_failure(entry.side, entry, PATH, answer)
     assert ("rp_filter" in [each.subject for each in found]) == is_blamed
 
 
