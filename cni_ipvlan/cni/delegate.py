@@ -32,11 +32,11 @@ INTERFACE_PLUGINS = (
     *("bandwidth", "firewall", "portmap", "sbr", "tuning", "vrf"),
     *("flannel", "multus", "multus-shim"),
 )
-# Known by their names, since k3s has one executable for all of plugins.
+# Known by their names, since k3s has one executable for all plugins.
 _IPAM_PLUGINS = ("dhcp", "host-local", "static")
 _WRITE_BY_OTHERS = 0o022
 _HIGHEST_CODE = 2**32 - 1
-BY_HAND = "run it by hand, with the network configuration on its standard input"  # to try
+BY_HAND = "run it by hand, with the network configuration on its standard input"  # what to try next
 _MOST_QUOTED = 200  # characters of a delegate's output that an error quotes
 
 

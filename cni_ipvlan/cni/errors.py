@@ -20,8 +20,8 @@ LIMITED_CONNECTIVITY = 51
 DELEGATE_NOT_FOUND = 108
 DELEGATE_FAILED = 109
 INTERNAL = 199
-# What a plugin answers that is older than a verb: it asks for variables that the verb does not
-# have, doesn't know it, or its CNI version.
+# Codes with which a plugin answers a verb that is newer than itself: it asks for variables that the
+# verb does not have, or doesn't know the verb or its CNI version.
 OF_OLDER_PLUGINS = (INCOMPATIBLE_VERSION, UNKNOWN_CONTAINER, INVALID_ENVIRONMENT)
 
 

@@ -24,7 +24,7 @@ _EXPLANATIONS = {  # of Python's messages, which name the rule of a grammar
     "Illegal trailing comma": "it has a trailing comma, which JSON does not allow",
 }
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # of UTF-8
-MOST_LEVELS = 100  # of values in values; what Python itself can take depends on its version
+MOST_LEVELS = 100  # of nesting; Python's own limit depends on its version
 TOO_DEEP = f"it is nested too deeply: more than {MOST_LEVELS} levels"
 
 

@@ -87,18 +87,18 @@ class DryRun(Transaction):
         running.completed = completed._replace(meaning=plan.allocated)
         return running
 
-    def finish(self, started: Running) -> Completed:
-        """Return what is assumed if a query is not permitted."""
+    def finish(self, running: Running) -> Completed:
+        """Finish a command; if a query is not permitted, return an assumption."""
         try:
-            completed = super().finish(started)
+            completed = super().finish(running)
         except CommandError as error:
             if not error.completed.is_denied:
                 raise
             self._assume(error.command.entered_argv, "running it is not permitted")
-            return _assumed(started.command)
+            return _assumed(running.command)
         if completed.was_run and not completed.status:
-            self._plan.answers[identity(started.command)] = completed
-        return self._omit_removed_links(started.command, completed)
+            self._plan.answers[identity(running.command)] = completed
+        return self._omit_removed_links(running.command, completed)
 
     def _try(self, undo: Callable[[], object]) -> None:
         """Undo what concerns only this process, such as a lock; a failure leaves nothing behind."""
@@ -109,7 +109,7 @@ class DryRun(Transaction):
         if change.argv[:3] == ADD_LINK:
             name = change.argv[change.argv.index("name") + 1]
             self._plan.stand_ins.add(name)
-            if not change.undo:  # a VLAN's is no command, since it has to look who uses it
+            if not change.undo:  # that of a VLAN is no command: it first looks who uses the VLAN
                 change = change._replace(undo=(Undo(Command(link_delete(name))),))
         if change.argv[:3] == ("ip", "link", "delete"):
             self._plan.removed.add((change.netns and change.netns.identity, change.argv[-1]))

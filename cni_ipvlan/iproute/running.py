@@ -123,7 +123,7 @@ class Running(dict[str, str]):
         return (self._pidfd, *self._pipes)
 
     def keep_open(self, netns: Namespace) -> str:
-        """Keep a namespace open until the command ends; return a path that leads to it until then.
+        """Keep a namespace open until the command ends; return a path that leads to it meanwhile.
 
         If it can't be opened, ``completed`` says why, in the words of nsenter(1).
         """
@@ -321,7 +321,7 @@ class Session(Running):
             words = b"\n" + change.stdin if change.argv[3:] == process.argv[3:] else b""
         elif line := batch(change):
             words = line.stdin if {*line.argv} <= {*process.argv} else b""
-        if not 0 < len(words) <= select.PIPE_BUF:  # more could have to wait for a reader
+        if not 0 < len(words) <= select.PIPE_BUF:  # writing more may block
             return False
         del self.stdout[: self.stdout.index(b"\n") + 1]
         self.command, self.is_answered = change, False
@@ -339,7 +339,7 @@ class Session(Running):
 
 
 def prepare_process(query: Command, change: Command) -> Command | None:
-    """Return a command for a query whose process can then make such a change; None if none can.
+    """Return a command for a query whose process can then make such a change; None if it can't.
 
     If the change writes kernel parameters, the query must be that for all links.
     """

@@ -24,7 +24,7 @@ class Transaction:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._unfinished: dict[int, Running] = {}  # by identity: equal are those in one environment
+        self._running: dict[int, Running] = {}  # by id(): as dicts, several may be equal
         self._undos: list[Callable[[], object]] = []
         self._exits: list[Callable[[], object]] = []  # each of them is an undo, too
         self.leftovers: list[str] = []
@@ -36,23 +36,23 @@ class Transaction:
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         if error is None:
-            for started in self._unfinished.values():
-                self._end(started)
+            for running in self._running.values():
+                self._end(running)
             while self._exits:
                 self._exits.pop()()
             return
         had_undos = len(self._undos) > len(self._exits)
         with self._runner.interrupts.deferred():
-            for started in self._unfinished.values():
-                started.is_bounded = True
-                self._try(partial(self._end, started))
+            for running in self._running.values():
+                running.is_bounded = True
+                self._try(partial(self._end, running))
             while self._undos:
                 self._try(self._undos.pop())
         self.has_undone = had_undos and not self.leftovers
 
-    def _end(self, started: Running) -> None:
-        started.end_input()
-        self._runner.finish(started)
+    def _end(self, running: Running) -> None:
+        running.end_input()
+        self._runner.finish(running)
 
     def run(self, command: Command, *, seconds: float = 0.0) -> Completed:
         """Run a query or a change to its end; it is killed after so many seconds, 0 for never."""
@@ -86,27 +86,27 @@ class Transaction:
         stays to make a change like ``then``, if it can.
         """
         self._runner.interrupts.check()
-        started = self._runner.start(command, seconds=seconds, then=then)
-        self._unfinished[id(started)] = started
-        if started.was_run:  # otherwise there is nothing to undo
+        running = self._runner.start(command, seconds=seconds, then=then)
+        self._running[id(running)] = running
+        if running.was_run:  # otherwise there is nothing to undo
             for undo in command.undo:
                 index = 0 if undo.comes_last else len(self._undos)
-                self._undos.insert(index, partial(self._undo, undo, started))
-        return started
+                self._undos.insert(index, partial(self._undo, undo, running))
+        return running
 
-    def finish(self, started: Running) -> Completed:
+    def finish(self, running: Running) -> Completed:
         """Wait for the end of a command, or for the answer of a query whose process stays.
 
         If what a query asks for is absent, and that is no failure, its output is empty JSON.
         """
-        if started.completed is not None and id(started) not in self._unfinished:
-            return started.completed
-        completed = self._runner.finish(started)
-        if started.completed is None:
+        if running.completed is not None and id(running) not in self._running:
+            return running.completed
+        completed = self._runner.finish(running)
+        if running.completed is None:
             return completed
-        self._unfinished.pop(id(started), None)
+        self._running.pop(id(running), None)
         self._runner.interrupts.check()
-        command = started.command
+        command = running.command
         if command.accept == ABSENT and completed.is_absent:
             return completed._replace(stdout=empty_output(command.argv))
         if completed.status and command.accept in ("", ABSENT):
@@ -118,7 +118,7 @@ class Transaction:
         self._undos.append(action)
 
     def hold(self, context: AbstractContextManager[object]) -> None:
-        """Enter a context that lasts until all is done, or until what is done now is undone."""
+        """Enter a context; leave it at the end or, on failure, when later changes are undone."""
         context.__enter__()
         exit_context = partial(context.__exit__, None, None, None)
         self._exits.append(exit_context)

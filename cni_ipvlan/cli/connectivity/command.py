@@ -47,13 +47,13 @@ def probe_command(
     targets = [("reach", to)] if to else [("gateway", each) for each in gateways]
     targets += [("dns", each) for each in servers]
 
-    def prepare_question(what: str, target: str) -> Question:
+    def prepare_question(purpose: str, target: str) -> Question:
         is_link_local = target[:4] == "fe80"
         # From an address of the interface that --ifname names: rules may go by the source.
         addresses = end.addresses if ifname and not is_link_local else ()
         source = (*of_family(target, addresses), "")[0]
         interface = device if ifname or is_link_local else bind_device
-        return Question(end, side, target, what, source, interface)
+        return Question(end, side, target, purpose, source, interface)
 
     questions = [prepare_question(*each) for each in targets]
     return _report(topology, [end], findings, questions, as_json=as_json)
@@ -74,7 +74,7 @@ def _find_start(topology: Topology, word: str, ifname: str, to: str | None) -> t
         raise options.wrong(why, "--ifname")
     if len(ends) == 1:
         return end, side
-    # Of several interfaces, the one that packets to the address leave by.
+    # Of several interfaces, the one by which packets to the address leave is meant.
     device = side.get_route(to).device if to else ""
     names = [each.port.link.name for each in ends if each.port]
     if device not in names:
@@ -83,7 +83,7 @@ def _find_start(topology: Topology, word: str, ifname: str, to: str | None) -> t
 
 
 def _list_gateways(end: End, side: Side, device: str) -> list[str]:
-    """Return the gateways of an interface's routes, of all interfaces without a ``device``."""
+    """Return the gateways of an interface's routes; without a ``device``, of all routes."""
     # All routes are listed: for one interface, ip leaves out routes by several next hops.
     listing = side.run(commands.route_show("table", "all")).stdout
     routes = [each for each in queries.routes(listing) if device in ("", each.device)]
@@ -192,7 +192,7 @@ def _report(
     *,
     as_json: bool,
 ) -> int:
-    """Ask, and print the findings and a verdict; return the exit status."""
+    """Ask the questions, print the findings and a verdict; return the exit status."""
     ports = [each.port for each in ends if each.port]
     end_findings = [finding for port in ports for check in END_CHECKS for finding in check(port)]
     answers = [each for question in questions for each in reported("not asked", ask(question))]

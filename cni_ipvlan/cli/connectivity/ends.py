@@ -67,7 +67,7 @@ def find_ends(
         or ports
     )
     if candidates[1:]:
-        # The first should be on the network of the other end, or lead to most others.
+        # The first should be on the network of the other end, or else have the default route.
         segment = near.segment if near else {}
         argvs = (commands.route_show("default", family=each) for each in ("-4", "-6"))
         devices = [each.get("dev") for argv in argvs for each in candidates[0].side.entries(*argv)]

@@ -22,7 +22,7 @@ _DROPS = re.compile(
     r"\[(\d+):\d+\] -A (\S+) (.*-j (DROP|REJECT|NFQUEUE|[DS]NAT|MASQUERADE|REDIRECT)\b.*)"
     r"|:(\S+) DROP \[(\d+):\d+\]"
 )
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')  # a comment, which may read as anything
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')  # a comment, which may look like options
 _UNCOUNTED = -1
 _PREFIX = re.compile(r"(?<!! )-[sd] (\S+)")
 _PROTOCOL = re.compile(r"(?<!! )-p (?!icmp|ipv6-icmp|all)")
@@ -38,7 +38,7 @@ _EFFECTS = {  # by target: the kind of finding, and what the rule does
 }
 _NFT_FIELDS = {"s": "saddr", "d": "daddr", "p": "nexthdr"}
 _FRAME_FAMILIES = ("arp", "bridge", "netdev")
-_NFT_OTHER_PROTOCOLS = {  # by the family that echoes are not of
+_NFT_OTHER_PROTOCOLS = {  # by the family that echoes do not have
     "ip": re.compile(r'"protocol": "(?:tcp|udp|th|sctp|ip|icmp)"'),
     "ip6": re.compile(r'"protocol": "(?:tcp|udp|th|sctp|ip6|icmpv6)"'),
 }
@@ -55,7 +55,7 @@ def has_nat_rule(side: Side, target: str) -> bool:
     """Whether rules for address translation name an address, as a service's."""
     programs = find_programs(side, target)
     outputs = (side.run((each, "-t", "nat")).stdout.decode() for each in programs)
-    pattern = re.compile(rf'(?<!"addr": )"{re.escape(target)}"')  # not where packets are sent
+    pattern = re.compile(rf'(?<!"addr": )"{re.escape(target)}"')  # not the address that packets get
     nft_rules = filter(pattern.search, map(json.dumps, _list_ruleset(side)))
     return any(re.search(rf"(?<!! )-d {re.escape(target)}/", each) for each in outputs) or any(
         '"dnat": ' in each or each.startswith('{"map": ') for each in nft_rules
@@ -159,7 +159,7 @@ def _read_nft(
 ) -> Iterator[tuple[Finding, int]]:
     ruleset = _list_ruleset(side)
     hooked = [each["chain"] for each in ruleset if "hook" in each.get("chain", ())]
-    # What iptables-save does not print, though it is in a table with a name of iptables'.
+    # Tables with such chains are not iptables', whatever their names: iptables-save omits them.
     native = {(each["family"], each["table"]) for each in hooked if not each["name"].isupper()}
     other_chains = {
         (each["family"], each["table"], each["name"])
@@ -189,7 +189,7 @@ def _read_nft(
         ):
             continue
         suspicion = "" if counts else "may filter"
-        # ARP and ND need these.
+        # Such a rule may drop ARP or ND, too.
         if not counts and (family in _FRAME_FAMILIES or other_family == "ip"):
             suspicion = "may filter frames"
         rule = f"nft {' '.join(chain)}"
@@ -249,7 +249,7 @@ def _read_ipsec(side: Side) -> Iterator[tuple[Finding, int]]:
 
 def _read_neighbours(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int]]:
     version, table = ("6", "ndisc_cache") if ":" in ends[-1] else ("4", "arp_cache")
-    output = side.run(("cat", f"/proc/net/stat/{table}")).stdout.decode()  # the host's only
+    output = side.run(("cat", f"/proc/net/stat/{table}")).stdout.decode()  # only the host has it
     names, *rows = (line.split() for line in output.splitlines())
     key, column = f"net/ipv{version}/neigh/default/gc_thresh3", names.index("table_fulls")
     text = f"the kernel's table of neighbours, one for all namespaces, is full ({key})"

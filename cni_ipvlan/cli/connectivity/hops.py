@@ -68,7 +68,7 @@ def _check_flags(hop: Hop) -> Iterator[Finding]:
 
 
 def _check_bridges(hop: Hop) -> Iterator[Finding]:
-    """Yield what a bridge on the way does to frames."""
+    """Yield why a bridge on the path keeps frames back."""
     for index, bridge in enumerate(hop.ports):
         if bridge.link.kind == "bridge":
             before, after = hop.ports[max(index - 1, 0) : index], hop.ports[index + 1 : index + 2]
@@ -81,7 +81,7 @@ def _check_bridges(hop: Hop) -> Iterator[Finding]:
 
 
 def _check_bridge_ports(bridge: Port, ports: Sequence[Port]) -> Iterator[Finding]:
-    """Yield what its ports are set to that keeps frames back."""
+    """Yield which settings of a bridge's ports keep frames back."""
     for port in ports:
         for name, (expected, word, subject) in _PORT_SETTINGS.items():
             if (value := port.details.get(name, expected)) != expected:
@@ -101,7 +101,10 @@ def _check_bridge_ports(bridge: Port, ports: Sequence[Port]) -> Iterator[Finding
 def _check_vlan_filter(
     bridge: Port, entry: Port, exit_port: Port, tags: dict[Port, tuple[int, ...]]
 ) -> Iterator[Finding]:
-    """Yield that it filters VLANs, and does not let frames from one port (or itself) to another."""
+    """Yield that a bridge filters VLANs, and does not let frames from one port to another.
+
+    The bridge itself may be either port.
+    """
     port_vlans = (vlan for vlan, flags in (entry.bridge_vlans or {}).items() if "PVID" in flags)
     vlan = (*tags[bridge][-1:], *port_vlans, 1)[0]
     for port, flag in ((entry, "PVID"), (exit_port, "Egress Untagged")):
@@ -123,7 +126,7 @@ def check_host(hop: Hop) -> Iterator[Finding]:
     master, port = (sender, receiver) if is_from_host else (receiver, sender)
     if not (master and port and routing.is_separated(port, master)):
         return
-    # It hears what is sent to its own MAC address, which the container has to know.
+    # The host gets what is sent to its own MAC address, if the container knows that.
     if not is_from_host and (hop.neighbour.mac == master.link.mac or port.is_l3):
         return
     siblings = (each for each in master.side.ports.values() if each.shares_master(port))
@@ -199,7 +202,7 @@ def _check_segment(hop: Hop) -> Iterator[Finding]:
     elif sender.vlans != receiver.vlans:
         text = f"{sender} is in {sender.vlans}, {receiver} is in {receiver.vlans}"
         yield Finding(PROBLEM, "vlan", text, "use the same option vlan, or the same VLAN, for both")
-    elif not sender.link.is_ethernet or "remote" in sender.details:  # a tunnel, which hides its way
+    elif not sender.link.is_ethernet or "remote" in sender.details:  # a tunnel, whose way is unseen
         completed = sender.side.run(commands.ping(next_hop, sender.link.name))
         if completed.was_run and completed.status:
             text = f"{sender}, a tunnel to {receiver}, lets nothing pass"
@@ -222,7 +225,7 @@ def _check_macs(hop: Hop) -> Iterator[Finding]:
 
 
 def _check_neighbour(hop: Hop) -> Iterator[Finding]:
-    """Yield that a neighbour is unknown, or another than is there."""
+    """Yield that the MAC address of the next hop is unknown, or wrong."""
     sender, receiver, mac = hop.sender, hop.receiver, hop.neighbour.mac
     link = sender.link
     if not link.has_arp:  # as in mode l3, of a dummy, and beside a host's containers

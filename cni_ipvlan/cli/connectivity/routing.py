@@ -10,7 +10,8 @@ from cni_ipvlan.cli.connectivity.topology import Port, Side, is_near, of_family
 from cni_ipvlan.cli.output import PROBLEM, Finding
 from cni_ipvlan.iproute import queries
 
-_SEPARATED_KINDS = (*queries.IPVLAN_KINDS, "macvlan", "macvtap")  # from the host on their master
+# The kernel lets no packets pass between such interfaces and the host of their master.
+_SEPARATED_KINDS = (*queries.IPVLAN_KINDS, "macvlan", "macvtap")
 _TYPES = {  # types of routes and rules, by the answer of ip route get
     "Invalid argument": ("blackhole",),
     "No route to host": ("unreachable",),
@@ -41,7 +42,7 @@ def report_detour(port: Port, device: str, target: str, source: str = "") -> Fin
 
 
 def find_route(sender: Port, target: str) -> tuple[str, ...]:
-    """Return how a route leads to an address by an interface: through a router that is there."""
+    """Return the words of a route to an address by an interface; empty if no router is there."""
     side, topology = sender.side, sender.side.topology
     holder = next(iter(topology.find_holders(target, sender)), None)
     if holder and holder in sender.segment:
@@ -60,7 +61,7 @@ def find_route(sender: Port, target: str) -> tuple[str, ...]:
 
 
 def find_l3_gateway(side: Side, holder: Port | None, address: str) -> str:
-    """Return the host's address through which an interface in mode l3 is reached, if by that."""
+    """Return the host's address by which a side reaches an interface in mode l3; else empty."""
     master = holder.parent if holder and holder.is_l3 else None
     if not master or master.side is side:
         return ""
@@ -148,7 +149,7 @@ def format_subnets(addresses: Sequence[str]) -> str:
 
 
 def _restore_rule(side: Side, target: str, table: str, priority: str) -> str:
-    """Return the command that adds the rule for a table of the kernel's, if there is none."""
+    """Return the command that restores the kernel's rule for a table; empty if it exists."""
     ip = ("ip", "-6" if ":" in target else "-4")
     tables = [each.get("table") for each in side.entries(*ip, "-j", "rule", "show")]
     command = side.command(*ip, "rule", "add", "priority", priority, "lookup", table)
@@ -205,7 +206,7 @@ def _contains(prefix: str, address: str) -> bool:
 
 
 def check_forwarding(entry: Port, target: str) -> Iterator[Finding]:
-    """Yield why a side does not pass on, or not take, what has come in by ``entry``."""
+    """Yield why a side neither forwards nor accepts packets that come in by ``entry``."""
     holder = next((each for each in entry.side.ports.values() if each.has_address(target)), None)
     if holder:
         text = f"{entry.side} has {target}, but takes it for another's: its table local lacks it"

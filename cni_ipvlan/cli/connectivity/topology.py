@@ -116,7 +116,7 @@ class Side:
 
 @dataclass(eq=False)
 class Port:
-    """An interface in its namespace.
+    """An interface in its namespace, whether or not it is a port of a bridge.
 
     ``owner`` is the attachment that it belongs to, ``record`` root's record of that.
     """
@@ -165,7 +165,7 @@ class Port:
         return Attachment(self.link, self.side.netns, self.owner, (), pod).describe()
 
     def link_command(self, *words: str) -> str:
-        """Return the command that sets something of it, as it is typed on the host."""
+        """Return the command that changes its settings, as it is typed on the host."""
         return self.side.command(*commands.link_set(self.link.name, *words))
 
     @cached_property
@@ -176,7 +176,7 @@ class Port:
         return {**info.get("info_data", {}), **info.get("info_slave_data", {})}
 
     def bridge_command(self, *words: str) -> str:
-        """Return the command that sets something of it as a port of a bridge."""
+        """Return the command that changes its settings as a port of a bridge."""
         return self.side.command("bridge", "link", "set", "dev", self.link.name, *words)
 
     @cached_property
@@ -221,7 +221,7 @@ class Port:
 
     @property
     def upper(self) -> Port | None:
-        """The interface that it is a port of."""
+        """The bridge, bond or VRF that it is a port of."""
         return self.side.ports.get(self.link.master)
 
     @property

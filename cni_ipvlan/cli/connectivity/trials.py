@@ -31,18 +31,18 @@ _SIZES = (8000, 4000, 1500, 1492, 1480, 1450, 1420, 1400, 1360, 1280, 1000, 576)
 class Question(NamedTuple):
     """Whether an address answers an end, which is at ``side``.
 
-    ``what`` is the purpose of the address (gateway, dns, ...). ``source`` is an address, and
-    ``device`` an interface to ask from, empty for the kernel's choice. ``target_port`` is the
+    ``purpose`` is the purpose of the address (gateway, dns, ...). ``source`` is an address, and
+    ``device`` an interface to ask from, empty for the kernel's choice. ``receiver`` is the
     interface that is asked, if that is known.
     """
 
     end: End
     side: Side
     target: str
-    what: str
+    purpose: str
     source: str = ""
     device: str = ""
-    target_port: Port | None = None
+    receiver: Port | None = None
 
     def ping(self, mtu: int = 0, seconds: int = 2) -> tuple[Side, Argv]:
         """Return the side and the command that asks, with packets of a size if one is given."""
@@ -55,8 +55,8 @@ class Question(NamedTuple):
 
     def find_holder(self) -> Port | None:
         """Return the interface that has the address."""
-        if self.target_port and self.target_port.has_address(self.target):
-            return self.target_port
+        if self.receiver and self.receiver.has_address(self.target):
+            return self.receiver
         return next(iter(self.side.topology.find_holders(self.target, self.end.port)), None)
 
 
@@ -64,7 +64,7 @@ def ask(question: Question) -> Iterator[Finding]:
     """Ask, and find out why nobody answers; without a PROBLEM, what was asked for answers."""
     if not is_address(question.target):
         text = f"{question.target!r} is not an address, so no resolver can ask it"
-        yield Finding(PROBLEM, question.what, text, "correct dns of the network, or of ipam")
+        yield Finding(PROBLEM, question.purpose, text, "correct dns of the network, or of ipam")
         return
     route = question.get_route()
     if not (question.source or question.device or route.is_local or route.source[:4] == "fe80"):
@@ -82,15 +82,15 @@ def ask(question: Question) -> Iterator[Finding]:
     problems = [each for each in findings if each.state == PROBLEM and each.subject != "gateway"]
     subjects = {each.subject for each in problems}
     # A gateway need not answer ping.
-    if question.what == "gateway" and subjects in ({"echo"}, {"no ping"}):
+    if question.purpose == "gateway" and subjects in ({"echo"}, {"no ping"}):
         findings = [problems[0]._replace(state=WARNING, subject="gateway")]
     yield from findings
 
 
 def _report_echo(question: Question, route: RouteLookup) -> Iterator[Finding]:
     suffix = f" through {route.gateway}" if route.gateway else ""
-    yield Finding(OK, question.what, f"{question.target} answers {question.end.name}{suffix}")
-    if not question.target_port and question.side.has_address(question.target):
+    yield Finding(OK, question.purpose, f"{question.target} answers {question.end.name}{suffix}")
+    if not question.receiver and question.side.has_address(question.target):
         text = f"{question.target} is an address of {question.side} itself, so nothing was sent"
         yield Finding(WARNING, "own", text)
     port = question.end.port
@@ -146,8 +146,8 @@ def _report_loss(target: str) -> Finding:
 
 
 def _try_back(question: Question, route: RouteLookup) -> Iterator[Finding]:
-    """Yield whether the other end, if it is here, can ask as well."""
-    holder = question.find_holder() if question.what == "tried" and not route.is_local else None
+    """Yield whether this end answers the other one, if that is on this node."""
+    holder = question.find_holder() if question.purpose == "tried" and not route.is_local else None
     if holder and not holder.is_loopback and route.source:  # several may have one on a loopback
         ping = commands.ping(route.source, holder.bind_device or question.target)
         if holder.side.run(ping).status == 0:
@@ -165,17 +165,17 @@ def _check_duplicates(question: Question, route: RouteLookup) -> Iterator[Findin
 
 def _check_local(question: Question, route: RouteLookup) -> Iterator[Finding]:
     """Yield that an end takes the other's address for its own, or for a broadcast address."""
-    target_port, side, target = question.target_port, question.side, question.target
-    if not route.is_local or (target_port and target_port.side is side):
+    receiver, side, target = question.receiver, question.side, question.target
+    if not route.is_local or (receiver and receiver.side is side):
         return
-    if target_port and side.has_address(target):
+    if receiver and side.has_address(target):
         yield facts.report_duplicate(f"{target} is an address of {side}, too, which so asks itself")
-    elif target_port:
+    elif receiver:
         text = f"{side} takes {target} for a {route.kind} address"
         command = side.command("ip", "route", "delete", route.kind, target, "table", "local")
         advice = f"correct the prefix length of its addresses, or else delete the route: {command}"
         yield Finding(PROBLEM, "route", text, advice)
-    elif question.what == "gateway":
+    elif question.purpose == "gateway":
         text = f"the gateway {target} is an address of {side} itself"
         yield Finding(PROBLEM, "route", text, "correct the gateway, in the routes or in ipam")
 
@@ -195,7 +195,7 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
     # A router looks for the next hop for three seconds before it says that there is none.
     is_far = any(each.receiver is None and each.next_hop != target for each in request_hops[-1:])
     paths, pings = [request_path], [question.ping(seconds=4 if is_far else 2)]
-    # What reaches no gateway, or is looked for on another network, needs no way back.
+    # A request that reaches no gateway, or the wrong network, needs no way back.
     dead_ends = [each for each in request_hops if each.neighbour.state and not each.neighbour.mac]
     if holder and source and all(each.next_hop == target and each.tags for each in dead_ends):
         # Where nothing was sent, it does not matter by which interface an answer would leave.
@@ -232,7 +232,7 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
     advice = "look at filters on the way, and at the way back"
     if kind in ("broadcast", "multicast"):
         text, advice = f"{text}: it is a {kind} address", "name an address that one host has"
-    yield Finding(PROBLEM, question.what, text, advice)
+    yield Finding(PROBLEM, question.purpose, text, advice)
 
 
 def _check_ignored(question: Question, holder: Port | None) -> Iterator[Finding]:
@@ -321,7 +321,7 @@ def _explain_outside(
 
 
 def _report_refusal(hop: Hop, text: str, source: str, refusals: Sequence[Finding]) -> Finding:
-    """Return that a source is not answered where others are; a refusal may say why."""
+    """Return that a source gets no answer where others get one; a refusal may say why."""
     if refusals:
         return Finding(PROBLEM, "refused", f"{text}; {refusals[0].text}", refusals[0].advice)
     target = hop.target
