@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from cni_ipvlan import __version__, log_file
 from cni_ipvlan.cni.errors import shortened
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.commands import Command, select_parameters
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.log import Log, format_time
 from cni_ipvlan.start import json
@@ -48,11 +48,7 @@ class Capture(Log):
                 "capture": FORM,
                 "version": __version__,
                 "time": self._start_time,
-                "environment": {
-                    name: value
-                    for name, value in sorted(self._environment.items())
-                    if name.startswith("CNI_") and not name.startswith("CNI_IPVLAN_")
-                },
+                "environment": select_parameters(self._environment),
                 "stdin": self._stdin.decode("utf-8", "surrogateescape"),
             }
         )

@@ -69,12 +69,8 @@ class Command(NamedTuple):
 
     @property
     def parameters(self) -> dict[str, str]:
-        """The variables that are a CNI plugin's arguments, without those that root sets for us."""
-        return {
-            name: value
-            for name, value in sorted((self.environment or {}).items())
-            if name.startswith("CNI_") and not name.startswith("CNI_IPVLAN_")
-        }
+        """The variables of its environment that are a CNI plugin's arguments."""
+        return select_parameters(self.environment or {})
 
     @property
     def entered_argv(self) -> Argv:
@@ -102,6 +98,12 @@ class Undo(NamedTuple):
     command: Command
     only_if: Callable[[], bool] | None = None
     comes_last: bool = False
+
+
+def select_parameters(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that are a CNI plugin's arguments, but not what root sets for us."""
+    pairs = (each for each in sorted(environment.items()) if each[0].startswith("CNI_"))
+    return {name: value for name, value in pairs if not name.startswith("CNI_IPVLAN_")}
 
 
 def in_shell(argv: Argv) -> str:

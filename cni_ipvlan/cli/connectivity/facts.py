@@ -63,7 +63,7 @@ def _check_addresses(port: Port) -> Iterator[Finding]:
 
 def explain_missing_ipv6(port: Port) -> tuple[str, str]:
     """Return why an interface can have no IPv6 address, and the command that changes it."""
-    key = f"net/ipv6/conf/{port.link.name}/disable_ipv6"
+    key = commands.IPV6_OFF.format(port.link.name)
     if port.side.read_sysctl(key):
         return f"can have no IPv6 address ({key} is 1)", port.side.sysctl_command(key, 0)
     if port.link.mtu < LEAST_MTU_OF_IPV6:

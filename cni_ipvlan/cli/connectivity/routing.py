@@ -11,7 +11,7 @@ from cni_ipvlan.cli.output import PROBLEM, Finding
 from cni_ipvlan.iproute import queries
 
 # The kernel lets no packets pass between such interfaces and the host of their master.
-_SEPARATED_KINDS = (*queries.IPVLAN_KINDS, "macvlan", "macvtap")
+_SEPARATED_KINDS = (*queries.IPVLAN_KINDS, *queries.MACVLAN_KINDS)
 _TYPES = {  # types of routes and rules, by the answer of ip route get
     "Invalid argument": ("blackhole",),
     "No route to host": ("unreachable",),
@@ -49,7 +49,7 @@ def find_route(sender: Port, target: str) -> tuple[str, ...]:
         gateway = find_l3_gateway(side, holder, target)
         is_host = is_separated(holder, sender)
         return () if is_host else ("via", gateway) if gateway else ("dev", sender.link.name)
-    key = "net/ipv6/conf/all/forwarding" if ":" in target else "net/ipv4/ip_forward"
+    key = _forwarding_key(target)
     routers = (each for each in sender.segment if each.side is not side and not each.link.is_ipvlan)
     for each in routers:
         ips = [ip for ip in of_family(target, each.addresses) if is_near(ip, sender.addresses)]
@@ -58,6 +58,10 @@ def find_route(sender: Port, target: str) -> tuple[str, ...]:
         if is_router and each.side.get_route(target).device not in ("", each.link.name):
             return ("via", ips[0])
     return ()
+
+
+def _forwarding_key(target: str) -> str:
+    return "net/ipv6/conf/all/forwarding" if ":" in target else "net/ipv4/ip_forward"
 
 
 def find_l3_gateway(side: Side, holder: Port | None, address: str) -> str:
@@ -215,10 +219,9 @@ def check_forwarding(entry: Port, target: str) -> Iterator[Finding]:
         yield from facts.check_states(holder.chain)
         yield Finding(PROBLEM, "delivery", text, f"restore that: {command}")
         return
-    link = "all" if ":" in target else entry.link.name
-    key = f"net/{'ipv6' if ':' in target else 'ipv4'}/conf/{link}/forwarding"
+    all_key = _forwarding_key(target)
+    key = all_key if ":" in target else f"net/ipv4/conf/{entry.link.name}/forwarding"
     if entry.side.read_sysctl(key) == 0:
         text = f"{entry.side} is the way to {target}, but does not forward packets ({key} is 0)"
-        all_key = key if ":" in target else "net/ipv4/ip_forward"
         command = entry.side.sysctl_command(key if entry.side.read_sysctl(all_key) else all_key, 1)
         yield Finding(PROBLEM, "forwarding", text, f"let it: {command}")

@@ -33,7 +33,7 @@ from cni_ipvlan.state.attachment import AttachmentId, Record
 
 _SEARCH_SECONDS = 5.0
 # Kinds of interfaces whose frames their parent carries.
-_CHILD_KINDS = (*queries.IPVLAN_KINDS, "macvlan", "macvtap", "vlan")
+_CHILD_KINDS = (*queries.IPVLAN_KINDS, *queries.MACVLAN_KINDS, "vlan")
 _MOST_TAGS = 4  # more than two are a circle of what may look like masters
 _NOT_RUN = Completed(127, b"", b"", 0.0, was_run=False)  # 127 as a shell has it
 
