@@ -161,10 +161,10 @@ def all_routes(output: bytes) -> list[Route]:
     return read(output, lambda entry: [_route(entry)])
 
 
-def find_best_route(routes: Iterable[Route]) -> Route | None:
+def find_best_route(matches: Iterable[Route]) -> Route | None:
     """Return the route that applies to an address, of those of a table that it matches."""
     return max(
-        routes, key=lambda each: (int(each.dst.rpartition("/")[2]), -each.priority), default=None
+        matches, key=lambda each: (int(each.dst.rpartition("/")[2]), -each.priority), default=None
     )
 
 

@@ -170,11 +170,11 @@ class Runner:
         """
         argv, netns = running.process.argv, running.process.netns
         if self._held_namespace is not None:
-            keep_open, path = self._held_namespace
-            argv = tuple(path if word == keep_open.path else word for word in argv)
-            if netns is not None and netns.identity == keep_open.identity:
-                name = keep_open.name if leads_to(keep_open.path, keep_open.identity) else ""
-                return in_namespace(keep_open._replace(path=path, name=name), argv)
+            namespace, path = self._held_namespace
+            argv = tuple(path if word == namespace.path else word for word in argv)
+            if netns is not None and netns.identity == namespace.identity:
+                name = namespace.name if leads_to(namespace.path, namespace.identity) else ""
+                return in_namespace(namespace._replace(path=path, name=name), argv)
         if netns is not None and not netns.name:
             netns = netns._replace(path=running.keep_open(netns))
         return in_namespace(netns, argv)
