@@ -1,8 +1,8 @@
-"""Capture a runtime's calls: a file each, from which ``ipvlan replay`` makes the call again.
+"""Capture each call of a runtime in a file, from which ``ipvlan replay`` makes the call again.
 
-Its lines are JSON documents, written as things happen: the request, each command that has
-ended, the outcome. So a file without an outcome is of a call that was killed, or still runs. A
-file that can't be written is reported once and does not fail the call.
+The lines of the file are JSON documents: the request, each command when it has ended, the outcome.
+So a file without an outcome is of a call that was killed, or still runs. A file that can't be
+written is reported once and does not fail the call.
 """
 
 import os
@@ -12,9 +12,9 @@ from contextlib import suppress
 
 from cni_ipvlan import __version__, log_file
 from cni_ipvlan.cni.errors import shortened
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.commands import Command, select_parameters
 from cni_ipvlan.iproute.running import Completed
-from cni_ipvlan.log import Log, moment
+from cni_ipvlan.log import Log, format_time
 from cni_ipvlan.start import json
 from cni_ipvlan.start.namedtuple import Any
 
@@ -34,9 +34,9 @@ class Capture(Log):
         self, write_stderr: Callable[[str], None], environment: Mapping[str, str], stdin: bytes
     ) -> None:
         super().__init__(write_stderr, environment)
-        self._begun, self._started = moment(time.time()), time.monotonic()
+        self._start_time, self._start_seconds = format_time(time.time()), time.monotonic()
         self._stdin = stdin
-        self._room, self._left_out = _MOST_COMMANDS, 0
+        self._capacity, self._omissions = _MOST_COMMANDS, 0
         self._capture: int | None = None
 
     def open(self, config: Mapping[str, object]) -> None:
@@ -47,12 +47,8 @@ class Capture(Log):
             {
                 "capture": FORM,
                 "version": __version__,
-                "time": self._begun,
-                "environment": {
-                    name: value
-                    for name, value in sorted(self._environment.items())
-                    if name.startswith("CNI_") and not name.startswith("CNI_IPVLAN_")
-                },
+                "time": self._start_time,
+                "environment": select_parameters(self._environment),
                 "stdin": self._stdin.decode("utf-8", "surrogateescape"),
             }
         )
@@ -61,7 +57,7 @@ class Capture(Log):
         """Add a command that has ended."""
         super().command(command, completed)
         if completed is not None:
-            about = {
+            entry = {
                 "argv": [shortened(word, _MOST_TEXT) for word in command.full_argv],
                 "purpose": shortened(command.purpose, _MOST_TEXT),
                 "status": completed.status,
@@ -72,7 +68,7 @@ class Capture(Log):
                 "stdout": _text(completed.stdout),
                 "stderr": _text(completed.stderr),
             }
-            self._write({"command": about}, is_command=True)
+            self._write({"command": entry}, is_command=True)
 
     def end(self, status: int, answer: bytes) -> None:
         """Add the exit status and the answer, and close the file."""
@@ -80,25 +76,25 @@ class Capture(Log):
             "status": status,
             "answer": shortened(answer.decode("utf-8", "surrogateescape"), _MOST_ANSWER),
             "seconds": self._seconds(),
-            "commandsLeftOut": self._left_out,
+            "commandsLeftOut": self._omissions,
         }
         self._write({"outcome": outcome})
         if self._capture is not None:
             os.close(self._capture)
 
     def _create(self, config: Mapping[str, object]) -> int | None:
-        by_root = self._environment.get("CNI_IPVLAN_CAPTURE")
-        name = by_root or config.get("captureDir")
+        root_choice = self._environment.get("CNI_IPVLAN_CAPTURE")
+        name = root_choice or config.get("captureDir")
         if not isinstance(name, str):
             return None  # it is refused like every faulty configuration
         verb = self._environment.get("CNI_COMMAND", "")
         verb = verb if verb.isascii() and verb.isalpha() else "unknown"
-        begun = self._begun.replace("-", "").replace(":", "")
+        start_time = self._start_time.replace("-", "").replace(":", "")
         try:
-            directory = log_file.open_directory(name, is_roots_choice=bool(by_root))
+            directory = log_file.open_directory(name, is_roots_choice=bool(root_choice))
             try:
                 _remove_oldest(directory)
-                file = f"{begun}-{verb}-{os.getpid()}.jsonl"
+                file = f"{start_time}-{verb}-{os.getpid()}.jsonl"
                 return os.open(file, _CREATE, 0o600, dir_fd=directory)
             finally:
                 os.close(directory)
@@ -107,17 +103,17 @@ class Capture(Log):
             return None
 
     def _seconds(self) -> float:
-        return round(time.monotonic() - self._started, 4)
+        return round(time.monotonic() - self._start_seconds, 4)
 
     def _write(self, document: dict[str, Any], *, is_command: bool = False) -> None:
         if self._capture is None:
             return
         try:
             line = json.dumps(document).encode("ascii") + b"\n"
-            if is_command and len(line) > self._room:
-                self._left_out += 1
+            if is_command and len(line) > self._capacity:
+                self._omissions += 1
                 return
-            self._room -= len(line) if is_command else 0
+            self._capacity -= len(line) if is_command else 0
             while line:
                 line = line[os.write(self._capture, line) :]
         except (OSError, MemoryError) as error:
@@ -132,13 +128,13 @@ def _text(output: bytes) -> str:
 
 
 def _remove_oldest(directory: int) -> None:
-    """Remove the oldest captures, so that there is room for another."""
+    """Remove the oldest captures until another is within the limits."""
     import re
 
-    of_calls = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[A-Za-z]+-\d+\.jsonl")
-    names, room = filter(of_calls.fullmatch, os.listdir(directory)), _MOST_BYTES
+    pattern = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[A-Za-z]+-\d+\.jsonl")
+    names, capacity = filter(pattern.fullmatch, os.listdir(directory)), _MOST_BYTES
     for number, name in enumerate(sorted(names, reverse=True)):
         with suppress(FileNotFoundError):  # another call has just removed it
-            room -= os.stat(name, dir_fd=directory, follow_symlinks=False).st_size
-            if number >= _MOST_FILES - 1 or room < 0:
+            capacity -= os.stat(name, dir_fd=directory, follow_symlinks=False).st_size
+            if number >= _MOST_FILES - 1 or capacity < 0:
                 os.unlink(name, dir_fd=directory)

@@ -1,4 +1,4 @@
-"""A runtime's call: connects the process's environment, streams and signals to the protocol."""
+"""Serve a runtime's call: connect the process to the protocol, with its streams and signals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def serve() -> int:
     # Nothing is changed yet: until the request is read, a signal may simply end the process. The
     # launcher ignores SIGINT, which would end Python's own start with a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    closed = _fill_closed_descriptors()
+    closed_descriptors = _fill_closed_descriptors()
     environment = dict(os.environ)
     command = environment.get("CNI_COMMAND")
     if not command:
@@ -35,7 +35,7 @@ def serve() -> int:
 
         _write_stderr(about())
         return 0
-    if _STDOUT in closed and command in _NEED_STDOUT:
+    if _STDOUT in closed_descriptors and command in _NEED_STDOUT:
         _write_stderr("stdout is closed, so no result could be delivered")
         return 1
     if command == "VERSION":
@@ -52,44 +52,44 @@ def _serve(environment: Mapping[str, str]) -> int:
     from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
     from cni_ipvlan.log import Log
 
-    stdin = _read()
-    if stdin is None:
+    content = _read()
+    if content is None:
         return 1
     interrupts = Interrupts()
     interrupts.install()
-    given, status = read(stdin), 1
-    begun, printed = False, b""
+    stdin, status = read(content), 1
+    has_begun, answer = False, b""
 
     def write(document: bytes) -> None:
-        nonlocal begun, printed
-        begun = True
+        nonlocal has_begun, answer
+        has_begun = True
         try:
             _write(_STDOUT, document, lambda _: interrupts.check())
         except InterruptedBySignalError as error:
             raise InterruptedError(error.signal) from None
-        printed = document
+        answer = document
 
     def warn(text: str) -> None:
         _write_stderr(text, lambda: interrupts.count > 0)
 
     log = Log(warn, environment)
-    if environment.get("CNI_IPVLAN_CAPTURE") or given.config.get("captureDir"):
+    if environment.get("CNI_IPVLAN_CAPTURE") or stdin.config.get("captureDir"):
         from cni_ipvlan.capture import Capture
 
-        log = Capture(warn, environment, given.stdin)
-    log.open(given.config)
+        log = Capture(warn, environment, stdin.content)
+    log.open(stdin.config)
     try:
         from cni_ipvlan.cni import protocol
         from cni_ipvlan.plugin import perform
         from cni_ipvlan.plugin.node import assemble
 
         node = assemble(environment, interrupts, log)
-        status = protocol.serve(environment, given, partial(perform, node), write, log)
+        status = protocol.serve(environment, stdin, partial(perform, node), write, log)
     except Exception:
-        if not begun:
+        if not has_begun:
             raise
     finally:
-        log.end(status, printed)
+        log.end(status, answer)
     return status
 
 
@@ -125,7 +125,7 @@ def _read() -> bytes | None:
 def _write(descriptor: int, text: bytes, wait: Callable[[int], None]) -> None:
     """Write a text; ``wait`` is called while nobody reads.
 
-    It is given the number of slices of time without a reader, and may raise.
+    Its argument is how many slices of time there was no reader; it may raise.
     """
     import select
 

@@ -29,7 +29,7 @@ class Log:
         names = (environment.get("CNI_CONTAINERID"), environment.get("CNI_IFNAME"))
         context = " ".join(name for name in names if name)
         self._prefix = f"{context}: " if context else ""
-        self._about = ""
+        self._context = ""
         self._file: int | None = None
         self._level = LEVELS.index(DEFAULT_LEVEL)
 
@@ -38,20 +38,20 @@ class Log:
 
         The configuration may be invalid: such calls are logged, too.
         """
-        trusted, level = self._environment.get("CNI_IPVLAN_LOG"), config.get("logLevel")
-        path = trusted or config.get("logFile")
+        root_choice, level = self._environment.get("CNI_IPVLAN_LOG"), config.get("logLevel")
+        path = root_choice or config.get("logFile")
         if not path or not isinstance(path, str):
             return
         from cni_ipvlan import log_file
         from cni_ipvlan.cni.request import pod
 
-        known = level if isinstance(level, str) and level in LEVELS else DEFAULT_LEVEL
-        self._level = LEVELS.index("debug" if trusted else known)
+        level_name = level if isinstance(level, str) and level in LEVELS else DEFAULT_LEVEL
+        self._level = LEVELS.index("debug" if root_choice else level_name)
         names = ("CNI_COMMAND", "CNI_CONTAINERID", "CNI_IFNAME", "CNI_NETNS")
-        given = (self._environment.get(name) for name in names)
-        self._about = f"{' '.join(filter(None, (*given, pod(self._environment))))}: "
+        values = (self._environment.get(name) for name in names)
+        self._context = f"{' '.join(filter(None, (*values, pod(self._environment))))}: "
         try:
-            self._file = log_file.open_file(path, is_roots_choice=bool(trusted))
+            self._file = log_file.open_file(path, is_roots_choice=bool(root_choice))
         except OSError as error:
             self._warn(f"cannot log to {path!r}: {error.strerror}")
 
@@ -80,7 +80,7 @@ class Log:
         self._log("verbose", lambda: text)
 
     def end(self, status: int, answer: bytes) -> None:
-        """Take note of the exit status, and of what the runtime has got."""
+        """Note the exit status, and the answer that the runtime got."""
 
     def _warn(self, text: str) -> None:
         lines = text.rstrip().split("\n")
@@ -89,7 +89,7 @@ class Log:
     def _log(self, level: str, text: Callable[[], str]) -> None:
         if self._file is None or LEVELS.index(level) > self._level:
             return
-        line = one_line(f"{moment(time.time())} [{os.getpid()}] {self._about}{text()}")
+        line = one_line(f"{format_time(time.time())} [{os.getpid()}] {self._context}{text()}")
         try:
             # One write to a file opened for appending: lines of many processes don't mix.
             os.write(self._file, line.encode() + b"\n")
@@ -98,7 +98,7 @@ class Log:
             self._file = None
 
 
-def moment(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """Return a time since the epoch as text, in UTC."""
     second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     return f"{second}.{int(seconds * 1000) % 1000:03}Z"
@@ -120,11 +120,11 @@ def one_line(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text with what is not printable as in ``one_line``, in any length."""
-    return text if text.isprintable() else "".join(map(_shown, text))
+    """Return a text of any length with what is not printable escaped as in ``one_line``."""
+    return text if text.isprintable() else "".join(map(_escape, text))
 
 
-def _shown(character: str) -> str:
+def _escape(character: str) -> str:
     if character.isprintable():
         return character
     return " | " if character == "\n" else character.encode("unicode_escape").decode()

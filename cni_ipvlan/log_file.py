@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 DIRECTORY = "/var/log/cni-ipvlan"
 
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
-_OF_OTHER_PROGRAMS = (".json", ".jsonl")  # runtimes read the former, people replay the latter
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+_RESERVED_SUFFIXES = (".json", ".jsonl")  # runtimes read the former, people replay the latter
 _Fits = Callable[[os.stat_result], bool]
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: opening a pipe that has no reader would block.
@@ -23,9 +23,9 @@ _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
 
 def fault(name: str) -> str:
     """Return why a network may not name that log file or directory; empty if it may."""
-    plain = _plain(name)
-    is_plain = plain[:1] not in ("", ".", "-") and _PLAIN.issuperset(plain)
-    if is_plain and not plain.endswith(_OF_OTHER_PROGRAMS):
+    base = _strip_directory(name)
+    is_valid = base[:1] not in ("", ".", "-") and _NAME_CHARACTERS.issuperset(base)
+    if is_valid and not base.endswith(_RESERVED_SUFFIXES):
         return ""
     return (
         f"a network may only name what lies directly in {DIRECTORY}, with letters, digits, . _ - "
@@ -38,7 +38,7 @@ def open_file(name: str, *, is_roots_choice: bool) -> int:
     if is_roots_choice:
         return _open(name, _APPEND, _is_file, "it must be a regular file")
     rule = "it must be a regular file that belongs to root and has one link"
-    return _open_in_logs(name, _APPEND, _is_roots_alone, rule)
+    return _open_in_logs(name, _APPEND, _is_roots_single_file, rule)
 
 
 def open_directory(name: str, *, is_roots_choice: bool) -> int:
@@ -48,7 +48,7 @@ def open_directory(name: str, *, is_roots_choice: bool) -> int:
     return _open_in_logs(name, _LIST, _is_private, "only root may be able to write to it")
 
 
-def _plain(name: str) -> str:
+def _strip_directory(name: str) -> str:
     return name.removeprefix(f"{DIRECTORY}/")
 
 
@@ -59,7 +59,7 @@ def _open_in_logs(name: str, flags: int, fits: _Fits, rule: str) -> int:
     advice = f"only root may be able to write to {DIRECTORY}; try: install -d -m 0700 {DIRECTORY}"
     logs = _open(DIRECTORY, _LIST | os.O_NOFOLLOW, _is_private, advice)
     try:
-        return _open(_plain(name), flags | os.O_NOFOLLOW, fits, rule, logs)
+        return _open(_strip_directory(name), flags | os.O_NOFOLLOW, fits, rule, logs)
     finally:
         os.close(logs)
 
@@ -79,7 +79,7 @@ def _is_file(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode)
 
 
-def _is_roots_alone(status: os.stat_result) -> bool:
+def _is_roots_single_file(status: os.stat_result) -> bool:
     return _is_file(status) and _is_roots(status) and status.st_nlink == 1
 
 

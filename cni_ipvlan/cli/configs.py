@@ -19,7 +19,7 @@ from cni_ipvlan.cli import reading
 from cni_ipvlan.cli.reading import JSON_SUFFIXES, ConfigError, Document, Path
 from cni_ipvlan.cni import SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS
-from cni_ipvlan.cni.strict_json import shown
+from cni_ipvlan.cni.strict_json import quote
 from cni_ipvlan.config import netconf
 
 DIRECTORY = "/etc/cni/net.d"
@@ -220,7 +220,7 @@ class _Reader(NamedTuple):
     def read(self, value: Any, path: Path) -> _Items:
         """Read a whole document, or an item of a Kubernetes list at ``path``."""
         if not isinstance(value, dict):
-            yield self._fault(path, f"it is {shown(value)}; a network configuration is needed")
+            yield self._fault(path, f"it is {quote(value)}; a network configuration is needed")
         elif value.get("kind") == "NetworkAttachmentDefinition":
             yield from self._read_definition(value, path)
         elif isinstance(value.get("items"), list) and "kind" in value:
@@ -244,7 +244,7 @@ class _Reader(NamedTuple):
         if isinstance(plugins, list):
             yield from self._read_list(value, path)
         elif plugins is not None:
-            text = f"plugins is {shown(plugins)}; a list is needed"
+            text = f"plugins is {quote(plugins)}; a list is needed"
             yield self._fault((*path, "plugins"), text)
         else:
             kind = value.get("type", "ipvlan" if is_likely else "")
@@ -261,7 +261,7 @@ class _Reader(NamedTuple):
             yield from self._read_string(config, config_path, *(str(each or "") for each in names))
         # Without a config, Multus reads the file that is named like the definition.
         elif config is not None and not isinstance(config, str):
-            kind = "a mapping" if isinstance(config, dict) else shown(config)
+            kind = "a mapping" if isinstance(config, dict) else quote(config)
             text = f"config is {kind}; it must be a string of JSON: write config: |, then the JSON"
             yield self._fault(config_path, text)
 
@@ -274,7 +274,7 @@ class _Reader(NamedTuple):
             yield self._fault(path, why, error.line if block else None)
             return
         if not isinstance(inner.value, dict):
-            yield self._fault(path, f"it is {shown(inner.value)}; a JSON object is needed")
+            yield self._fault(path, f"it is {quote(inner.value)}; a JSON object is needed")
             return
         duplicates = {(*path, *each): keys for each, keys in inner.duplicates.items()}
         self.root.duplicates.update(duplicates)
@@ -299,7 +299,7 @@ class _Reader(NamedTuple):
         for index, plugin in enumerate(plugins):
             plugin_path, kind = (*path, "plugins", index), plugin.get("type")
             if "ipvlan" in types and not isinstance(kind, str):
-                text = f"it is {shown(value['plugins'][index])}; a plugin with a type is needed"
+                text = f"it is {quote(value['plugins'][index])}; a plugin with a type is needed"
                 yield self._fault(plugin_path, text)
             neighbours = types[:index], types[index + 1 :]
             yield from self._read_plugin({**plugin, **inherited}, plugin_path, kind, *neighbours)

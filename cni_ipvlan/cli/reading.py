@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cni_ipvlan.cni.strict_json import MOST_LEVELS, TOO_DEEP, in_words, loads
+from cni_ipvlan.cni.strict_json import MOST_LEVELS, TOO_DEEP, explain_syntax_error, loads
 
 Path = tuple[str | int, ...]
 JSON_SUFFIXES = (".conf", ".conflist", ".json")
@@ -156,7 +156,7 @@ def _explain_error(text: str, error: json.JSONDecodeError) -> tuple[int, str]:
         position = len(before) - 1  # where Python finds it since 3.13
     rest = text[position : position + 40]
     hints = (hint for pattern, hint in _HINTS.items() if re.match(pattern, rest))
-    return position, next(hints, in_words(error))
+    return position, next(hints, explain_syntax_error(error))
 
 
 def _locate_values(document: Document, text: str, line: int) -> Document:

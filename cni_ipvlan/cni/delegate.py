@@ -32,16 +32,16 @@ INTERFACE_PLUGINS = (
     *("bandwidth", "firewall", "portmap", "sbr", "tuning", "vrf"),
     *("flannel", "multus", "multus-shim"),
 )
-# Known by their names, since k3s has one executable for all of plugins.
+# Known by their names, since k3s has one executable for all plugins.
 _IPAM_PLUGINS = ("dhcp", "host-local", "static")
-_OTHERS_MAY_WRITE = 0o022
+_WRITE_BY_OTHERS = 0o022
 _HIGHEST_CODE = 2**32 - 1
-BY_HAND = "run it by hand, with the network configuration on its standard input"  # to try
-_SHOWN_OUTPUT = 200  # characters of a delegate's output that an error quotes
+BY_HAND = "run it by hand, with the network configuration on its standard input"  # what to try next
+_MOST_QUOTED = 200  # characters of a delegate's output that an error quotes
 
 
 class NotPermittedError(CniError):
-    """About a plugin that is not permitted as an IPAM plugin."""
+    """A plugin is not permitted as an IPAM plugin."""
 
 
 def environment(request: Request, verb: str) -> dict[str, str]:
@@ -52,9 +52,9 @@ def environment(request: Request, verb: str) -> dict[str, str]:
 def find(plugin: str, path: tuple[str, ...]) -> str:
     """Return the path of the permitted IPAM plugin ``plugin`` in the directories ``path``."""
     check_permitted(plugin, path)
-    if found := _executable(plugin, path):
-        return found
-    raise _not_found(plugin, path)
+    if executable := _find_executable(plugin, path):
+        return executable
+    raise _describe_missing(plugin, path)
 
 
 def check_permitted(plugin: str, path: tuple[str, ...]) -> None:
@@ -65,25 +65,25 @@ def check_permitted(plugin: str, path: tuple[str, ...]) -> None:
     if not plugin or "/" in plugin or "\0" in plugin or plugin in (".", ".."):
         text = f"{plugin!r} is not the name of a CNI plugin"
         raise NotPermittedError(INVALID_CONFIGURATION, text)
-    listed, why = _listed(), ""
-    if listed is not None:
-        why = "" if plugin in listed else "which is not an IPAM plugin that root has listed"
-    elif plugin not in _IPAM_PLUGINS and (other := _interface_plugin(plugin, path)):
-        what = "" if other == plugin else f"the plugin {other!r} and "
-        why = f"which is {what}not an IPAM plugin"
-    if why:
-        text = f"ipam.type is {plugin!r}, {why}; root may permit it in {PERMITTED}"
+    types, reason = _read_permitted_types(), ""
+    if types is not None:
+        reason = "" if plugin in types else "which is not an IPAM plugin that root has listed"
+    elif plugin not in _IPAM_PLUGINS and (interface_plugin := _find_interface_plugin(plugin, path)):
+        prefix = "" if interface_plugin == plugin else f"the plugin {interface_plugin!r} and "
+        reason = f"which is {prefix}not an IPAM plugin"
+    if reason:
+        text = f"ipam.type is {plugin!r}, {reason}; root may permit it in {PERMITTED}"
         raise NotPermittedError(INVALID_CONFIGURATION, text)
 
 
-def _listed() -> list[str] | None:
+def _read_permitted_types() -> list[str] | None:
     """Return the types in root's list; None if there is none. Raises CniError."""
     try:
         # O_NONBLOCK: opening a pipe that has no writer would block.
         descriptor = os.open(PERMITTED, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(descriptor, encoding="utf-8", errors="surrogateescape") as file:
             status = os.fstat(descriptor)
-            if status.st_uid not in (0, os.geteuid()) or status.st_mode & _OTHERS_MAY_WRITE:
+            if status.st_uid not in (0, os.geteuid()) or status.st_mode & _WRITE_BY_OTHERS:
                 text = f"{PERMITTED} must belong to root, and nobody else may write to it"
                 raise CniError(INVALID_CONFIGURATION, text)
             lines = [line.partition("#")[0].strip() for line in file]
@@ -95,14 +95,14 @@ def _listed() -> list[str] | None:
     return list(filter(None, lines))
 
 
-def _interface_plugin(plugin: str, path: tuple[str, ...]) -> str:
-    """Return which interface plugin it is, maybe by another name; empty for none."""
+def _find_interface_plugin(plugin: str, path: tuple[str, ...]) -> str:
+    """Return the name of the interface plugin that a plugin is, or a copy of; empty for none."""
     if plugin in INTERFACE_PLUGINS:
         return plugin
-    found = _executable(plugin, path)
-    if not found:
+    executable = _find_executable(plugin, path)
+    if not executable:
         return ""
-    name = os.path.basename(os.path.realpath(found))
+    name = os.path.basename(os.path.realpath(executable))
     if name in INTERFACE_PLUGINS:
         return name
     from filecmp import cmp
@@ -110,31 +110,31 @@ def _interface_plugin(plugin: str, path: tuple[str, ...]) -> str:
     for directory in path:
         for name in INTERFACE_PLUGINS:
             with suppress(OSError):
-                if cmp(found, os.path.join(directory, name), shallow=False):  # or a copy of it
+                if cmp(executable, os.path.join(directory, name), shallow=False):
                     return name
     return ""
 
 
-def _executable(plugin: str, path: tuple[str, ...]) -> str:
+def _find_executable(plugin: str, path: tuple[str, ...]) -> str:
     """Return the path of an executable; empty if there is none."""
     candidates = (os.path.join(directory, plugin) for directory in path)
-    found = (each for each in candidates if os.path.isfile(each) and os.access(each, os.X_OK))
-    return next(found, "")
+    executables = (each for each in candidates if os.path.isfile(each) and os.access(each, os.X_OK))
+    return next(executables, "")
 
 
-def _not_found(plugin: str, path: tuple[str, ...]) -> CniError:
+def _describe_missing(plugin: str, path: tuple[str, ...]) -> CniError:
     from cni_ipvlan.suggest import nearest_first
 
-    searched, there = [], []
+    directories, files = [], []
     for directory in path:
         try:
-            there += os.listdir(directory)
-            searched.append(directory)
+            files += os.listdir(directory)
+            directories.append(directory)
         except (OSError, ValueError) as error:
-            searched.append(f"{directory} ({getattr(error, 'strerror', error)})")
-    names, is_near = nearest_first(plugin, there)
-    details = [f"searched: {', '.join(searched)}"]
-    if plugin in there:
+            directories.append(f"{directory} ({getattr(error, 'strerror', error)})")
+    names, is_near = nearest_first(plugin, files)
+    details = [f"searched: {', '.join(directories)}"]
+    if plugin in files:
         details.append(f"found: {plugin} is there, but can't be executed")
     elif is_near:
         details.append(f"did you mean {names[0]!r}?")
@@ -152,9 +152,9 @@ def not_executed(why: str, path: str) -> CniError:
 def check(plugin: str, status: int, stdout: bytes, stderr: bytes) -> None:
     """Raise the CniError that ``plugin`` printed, if it failed; a negative status is a signal."""
     if status:
-        what = f"the plugin {plugin!r} {_ending(status)} and printed no CNI error"
-        quoted = _quoted(stdout, stderr, is_killed=status == -signal.SIGKILL)
-        raise _error_document(stdout) or CniError(DELEGATE_FAILED, what, quoted)
+        what = f"the plugin {plugin!r} {_describe_ending(status)} and printed no CNI error"
+        details = _quote_output(stdout, stderr, is_killed=status == -signal.SIGKILL)
+        raise _parse_error(stdout) or CniError(DELEGATE_FAILED, what, details)
 
 
 def result(plugin: str, version: str, status: int, stdout: bytes, stderr: bytes) -> Result:
@@ -167,11 +167,11 @@ def result(plugin: str, version: str, status: int, stdout: bytes, stderr: bytes)
     except CniError as error:
         what, details = f"an invalid result: {error.msg}", error.details
     except ValueError:
-        what, details = "no JSON result", _quoted(stdout, stderr)
+        what, details = "no JSON result", _quote_output(stdout, stderr)
     raise CniError(DELEGATE_FAILED, f"the plugin {plugin!r} printed {what}", details)
 
 
-def _error_document(stdout: bytes) -> CniError | None:
+def _parse_error(stdout: bytes) -> CniError | None:
     try:
         document = strict_json.decode(stdout)
     except ValueError:
@@ -184,7 +184,7 @@ def _error_document(stdout: bytes) -> CniError | None:
     return CniError(code, str(document["msg"]), str(document.get("details", "") or ""))
 
 
-def _ending(status: int) -> str:
+def _describe_ending(status: int) -> str:
     if status >= 0:
         return f"exited with status {status}"
     from signal import Signals
@@ -195,9 +195,9 @@ def _ending(status: int) -> str:
         return f"was killed by signal {-status}"
 
 
-def _quoted(stdout: bytes, stderr: bytes, *, is_killed: bool = False) -> str:
+def _quote_output(stdout: bytes, stderr: bytes, *, is_killed: bool = False) -> str:
     lines = ["the kernel may have run out of memory: see dmesg"] if is_killed else []
     for name, output in (("stdout", stdout), ("stderr", stderr)):
-        text = shortened(output.decode("utf-8", "replace").strip(), _SHOWN_OUTPUT)
+        text = shortened(output.decode("utf-8", "replace").strip(), _MOST_QUOTED)
         lines.append(f"its {name}: {text}" if text else f"its {name} was empty")
     return "\n".join(lines)

@@ -20,8 +20,8 @@ LIMITED_CONNECTIVITY = 51
 DELEGATE_NOT_FOUND = 108
 DELEGATE_FAILED = 109
 INTERNAL = 199
-# What a plugin answers that is older than a verb: it asks for variables that the verb does not
-# have, doesn't know it, or its CNI version.
+# Codes with which a plugin answers a verb that is newer than itself: it asks for variables that the
+# verb does not have, or doesn't know the verb or its CNI version.
 OF_OLDER_PLUGINS = (INCOMPATIBLE_VERSION, UNKNOWN_CONTAINER, INVALID_ENVIRONMENT)
 
 
@@ -47,26 +47,26 @@ class CniError(Exception):
 
     def __str__(self) -> str:
         """Return the message and all details, private ones included."""
-        return _joined(self.msg, self.explanation)
+        return _join(self.msg, self.explanation)
 
     @property
     def explanation(self) -> str:
         """All details, private ones included."""
-        return _joined(self.details, self.private)
+        return _join(self.details, self.private)
 
     def add_details(self, text: str) -> None:
         """Append a line to the details."""
-        self.details = _joined(self.details, text)
+        self.details = _join(self.details, text)
 
     def add_private(self, text: str) -> None:
         """Append a line to the private details."""
-        self.private = _joined(self.private, text)
+        self.private = _join(self.private, text)
 
     def add_failure(self, other: CniError) -> None:
         """Append a later failure of the same call to the details, once."""
-        text = _joined(other.msg, other.details)
-        known = f"\n{_joined(self.msg, self.details)}\n"
-        if not any(f"\n{start}{text}\n" in known for start in ("", "also: ")):
+        text = _join(other.msg, other.details)
+        lines = f"\n{_join(self.msg, self.details)}\n"
+        if not any(f"\n{start}{text}\n" in lines for start in ("", "also: ")):
             self.add_details(f"also: {text}")
             self.add_private(other.private)
 
@@ -76,13 +76,13 @@ class CniError(Exception):
         msg, details = shortened(self.msg, 1000), shortened(self.details, 4000)
         document: dict[str, object] = {"cniVersion": version, "code": self.code, "msg": msg}
         if self.private:
-            details = _joined(details, "the node's log has the rest")
+            details = _join(details, "the node's log has the rest")
         if details:
             document["details"] = details
         return document
 
 
-def _joined(*texts: str) -> str:
+def _join(*texts: str) -> str:
     return "\n".join(text for text in texts if text)
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def serve(
     environment: Mapping[str, str],
-    given: Stdin,
+    stdin: Stdin,
     perform: Perform,
     write: Callable[[bytes], None],
     listener: Listener,
@@ -56,8 +56,8 @@ def serve(
 
     try:
         if DELEGATING in environment:
-            return _end_loop(environment)
-        request = parse(environment, given)
+            return _refuse_own_call(environment)
+        request = parse(environment, stdin)
         perform(request, deliver)
     except CniError as error:
         failure = error
@@ -74,7 +74,7 @@ def serve(
         # A second document on stdout would make the first one invalid.
         listener.warn(str(failure))
     else:
-        _report(failure, given.version_to_answer, write, listener)
+        _report(failure, stdin.version_to_answer, write, listener)
     return 1
 
 
@@ -89,7 +89,7 @@ def _report(
         listener.warn(f"cannot write to stdout: {error}: {document.decode('ascii')}")
 
 
-def _end_loop(environment: Mapping[str, str]) -> int:
+def _refuse_own_call(environment: Mapping[str, str]) -> int:
     """Refuse a call from this plugin itself, which would wait for itself forever.
 
     DEL succeeds, since no ADD can have succeeded this way.

@@ -1,4 +1,4 @@
-"""A runtime's call: environment and standard input, parsed and checked."""
+"""Parse and check a runtime's call: its environment and standard input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cni_ipvlan.cni.errors import (
     CniError,
     shortened,
 )
-from cni_ipvlan.cni.strict_json import shown
+from cni_ipvlan.cni.strict_json import quote
 from cni_ipvlan.start.namedtuple import Any, NamedTuple
 
 # verb: (variables that must be set and not empty, version that introduced the verb)
@@ -37,7 +37,7 @@ _RESERVED = ("all", "default")
 class Stdin(NamedTuple):
     """Standard input, decoded once; if that failed, ``config`` is empty and ``failure`` set."""
 
-    stdin: bytes
+    content: bytes
     config: dict[str, Any]
     failure: CniError | None = None
 
@@ -45,7 +45,7 @@ class Stdin(NamedTuple):
     def version_to_answer(self) -> str:
         """The CNI version to answer in, also for invalid input."""
         with suppress(CniError):
-            version = _version_of(self.config)
+            version = _get_version(self.config)
             if self.failure is None and len(version) <= _LONGEST_VERSION:
                 return version
         return LATEST_VERSION
@@ -94,7 +94,7 @@ def read(stdin: bytes) -> Stdin:
     return Stdin(stdin, {}, failure)
 
 
-def parse(environment: Mapping[str, str], given: Stdin) -> Request:
+def parse(environment: Mapping[str, str], stdin: Stdin) -> Request:
     """Check a call and return it as a Request.
 
     Raises CniError: 4 for the environment (naming every wrong variable), 6 when
@@ -106,18 +106,18 @@ def parse(environment: Mapping[str, str], given: Stdin) -> Request:
         what = f"CNI_COMMAND is {command!r}, which is not a CNI command"
         raise CniError(INVALID_ENVIRONMENT, what, f"known: {', '.join([*_VERBS, 'VERSION'])}")
     _check_environment(environment, command)
-    if given.failure is not None:
-        raise given.failure
-    version = _version_of(given.config)
+    if stdin.failure is not None:
+        raise stdin.failure
+    version = _get_version(stdin.config)
     if version not in SUPPORTED_VERSIONS:
         known = f"supported: {', '.join(SUPPORTED_VERSIONS)}"
-        raise CniError(INCOMPATIBLE_VERSION, f"cniVersion {shown(version)} is not supported", known)
+        raise CniError(INCOMPATIBLE_VERSION, f"cniVersion {quote(version)} is not supported", known)
     if not is_known(command, version):
         since = f"{command} was introduced in CNI {introduced_in(command)}"
         what = f"{since}; the configuration's cniVersion is {version}"
         raise CniError(INCOMPATIBLE_VERSION, what)
     if command != "DEL":
-        _check_network_name(given.config)
+        _check_network_name(stdin.config)
     return Request(
         command=command,
         container_id=environment.get("CNI_CONTAINERID", ""),
@@ -126,8 +126,8 @@ def parse(environment: Mapping[str, str], given: Stdin) -> Request:
         path=tuple(part for part in environment.get("CNI_PATH", "").split(":") if part),
         may_share_netns=environment.get("CNI_NETNS_OVERRIDE", "").lower() in ("1", "true"),
         environment=environment,
-        stdin=given.stdin,
-        config=given.config,
+        stdin=stdin.content,
+        config=stdin.config,
         version=version,
     )
 
@@ -135,7 +135,7 @@ def parse(environment: Mapping[str, str], given: Stdin) -> Request:
 def pod(environment: Mapping[str, str]) -> str:
     """Return NAMESPACE/NAME of the Kubernetes pod that CNI_ARGS names; empty if there is none.
 
-    Names that Kubernetes would not accept don't count, so it is short and printable.
+    Names that Kubernetes would not accept are ignored, so the text is short and printable.
     """
     pairs = (each.partition("=") for each in environment.get("CNI_ARGS", "").split(";"))
     arguments = {key: value for key, _, value in pairs}
@@ -153,13 +153,13 @@ def is_known(command: str, version: str) -> bool:
     return SUPPORTED_VERSIONS.index(version) >= SUPPORTED_VERSIONS.index(introduced_in(command))
 
 
-def _version_of(config: Mapping[str, Any]) -> str:
+def _get_version(config: Mapping[str, Any]) -> str:
     """Return the CNI version of a configuration; raises CniError 6."""
     version = config.get("cniVersion")
     if version in (None, ""):
         return VERSION_WHEN_ABSENT
     if not isinstance(version, str):
-        what = f'cniVersion is {shown(version)}; it must be a string such as "1.0.0"'
+        what = f'cniVersion is {quote(version)}; it must be a string such as "1.0.0"'
         raise CniError(DECODING_FAILURE, what)
     return version
 
@@ -178,16 +178,16 @@ def interface_name_fault(name: str, longest: int = _INTERFACE_NAME_BYTES) -> str
     except UnicodeEncodeError:
         return "it is not valid UTF-8"
     # The kernel's isspace() uses Latin-1, which includes the byte 0xa0.
-    bad = next((each for each in name if _SEPARATORS.intersection(each.encode())), "")
+    character = next((each for each in name if _SEPARATORS.intersection(each.encode())), "")
     faults = {
         "it is empty": not encoded,
         f"it has {len(encoded)} bytes; {longest} are allowed": len(encoded) > longest,
         "it is the name of a directory": name in (".", ".."),
         "the kernel reserves that name for the settings of all interfaces": name in _RESERVED,
         "the kernel treats % as a pattern": "%" in name,
-        f"{bad!r} is not allowed in it": bad != "",
+        f"{character!r} is not allowed in it": character != "",
     }
-    return next((fault for fault, is_so in faults.items() if is_so), "")
+    return next((fault for fault, is_fault in faults.items() if is_fault), "")
 
 
 def _check_environment(environment: Mapping[str, str], command: str) -> None:
@@ -215,11 +215,11 @@ def _check_network_name(config: Mapping[str, Any]) -> None:
         raise CniError(INVALID_CONFIGURATION, "the network configuration has no name")
     fault = identifier_fault(name) if isinstance(name, str) else "it must be a string"
     if fault:
-        raise CniError(INVALID_CONFIGURATION, f"name is {shown(name)}; {fault}")
+        raise CniError(INVALID_CONFIGURATION, f"name is {quote(name)}; {fault}")
 
 
 def identifier_fault(text: str) -> str:
-    """Return why a name is not valid for a network or a container; empty if it is."""
+    """Return why a network or a container may not have a name; empty if it may."""
     is_plain = text.isascii() and all(each.isalnum() or each in "_.-" for each in text)
     if not is_plain or not text[:1].isalnum():
         return "it must start with a letter or digit, followed by letters, digits, '_', '.' or '-'"

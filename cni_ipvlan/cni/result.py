@@ -9,7 +9,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip
 
 from cni_ipvlan.cni import SUPPORTED_VERSIONS
 from cni_ipvlan.cni.errors import DECODING_FAILURE, INCOMPATIBLE_VERSION, CniError
-from cni_ipvlan.cni.strict_json import shown
+from cni_ipvlan.cni.strict_json import quote
 from cni_ipvlan.start.namedtuple import Any, NamedTuple
 
 _WITHOUT_INTERFACES = ("0.1.0", "0.2.0")
@@ -92,22 +92,22 @@ def parse(document: object, default_version: str) -> Result:
     canonical form. Raises CniError 6 for a malformed document and 1 for an unsupported version.
     """
     if not isinstance(document, dict):
-        raise _malformed("it is not a JSON object")
+        raise _error("it is not a JSON object")
     version = document.get("cniVersion") or default_version
     if version not in SUPPORTED_VERSIONS:
         raise CniError(
             INCOMPATIBLE_VERSION,
-            f"the result's cniVersion {shown(version)} is not supported",
+            f"the result's cniVersion {quote(version)} is not supported",
             f"supported: {', '.join(SUPPORTED_VERSIONS)}",
         )
-    dns = _parse_dns(_typed(document, "dns", dict) or {})
+    dns = _parse_dns(_get(document, "dns", dict) or {})
     if version in _WITHOUT_INTERFACES:
         addresses, routes = _parse_by_family(document)
         return Result((), addresses, routes, dns)
     return Result(
-        tuple(_parse_interface(entry) for entry in _objects(document, "interfaces")),
-        tuple(_parse_address(entry) for entry in _objects(document, "ips")),
-        tuple(_parse_route(entry) for entry in _objects(document, "routes")),
+        tuple(_parse_interface(entry) for entry in _get_objects(document, "interfaces")),
+        tuple(_parse_address(entry) for entry in _get_objects(document, "ips")),
+        tuple(_parse_route(entry) for entry in _get_objects(document, "routes")),
         dns,
     )
 
@@ -123,11 +123,11 @@ def render(result: Result, version: str) -> dict[str, Any]:
         document.update(_render_by_family(result))
     else:
         document["interfaces"] = [
-            {"name": name, **_filled(mac=mac, mtu=mtu, sandbox=path, socketPath=socket, pciID=pci)}
+            {"name": name, **_compact(mac=mac, mtu=mtu, sandbox=path, socketPath=socket, pciID=pci)}
             for name, mac, path, mtu, socket, pci in result.interfaces
         ]
         document["ips"] = [
-            _filled(
+            _compact(
                 version=str(family(text)) if version in _WITH_FAMILY else "",
                 interface=interface,
                 address=text,
@@ -143,50 +143,50 @@ def render(result: Result, version: str) -> dict[str, Any]:
 
 
 def _parse_by_family(document: dict[str, Any]) -> tuple[tuple[Address, ...], tuple[Route, ...]]:
-    parts = [(key, part) for key in ("ip4", "ip6") if (part := _typed(document, key, dict))]
+    parts = [(key, part) for key in ("ip4", "ip6") if (part := _get(document, key, dict))]
     return (
-        tuple(_address(f"{key}.ip", part.get("ip"), part.get("gateway")) for key, part in parts),
-        tuple(_parse_route(entry) for _, part in parts for entry in _objects(part, "routes")),
+        tuple(_make_address(f"{key}.ip", p.get("ip"), p.get("gateway")) for key, p in parts),
+        tuple(_parse_route(entry) for _, p in parts for entry in _get_objects(p, "routes")),
     )
 
 
 def _render_by_family(result: Result) -> dict[str, Any]:
-    """Render the first address of each family, since these versions have room for one."""
+    """Render the first address of each family, since these versions allow one."""
     document: dict[str, Any] = {}
     for text, gateway, _ in result.addresses:
         number = family(text)
         if f"ip{number}" not in document:
             routes = [_render_route(each) for each in result.routes if each.family == number]
-            document[f"ip{number}"] = _filled(ip=text, gateway=gateway, routes=routes)
+            document[f"ip{number}"] = _compact(ip=text, gateway=gateway, routes=routes)
     return document
 
 
 def _parse_dns(dns: dict[str, Any]) -> dict[str, Any]:
-    _typed(dns, "domain", str)
+    _get(dns, "domain", str)
     for key in ("nameservers", "search", "options"):
-        for value in _typed(dns, key, list) or ():
+        for value in _get(dns, key, list) or ():
             if not isinstance(value, str):  # the runtime could not decode the result
-                raise _malformed(f"{key} of dns holds {shown(value)}; strings are needed")
+                raise _error(f"{key} of dns holds {quote(value)}; strings are needed")
     return {key: value for key, value in dns.items() if value}
 
 
 def _parse_interface(entry: dict[str, Any]) -> Interface:
     keys = ("name", "mac", "sandbox", "socketPath", "pciID")
-    name, mac, sandbox, socket_path, pci_id = (_typed(entry, key, str) or "" for key in keys)
-    return Interface(name, mac, sandbox, _number(entry, "mtu") or None, socket_path, pci_id)
+    name, mac, sandbox, socket_path, pci_id = (_get(entry, key, str) or "" for key in keys)
+    return Interface(name, mac, sandbox, _get_number(entry, "mtu") or None, socket_path, pci_id)
 
 
 def _parse_address(entry: dict[str, Any]) -> Address:
-    parsed = _address("ips[].address", entry.get("address"), entry.get("gateway"))
-    return parsed._replace(interface=_number(entry, "interface"))
+    parsed = _make_address("ips[].address", entry.get("address"), entry.get("gateway"))
+    return parsed._replace(interface=_get_number(entry, "interface"))
 
 
-def _address(key: str, text: object, gateway: object) -> Address:
-    parsed = _value(key, text, "an address with a prefix length", _interface)
-    return Address(str(parsed), _gateway(gateway, f"{key} {parsed}", parsed.version))
+def _make_address(key: str, text: object, gateway: object) -> Address:
+    parsed = _convert(key, text, "an address with a prefix length", _parse_interface_address)
+    return Address(str(parsed), _parse_gateway(gateway, f"{key} {parsed}", parsed.version))
 
 
-def _interface(text: str) -> IPv4Interface | IPv6Interface:
+def _parse_interface_address(text: str) -> IPv4Interface | IPv6Interface:
     if "/" not in text:
         raise ValueError
     return ip_interface(text)
@@ -195,66 +195,66 @@ def _interface(text: str) -> IPv4Interface | IPv6Interface:
 def _parse_route(entry: dict[str, Any]) -> Route:
     # Mask host bits away, as Go's ParseCIDR does in other plugins.
     convert = partial(ip_network, strict=False)
-    network = _value("routes[].dst", entry.get("dst"), "a prefix", convert)
-    gateway = _gateway(entry.get("gw"), f"the route to {network}", network.version)
-    return Route(str(network), gateway, **{key: _number(entry, key) for key in _ROUTE_NUMBERS})
+    network = _convert("routes[].dst", entry.get("dst"), "a prefix", convert)
+    gateway = _parse_gateway(entry.get("gw"), f"the route to {network}", network.version)
+    return Route(str(network), gateway, **{key: _get_number(entry, key) for key in _ROUTE_NUMBERS})
 
 
 def _render_route(route: Route) -> dict[str, Any]:
     numbers = {key: getattr(route, key) for key in _ROUTE_NUMBERS}
-    return _filled(dst=route.dst, gw=route.gateway, **numbers)
+    return _compact(dst=route.dst, gw=route.gateway, **numbers)
 
 
-def _filled(**values: object) -> dict[str, Any]:
-    """Return those of a document's values that are there; 0 is."""
+def _compact(**values: object) -> dict[str, Any]:
+    """Return a document's values without empty ones; 0 is a value."""
     return {key: value for key, value in values.items() if value not in (None, "", [])}
 
 
-def _gateway(value: object, whose: str, version: int) -> str:
+def _parse_gateway(value: object, owner: str, version: int) -> str:
     """Return a gateway, which must be of that address family; empty for none."""
     if value is None or value == "":
         return ""
-    gateway = _value("gateway", value, "an address", ip_address)
+    gateway = _convert("gateway", value, "an address", ip_address)
     if gateway.version != version:
-        raise _malformed(f"{whose} has the gateway {gateway}: two address families")
+        raise _error(f"{owner} has the gateway {gateway}: two address families")
     return str(gateway)
 
 
-def _value(key: str, value: object, what: str, convert: Callable[[str], Any]) -> Any:
+def _convert(key: str, value: object, what: str, convert: Callable[[str], Any]) -> Any:
     if isinstance(value, str) and "%" not in value:  # CNI has no zones ("fe80::1%eth0")
         with suppress(ValueError):
             return convert(value)
     zone = " without a zone" if "%" in str(value) else ""
-    raise _malformed(f"{key} is {shown(value)}; {what}{zone} is needed")
+    raise _error(f"{key} is {quote(value)}; {what}{zone} is needed")
 
 
-def _typed(entry: dict[str, Any], key: str, kind: type) -> Any:
+def _get(entry: dict[str, Any], key: str, kind: type) -> Any:
     value = entry.get(key)
     if value is not None and not isinstance(value, kind):
-        raise _malformed(f"{key} is {shown(value)}; a {_JSON_NAMES[kind]} is needed")
+        raise _error(f"{key} is {quote(value)}; a {_JSON_NAMES[kind]} is needed")
     return value
 
 
 _JSON_NAMES: dict[type, str] = {dict: "JSON object", list: "list", str: "string"}
 
 
-def _objects(entry: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    values = _typed(entry, key, list) or []
+def _get_objects(entry: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    values = _get(entry, key, list) or []
     for value in values:
         if not isinstance(value, dict):
-            raise _malformed(f"{key} holds {shown(value)}; JSON objects are needed")
+            raise _error(f"{key} holds {quote(value)}; JSON objects are needed")
     return list(values)
 
 
-def _number(entry: dict[str, Any], key: str) -> int | None:
+def _get_number(entry: dict[str, Any], key: str) -> int | None:
     value = entry.get(key)
     if value is None:
         return None
     highest = _HIGHEST.get(key, _HIGHEST_U32)
     if type(value) is not int or not 0 <= value <= highest:
-        raise _malformed(f"{key} is {shown(value)}; a whole number from 0 to {highest} is needed")
+        raise _error(f"{key} is {quote(value)}; a whole number from 0 to {highest} is needed")
     return value
 
 
-def _malformed(why: str) -> CniError:
+def _error(why: str) -> CniError:
     return CniError(DECODING_FAILURE, f"cannot decode the result: {why}")

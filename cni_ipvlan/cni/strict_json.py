@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from json import JSONDecodeError
     from typing import Any
 
-_IN_WORDS = {  # of Python's messages, which name the rule of a grammar
+_EXPLANATIONS = {  # of Python's messages, which name the rule of a grammar
     "Expecting property name": "a key in double quotes is missing",
     "Expecting ',' delimiter": "a comma or a closing bracket is missing",
     "Expecting ':' delimiter": "a colon is missing after a key",
@@ -24,7 +24,7 @@ _IN_WORDS = {  # of Python's messages, which name the rule of a grammar
     "Illegal trailing comma": "it has a trailing comma, which JSON does not allow",
 }
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # of UTF-8
-MOST_LEVELS = 100  # of values in values; what Python itself can take depends on its version
+MOST_LEVELS = 100  # of nesting; Python's own limit depends on its version
 TOO_DEEP = f"it is nested too deeply: more than {MOST_LEVELS} levels"
 
 
@@ -39,28 +39,31 @@ def decode(data: bytes) -> Any:
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8 text") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{in_words(error)}: line {error.lineno}, column {error.colno}") from None
+        text = explain_syntax_error(error)
+        raise ValueError(f"{text}: line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
-    inside, levels = [document], 0
-    while inside := [each for each in inside if isinstance(each, (dict, list))]:
+    containers, levels = [document], 0
+    while containers := [each for each in containers if isinstance(each, (dict, list))]:
         levels += 1
         if levels > MOST_LEVELS:
             raise ValueError(TOO_DEEP)
-        values = (each.values() if isinstance(each, dict) else each for each in inside)
-        inside = [value for each in values for value in each]
+        values = (each.values() if isinstance(each, dict) else each for each in containers)
+        containers = [value for each in values for value in each]
     return document
 
 
 def loads(text: str) -> Any:
     """Return the document in a text; raises JSONDecodeError, or ValueError about a number."""
-    return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_whole)
+    return json.loads(
+        text, parse_constant=_refuse_constant, parse_float=_parse_number, parse_int=_parse_integer
+    )
 
 
-def in_words(error: JSONDecodeError) -> str:
+def explain_syntax_error(error: JSONDecodeError) -> str:
     """Return a sentence about what is wrong with a document."""
-    found = (words for start, words in _IN_WORDS.items() if error.msg.startswith(start))
-    return next(found, error.msg)
+    matches = (text for start, text in _EXPLANATIONS.items() if error.msg.startswith(start))
+    return next(matches, error.msg)
 
 
 def encode(document: dict[str, Any]) -> bytes:
@@ -68,8 +71,8 @@ def encode(document: dict[str, Any]) -> bytes:
     return json.dumps(document, indent=4, allow_nan=False).encode("ascii") + b"\n"
 
 
-def shown(value: object) -> str:
-    """Return a value as JSON, not more of it than a message can have."""
+def quote(value: object) -> str:
+    """Return a value as JSON, shortened for a message."""
     return shortened(json.dumps(value))
 
 
@@ -77,13 +80,13 @@ def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _finite(text: str) -> float:
+def _parse_number(text: str) -> float:
     number = float(text)
     if abs(number) > sys.float_info.max:
         raise ValueError(f"the number {shortened(text)} is too large")
     return number
 
 
-def _whole(text: str) -> int:
-    _finite(text)  # Python converts no more than 4,300 digits
+def _parse_integer(text: str) -> int:
+    _parse_number(text)  # Python converts no more than 4,300 digits
     return int(text)

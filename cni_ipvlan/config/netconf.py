@@ -8,7 +8,7 @@ from functools import cache
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.request import ALTERNATIVE_NAME_BYTES, interface_name_fault
-from cni_ipvlan.cni.strict_json import shown
+from cni_ipvlan.cni.strict_json import quote
 from cni_ipvlan.start import json
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
@@ -229,7 +229,7 @@ def describe_schema_error(error: Any) -> str:
         why = error.cause
     else:
         why = _RULES[option if keyword == "pattern" else keyword].format(rule)
-    return f"{option} is {shown(error.instance)}; {why}"
+    return f"{option} is {quote(error.instance)}; {why}"
 
 
 def _check_values(config: Mapping[str, Any]) -> Iterator[Problem]:
@@ -243,7 +243,7 @@ def _check_values(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield _problem(("ipam", "type"), name, "it is not an IPAM plugin")
     for path in (("runtimeConfig", "mac"), ("args", "cni", "mac")):
         if mac := value_at(config, *path):  # a pod asks for it, and would get another one
-            text = f"{_dotted_path(path)} asks for the MAC address {shown(mac)}; {MAC_RULE}"
+            text = f"{_dotted_path(path)} asks for the MAC address {quote(mac)}; {MAC_RULE}"
             yield Problem(path, text)
 
 
@@ -252,7 +252,7 @@ def _check_host_options(config: Mapping[str, Any]) -> Iterator[Problem]:
     has_host_access, (_, flag) = config.get("hostAccess") is True, mode_of(config)
     is_in_container = config.get("linkInContainer") is True
     if has_host_access and flag != "bridge":
-        text = f"hostAccess needs the flag bridge; {shown(flag)} keeps interfaces apart"
+        text = f"hostAccess needs the flag bridge; {quote(flag)} keeps interfaces apart"
         yield Problem(("hostAccess",), text)
     if has_host_access and is_in_container:
         text = "hostAccess needs a master on the host; with linkInContainer it is in the container"
@@ -284,7 +284,7 @@ def _find_subnet_fault(text: str) -> str:
 
 
 def _problem(path: Path, value: object, why: str) -> Problem:
-    return Problem(path, f"{_dotted_path(path)} is {shown(value)}; {why}")
+    return Problem(path, f"{_dotted_path(path)} is {quote(value)}; {why}")
 
 
 def _dotted_path(path: Iterable[object]) -> str:

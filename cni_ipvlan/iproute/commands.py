@@ -15,8 +15,8 @@ from cni_ipvlan.start.namedtuple import NamedTuple
 
 Argv = tuple[str, ...]
 
-# What a command may end with although it is no success: with a missing object, with any status,
-# which the caller examines, or as it likes, since it is optional.
+# Which failures of a command are no error: that its object is missing; any, as the caller examines
+# the status; or any, as the command is optional.
 ABSENT, ANY, OPTIONAL = "absent", "any", "optional"
 FOUND_DUPLICATE = 3  # wait_for_ipv6()
 DUPLICATE_ANSWERED = 1  # arping_duplicate()
@@ -32,10 +32,10 @@ _OPTIONS = ("-4", "-6", "-j", "-d", "-N")  # of queries; changes ignore all but 
 _BATCH = ("-batch", "-")
 _HEADERS_OF_IPV4, _HEADERS_OF_IPV6 = 28, 48  # bytes, with ICMP's
 _WRITER = "tee"
-# Each file up to the word ip gets a 1, if it is there: those of IPv6 are not without it, or with an
-# MTU that is too small for it. A failure is only reported.
+# Write 1 to each file before the word ip, and run the rest. The files of IPv6 do not exist without
+# it, or if the MTU is too small for it. A failure is only reported.
 WRITE_AND_RUN = 'while [ "$1" != ip ]; do [ ! -e "$1" ] || echo 1 >"$1"; shift; done; exec "$@"'
-_IN_IP = {"source": "src", "priority": "metric"}  # what ip calls attributes of routes
+_KEYWORDS = {"source": "src", "priority": "metric"}  # ip's words for attributes of routes
 # A link's kernel parameters, as paths below /proc/sys.
 IPV6_OFF = "net/ipv6/conf/{}/disable_ipv6"  # 1: it has no IPv6
 ACCEPT_RA = "net/ipv6/conf/{}/accept_ra"  # 0: it ignores routers' advertisements
@@ -44,7 +44,7 @@ RP_FILTER = "net/ipv4/conf/{}/rp_filter"  # 1: it drops packets whose answers le
 ARP_NOTIFY = "net/ipv4/conf/{}/arp_notify"  # 1: it announces its IPv4 addresses
 NDISC_NOTIFY = "net/ipv6/conf/{}/ndisc_notify"  # 1: it announces its IPv6 addresses
 KEEP_IPV6 = "net/ipv6/conf/{}/keep_addr_on_down"  # 1: its addresses stay while it is down
-_NOT_PLAIN = frozenset("#\"'\\ \t\n\v\f\r")
+_BATCH_SYNTAX = frozenset("#\"'\\ \t\n\v\f\r")
 
 
 class Command(NamedTuple):
@@ -56,7 +56,7 @@ class Command(NamedTuple):
     stdin        its standard input
     environment  its whole environment, for an IPAM plugin; None for other programs
     undo         what undoes the change, last first
-    accept       which failure is none: ABSENT, ANY, OPTIONAL, or "" for no such
+    accept       which failure counts as success: ABSENT, ANY, OPTIONAL, or "" for none
     """
 
     argv: Argv
@@ -69,9 +69,8 @@ class Command(NamedTuple):
 
     @property
     def parameters(self) -> dict[str, str]:
-        """The variables that are a CNI plugin's arguments; those that root sets for us are not."""
-        given = (pair for pair in sorted((self.environment or {}).items()) if pair[0][:4] == "CNI_")
-        return {name: value for name, value in given if not name.startswith("CNI_IPVLAN_")}
+        """The variables of its environment that are a CNI plugin's arguments."""
+        return select_parameters(self.environment or {})
 
     @property
     def entered_argv(self) -> Argv:
@@ -99,6 +98,12 @@ class Undo(NamedTuple):
     command: Command
     only_if: Callable[[], bool] | None = None
     comes_last: bool = False
+
+
+def select_parameters(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that are a CNI plugin's arguments, but not what root sets for us."""
+    pairs = (each for each in sorted(environment.items()) if each[0].startswith("CNI_"))
+    return {name: value for name, value in pairs if not name.startswith("CNI_IPVLAN_")}
 
 
 def in_shell(argv: Argv) -> str:
@@ -131,23 +136,23 @@ def batch(*parts: Command) -> Command | None:
     ``ip -batch`` cuts lines at ``#``, interprets quotes and backslashes, and applies its options to
     every line.
     """
-    switched = parts[0].argv[1:] if parts[0].argv[0] == _WRITER else ()
+    keys = parts[0].argv[1:] if parts[0].argv[0] == _WRITER else ()
     options: dict[str, None] = {}
     families, lines = set(), []
-    for program, *words in (part.argv for part in parts[bool(switched) :]):
-        given = list(takewhile(_OPTIONS.__contains__, words))
-        rest = words[len(given) :]
-        if program != "ip" or rest[0].startswith("-") or not all(map(_is_plain, rest)):
+    for program, *words in (part.argv for part in parts[bool(keys) :]):
+        query_options = list(takewhile(_OPTIONS.__contains__, words))
+        arguments = words[len(query_options) :]
+        if program != "ip" or arguments[0].startswith("-") or not all(map(_is_plain, arguments)):
             return None
-        options.update(dict.fromkeys(given))
-        families.add(("-4" in given, "-6" in given))
-        lines.append(" ".join(rest) + "\n")
+        options.update(dict.fromkeys(query_options))
+        families.add(("-4" in query_options, "-6" in query_options))
+        lines.append(" ".join(arguments) + "\n")
     if len(families) > 1:
         return None
     argv = ("ip", *options, *_BATCH)
     accepted = {part.accept for part in parts}
     return Command(
-        ("sh", "-c", WRITE_AND_RUN, "sh", *switched, *argv) if switched else argv,
+        ("sh", "-c", WRITE_AND_RUN, "sh", *keys, *argv) if keys else argv,
         "; ".join(part.purpose for part in parts if part.purpose),
         parts[0].netns,
         "".join(lines).encode("utf-8", "surrogateescape"),
@@ -157,7 +162,7 @@ def batch(*parts: Command) -> Command | None:
 
 
 def _is_plain(word: str) -> bool:
-    return bool(word) and _NOT_PLAIN.isdisjoint(word)
+    return bool(word) and _BATCH_SYNTAX.isdisjoint(word)
 
 
 def prints_json(argv: Argv) -> bool:
@@ -216,7 +221,7 @@ def address_add(address: str, name: str) -> Argv:
 
 
 def _show(what: str, name: str | None = None, kind: str | None = None) -> Argv:
-    """Describe one link, every link of a kind, or every link."""
+    """Describe what one link has, or all links, or those of a kind."""
     selector = (*(() if name is None else ("dev", name)), *(() if kind is None else ("type", kind)))
     return ("ip", "-j", "-d", what, "show", *selector)
 
@@ -231,10 +236,8 @@ def route_add(dst: str, name: str, gateway: str = "", **attributes: str | int | 
     The scope is never a name: in a batch, ip reads "scope global" after "scope 200" as 200, since
     rtnl_rtscope_a2n() caches the last name together with the last value.
     """
-    given = {"via": gateway, "dev": name, **attributes}
-    words = (
-        (_IN_IP.get(key, key), str(given[key])) for key in given if given[key] not in ("", None)
-    )
+    values = {"via": gateway, "dev": name, **attributes}
+    words = ((_KEYWORDS.get(k, k), str(v)) for k, v in values.items() if v not in ("", None))
     return ("ip", "route", "add", dst, *chain.from_iterable(words))
 
 
@@ -252,15 +255,15 @@ def route_show(*selector: str, family: str = "") -> Argv:
 
 
 def route_show_local(*family: str) -> Argv:
-    """List what is delivered to the host itself, IPv4 without a family: addresses and broadcasts.
+    """List the routes to the host's own and broadcast addresses, of IPv4 without a family.
 
-    The values are words, since in a batch the option -N would be for what is asked of links, too.
+    The values are words: in a batch, the option -N would apply to the queries for links, too.
     """
     return ("ip", *family, "-j", "-d", "route", "show", "table", "local")
 
 
 def neighbour_replace(address: str, mac: str, name: str) -> Argv:
-    """Tell a link the MAC address of a neighbour, for good."""
+    """Give a link a permanent neighbour entry."""
     return ("ip", "neighbour", "replace", address, "lladdr", mac, "dev", name, "nud", "permanent")
 
 
@@ -275,33 +278,33 @@ def namespace_number(process: int) -> Argv:
 
 
 def route_get(address: str, **words: str) -> Argv:
-    """Return the query for how packets to an address leave; it fails if there is no route.
+    """Ask how packets to an address leave; it fails if there is no route.
 
     ``words`` are of ip-route(8)'s ``get``: ``iif`` with ``from`` asks for what comes in.
     """
-    given = (word for pair in words.items() if pair[1] for word in pair)
-    return ("ip", "-j", "route", "get", address, *given)
+    selectors = (word for pair in words.items() if pair[1] for word in pair)
+    return ("ip", "-j", "route", "get", address, *selectors)
 
 
-def ping(address: str, *by: str, mtu: int = 0, seconds: int = 2) -> Argv:
-    """Return a command that waits for an echo, sent from an address and a link if they are named.
+def ping(address: str, *senders: str, mtu: int = 0, seconds: int = 2) -> Argv:
+    """Wait for an echo; ``senders`` are a link and an address to send from, where not empty.
 
     With ``mtu``, three requests have that size and may not be fragmented; one has to be answered.
     """
-    link = (word for each in by if each for word in ("-I", each))
+    sender_options = (word for each in senders if each for word in ("-I", each))
     if not mtu:
-        return ("ping", "-n", "-c", "1", "-i", "0.5", "-w", str(seconds), *link, address)
+        return ("ping", "-n", "-c", "1", "-i", "0.5", "-w", str(seconds), *sender_options, address)
     size = str(mtu - (_HEADERS_OF_IPV6 if ":" in address else _HEADERS_OF_IPV4))
-    several = ("-c", "3", "-i", "0.2", "-W", "1")
-    return ("ping", "-n", *several, "-M", "do", "-s", size, *link, address)
+    packets = ("-c", "3", "-i", "0.2", "-W", "1")
+    return ("ping", "-n", *packets, "-M", "do", "-s", size, *sender_options, address)
 
 
-def arping(address: str, by: str) -> Argv:
-    """Return what asks from an address for a MAC address, as who stands in for others expects it.
+def arping(address: str, interface: str) -> Argv:
+    """Ask from an interface, with its address, for the MAC address of another.
 
-    Its status is 1 if nobody answers. Proxy ARP answers no ``arping_duplicate()``.
+    Its status is 1 if nobody answers. Proxy ARP answers this, but no ``arping_duplicate()``.
     """
-    return ("arping", "-f", "-w", "1", "-I", by, address)
+    return ("arping", "-f", "-w", "1", "-I", interface, address)
 
 
 def sysctl_write(*keys: str) -> Argv:

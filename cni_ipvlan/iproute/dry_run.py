@@ -11,21 +11,21 @@ from cni_ipvlan.iproute import queries
 from cni_ipvlan.iproute.commands import Argv, Command, Undo, in_shell, link_delete, prints_json
 from cni_ipvlan.iproute.runner import CommandError, Runner
 from cni_ipvlan.iproute.running import Completed, Running
-from cni_ipvlan.iproute.transaction import Transaction, nothing
+from cni_ipvlan.iproute.transaction import Transaction, empty_output
 from cni_ipvlan.start import json
 
 ADD_LINK = ("ip", "link", "add")
-identity = attrgetter("full_argv", "stdin")  # what is the same in several dry runs
+identity = attrgetter("full_argv", "stdin")  # of a query, the same in several dry runs
 Answers = dict[tuple[Any, ...], Completed]  # by the identities of queries
 
 
 @dataclass
 class Plan:
-    """The record of a dry run: what it asked, the changes in order, and its assumptions.
+    """The record of a dry run: its queries, the changes in order, and its assumptions.
 
-    ``stand_ins`` are words that stand for what is not known, or not there, yet; ``harmless`` are
-    programs that are run, too; ``allocated`` is what an IPAM plugin is taken to answer; ``removed``
-    are the links that are not there any more, by their namespaces' identity. Plans that share
+    ``stand_ins`` are words for what is not known yet, or does not exist yet; ``harmless`` are
+    programs that are run, too; ``allocated`` is the assumed answer of an IPAM plugin; ``removed``
+    are the links that the changes remove, by their namespaces' identity. Plans that share
     ``answers`` ask each question once.
     """
 
@@ -53,7 +53,7 @@ class DryRun(Transaction):
     def run_batch(self, *parts: Command, seconds: float = 0.0) -> Completed:
         """Run queries one by one, as one may be not permitted; record changes.
 
-        What is asked after a change is about what is not there yet, also when it is asked again.
+        A query after a change is about what does not exist yet, also if it is made again.
         """
         changes = [part for part in parts if part.purpose]
         if not changes:
@@ -68,17 +68,17 @@ class DryRun(Transaction):
     ) -> Running:
         """Start a query, or record a change."""
         del then  # it is only recorded
-        plan, why, completed = self._plan, "", _assumed(command)
+        plan, reason, completed = self._plan, "", _assumed(command)
         if command.purpose:
             self._record(command)
         elif not plan.stand_ins.isdisjoint(command.argv):
-            why = "it asks about something that is not there yet"
+            reason = "it asks about something that is not there yet"
         elif plan.removed and command.argv[:3] == ADD_LINK:  # refused if the master is in use
-            why = "something is removed before"
+            reason = "something is removed before"
         else:
             plan.queries.append(command)
-        if why:
-            self._assume(command.argv, why)
+        if reason:
+            self._assume(command.argv, reason)
         elif not command.purpose or plan.was_run(command):
             if identity(command) not in plan.answers:
                 return super().start(command, seconds=seconds)
@@ -87,21 +87,21 @@ class DryRun(Transaction):
         running.completed = completed._replace(meaning=plan.allocated)
         return running
 
-    def finish(self, started: Running) -> Completed:
-        """Return what is assumed if a query is not permitted."""
+    def finish(self, running: Running) -> Completed:
+        """Finish a command; if a query is not permitted, return an assumption."""
         try:
-            done = super().finish(started)
+            completed = super().finish(running)
         except CommandError as error:
             if not error.completed.is_denied:
                 raise
             self._assume(error.command.entered_argv, "running it is not permitted")
-            return _assumed(started.command)
-        if done.was_run and not done.status:
-            self._plan.answers[identity(started.command)] = done
-        return self._without_removed(started.command, done)
+            return _assumed(running.command)
+        if completed.was_run and not completed.status:
+            self._plan.answers[identity(running.command)] = completed
+        return self._omit_removed_links(running.command, completed)
 
     def _try(self, undo: Callable[[], object]) -> None:
-        """Undo what is only of the process, as a lock: of what failed, nothing can be left."""
+        """Undo what concerns only this process, such as a lock; a failure leaves nothing behind."""
         super()._try(undo)
         self.leftovers.clear()
 
@@ -109,25 +109,25 @@ class DryRun(Transaction):
         if change.argv[:3] == ADD_LINK:
             name = change.argv[change.argv.index("name") + 1]
             self._plan.stand_ins.add(name)
-            if not change.undo:  # a VLAN's is no command, since it has to look who uses it
+            if not change.undo:  # that of a VLAN is no command: it first looks who uses the VLAN
                 change = change._replace(undo=(Undo(Command(link_delete(name))),))
         if change.argv[:3] == ("ip", "link", "delete"):
             self._plan.removed.add((change.netns and change.netns.identity, change.argv[-1]))
         self._plan.changes.append(change)
 
-    def _without_removed(self, query: Command, completed: Completed) -> Completed:
+    def _omit_removed_links(self, query: Command, completed: Completed) -> Completed:
         """Return what a query for links would print after the changes so far."""
-        where = query.netns and query.netns.identity
-        names = {name for place, name in self._plan.removed if place == where}
+        netns = query.netns and query.netns.identity
+        names = {name for namespace, name in self._plan.removed if namespace == netns}
         if not names or query.purpose or not prints_json(query.argv) or not completed.stdout:
             return completed
-        found = queries.entries(completed.stdout)
-        left = [each for each in found if each.get("ifname") not in names]
-        return completed._replace(stdout=json.dumps(left).encode())
+        entries = queries.entries(completed.stdout)
+        links = [each for each in entries if each.get("ifname") not in names]
+        return completed._replace(stdout=json.dumps(links).encode())
 
-    def _assume(self, argv: Argv, why: str) -> None:
-        self._plan.assumptions.append(f"{in_shell(argv)} shows what is expected ({why})")
+    def _assume(self, argv: Argv, reason: str) -> None:
+        self._plan.assumptions.append(f"{in_shell(argv)} shows what is expected ({reason})")
 
 
 def _assumed(command: Command) -> Completed:
-    return Completed(0, nothing(command.argv), b"", 0.0, was_run=False)
+    return Completed(0, empty_output(command.argv), b"", 0.0, was_run=False)

@@ -30,7 +30,7 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
-        self._caught: list[int] = []
+        self._signals: list[int] = []
         self.is_deferring = False
 
     def install(self) -> None:
@@ -43,21 +43,21 @@ class Interrupts:
     @property
     def count(self) -> int:
         """How many signals were received, at most 2."""
-        return min(len(self._caught), 2)
+        return min(len(self._signals), 2)
 
     def check(self) -> None:
         """Raise InterruptedBySignalError if a signal was received."""
-        if self._caught and not self.is_deferring:
-            raise InterruptedBySignalError(self._caught[0])
+        if self._signals and not self.is_deferring:
+            raise InterruptedBySignalError(self._signals[0])
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
         """Keep signals from interrupting the body."""
-        before, self.is_deferring = self.is_deferring, True
+        outer, self.is_deferring = self.is_deferring, True
         try:
             yield
         finally:
-            self.is_deferring = before
+            self.is_deferring = outer
 
     def _catch(self, number: int, _frame: object) -> None:
-        self._caught.append(number)
+        self._signals.append(number)

@@ -14,7 +14,7 @@ from cni_ipvlan.start.namedtuple import NamedTuple
 # namespaces, and CAP_SYS_PTRACE opens those of other processes.
 _BITS = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21}
 ALWAYS_NEEDED = ("CAP_NET_ADMIN", "CAP_SYS_ADMIN")
-_CONFIGURATION_OF_MODPROBE = ("etc/modprobe.d", "run/modprobe.d", "usr/lib/modprobe.d")
+_MODPROBE_DIRECTORIES = ("etc/modprobe.d", "run/modprobe.d", "usr/lib/modprobe.d")
 
 LOADED = "loaded"
 AVAILABLE = "available"
@@ -39,7 +39,7 @@ def missing_capabilities(needed: Iterable[str] = ALWAYS_NEEDED) -> list[str]:
 
 
 def why_not_permitted(needed: Iterable[str] = ALWAYS_NEEDED) -> str:
-    """Return a sentence about which of the ``needed`` capabilities this process lacks."""
+    """Return a phrase that says which of the ``needed`` capabilities this process lacks."""
     missing = missing_capabilities(needed)
     if missing:
         return f"this process lacks {' and '.join(missing)}"
@@ -52,19 +52,19 @@ def ipvlan_module(root: str = "/") -> Module:
     if os.path.exists(os.path.join(root, "sys/module/ipvlan")):
         return Module(LOADED, f"Linux {release} has the module ipvlan loaded")
     directory = os.path.join(root, "lib/modules", release)
-    if _names_ipvlan(os.path.join(directory, "modules.builtin")):
+    if _lists_ipvlan(os.path.join(directory, "modules.builtin")):
         return Module(LOADED, f"Linux {release} has ipvlan built in")
     if not os.path.exists(os.path.join(directory, "modules.dep")):
         return Module(UNKNOWN, f"{directory} has no list of modules")
-    if not _names_ipvlan(os.path.join(directory, "modules.dep")):
+    if not _lists_ipvlan(os.path.join(directory, "modules.dep")):
         return Module(ABSENT, f"{directory} has no module ipvlan")
-    file = next(_files_that_block_it(root), None)
+    file = next(_find_blocking_files(root), None)
     if file:
         return Module(BLOCKED, f"{directory} has the module ipvlan, but {file} blocks it")
     return Module(AVAILABLE, f"{directory} has the module ipvlan, which is not loaded")
 
 
-def _names_ipvlan(file: str) -> bool:
+def _lists_ipvlan(file: str) -> bool:
     try:
         with open(file, "rb") as lines:
             return any(b"/ipvlan.ko" in line.partition(b":")[0] for line in lines)
@@ -72,11 +72,11 @@ def _names_ipvlan(file: str) -> bool:
         return False
 
 
-def _files_that_block_it(root: str) -> Iterator[str]:
-    for directory in _CONFIGURATION_OF_MODPROBE:
-        place = os.path.join(root, directory)
-        for name in sorted(os.listdir(place)) if os.path.isdir(place) else ():
-            file = os.path.join(place, name)
+def _find_blocking_files(root: str) -> Iterator[str]:
+    for directory in _MODPROBE_DIRECTORIES:
+        path = os.path.join(root, directory)
+        for name in sorted(os.listdir(path)) if os.path.isdir(path) else ():
+            file = os.path.join(path, name)
             if name.endswith(".conf") and os.path.isfile(file):
                 with open(file, "rb") as lines:
                     words = [line.split()[:2] for line in lines]

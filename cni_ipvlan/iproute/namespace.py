@@ -1,4 +1,4 @@
-"""Network namespaces, found through their files."""
+"""Find and open network namespaces, by their files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NS_GET_NSTYPE = 0xB703  # <linux/nsfs.h>
 _NS_GET_USERNS = 0xB701
 _CLONE_NEWNET = 0x40000000  # <linux/sched.h>
 _FIRST_INODE = 0xF0000000  # PROC_DYNAMIC_FIRST, fs/proc/generic.c
-_NAMED = "/var/run/netns"  # iproute2's NETNS_RUN_DIR; /var/run is /run
+_NAMES_DIRECTORY = "/var/run/netns"  # iproute2's NETNS_RUN_DIR; /var/run is /run
 
 
 class NotANamespaceError(IprouteError):
@@ -44,19 +44,19 @@ def find(path: str) -> Namespace:
     if path and not path.startswith("/"):
         # "ip link set … netns 7" would mean the namespace of process 7.
         raise NotANamespaceError("it is not an absolute path")
-    with _opened(path) as descriptor:
+    with _open(path) as descriptor:
         if ioctl(descriptor, _NS_GET_NSTYPE) != _CLONE_NEWNET:
             raise NotANamespaceError("it is a namespace, but not a network namespace")
-        return Namespace(path, _name_of(path), identity_of(descriptor))
+        return Namespace(path, _find_name(path), identity_of(descriptor))
 
 
 @contextmanager
-def held(netns: Namespace) -> Iterator[str]:
+def keep_open(netns: Namespace) -> Iterator[str]:
     """Keep a namespace open; raises OSError if its path leads to another one by now.
 
-    Yield a path to it that stays right, by its descriptor.
+    Yield a path to it by its descriptor, which leads to it whatever happens to its own path.
     """
-    with _opened(netns.path) as descriptor:
+    with _open(netns.path) as descriptor:
         if identity_of(descriptor) != netns.identity:
             raise FileNotFoundError(errno.ENOENT, "the namespace was replaced", netns.path)
         # A path through this process, so that children need not inherit the descriptor.
@@ -64,26 +64,26 @@ def held(netns: Namespace) -> Iterator[str]:
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[int]:
+def _open(path: str) -> Iterator[int]:
     """Open a namespace of any kind, and nothing else.
 
-    Who has mounted it, or has it open, may put a link to /dev/watchdog in its place: the machine
-    would restart a minute after that was opened.
+    A user who has mounted it, or has it open, may replace it by a link to /dev/watchdog: a minute
+    after that was opened, the machine would restart.
     """
-    place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    reference = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        if identity_of(place)[0] != own()[0]:
+        if identity_of(reference)[0] != own_identity()[0]:
             raise NotANamespaceError("it is not a namespace")
-        descriptor = os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(f"/proc/self/fd/{reference}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
-        os.close(place)
+        os.close(reference)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def own() -> tuple[int, int]:
+def own_identity() -> tuple[int, int]:
     """Return the identity of the caller's own network namespace."""
     return identity_of("/proc/self/ns/net")
 
@@ -108,51 +108,51 @@ def identity_of(path: str | int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def others(deadline: float = math.inf) -> Iterator[Namespace]:
+def find_others(deadline: float = math.inf) -> Iterator[Namespace]:
     """Yield every other network namespace that can be found, each once.
 
-    One has a name, or a thread is in it, or a process has it open or mounted. Those that
+    Each has a name, or a thread is in it, or a process has it open or mounted. Those that
     may not be opened are left out. The search ends at ``deadline``, a time of the monotonic clock:
     a process may have a million files open.
     """
-    seen = {own()}
-    for path in _candidates(deadline):
+    seen = {own_identity()}
+    for path in _list_candidates(deadline):
         with suppress(OSError, NotANamespaceError):  # gone, not permitted, another file
             if identity_of(path) not in seen and (netns := find(path)).identity not in seen:
                 seen.add(netns.identity)
                 yield netns
 
 
-def _candidates(deadline: float) -> Iterator[str]:
+def _list_candidates(deadline: float) -> Iterator[str]:
     """Yield paths of network namespaces, and a few others."""
-    yield from _children("/run/netns")
-    processes = [path for path in _children("/proc") if os.path.basename(path).isdecimal()]
+    yield from _list_children("/run/netns")
+    processes = [path for path in _list_children("/proc") if os.path.basename(path).isdecimal()]
     for process in processes:
         yield f"{process}/ns/net"
     mounts_seen = set()
     for process in processes:
-        for thread in _children(f"{process}/task"):
+        for thread in _list_children(f"{process}/task"):
             yield f"{thread}/ns/net"
-        for descriptor in _children(f"{process}/fd"):
+        for descriptor in _list_children(f"{process}/fd"):
             if time.monotonic() >= deadline:
                 return
             with suppress(OSError):  # it is closed
-                if _may_be_one(descriptor):
+                if _may_be_namespace(descriptor):
                     yield descriptor
         with suppress(OSError):  # not permitted, or it has ended
             mounts = os.readlink(f"{process}/ns/mnt")
             if mounts not in mounts_seen:
                 mounts_seen.add(mounts)
-                # In one of its own, any user may mount anything, a hundred thousand times.
+                # In a mount namespace of their own, any user may mount anything, very often.
                 if is_of_our_user(f"{process}/ns/mnt"):
-                    yield from _mounted(process)
+                    yield from _list_mounts(process)
 
 
-def _may_be_one(descriptor: str) -> bool:
+def _may_be_namespace(descriptor: str) -> bool:
     """Whether an open file may be a namespace.
 
-    If it was opened by its path, its inode is asked of the process, since stat(2) may hang on a
-    file system that does not answer. Linux 5.14 and newer tell it.
+    For one opened by its path, fdinfo has the inode, since Linux 5.14: stat(2) may hang on a file
+    system that does not answer.
     """
     target = os.readlink(descriptor)
     if not target.startswith("/"):
@@ -162,8 +162,8 @@ def _may_be_one(descriptor: str) -> bool:
     return not inodes or inodes[0] >= _FIRST_INODE
 
 
-def _mounted(process: str) -> Iterator[str]:
-    """Yield where a process has network namespaces mounted: proc_pid_mountinfo(5)."""
+def _list_mounts(process: str) -> Iterator[str]:
+    """Yield the paths where a process has network namespaces mounted: proc_pid_mountinfo(5)."""
     with open(f"{process}/mountinfo", "rb") as file:
         lines = [line.split(b" ") for line in file]
     for words in lines:
@@ -173,23 +173,23 @@ def _mounted(process: str) -> Iterator[str]:
             yield f"{process}/root{os.fsdecode(path)}"
 
 
-def _children(directory: str) -> Iterator[str]:
+def _list_children(directory: str) -> Iterator[str]:
     with suppress(OSError), os.scandir(directory) as entries:
         yield from (entry.path for entry in entries)
 
 
 def is_of_our_user(path: str) -> bool:
-    """Whether our own user namespace owns one, rather than a user namespace that anybody makes."""
+    """Whether our own user namespace owns a namespace, not one that any user could make."""
     try:
-        with _opened(path) as file, open(ioctl(file, _NS_GET_USERNS), "rb") as owner:
+        with _open(path) as file, open(ioctl(file, _NS_GET_USERNS), "rb") as owner:
             return identity_of(owner.fileno()) == identity_of("/proc/self/ns/user")
     except (OSError, NotANamespaceError):  # gone, or owned by a parent of our user namespace
         return False
 
 
-def _name_of(path: str) -> str:
+def _find_name(path: str) -> str:
     directory, name = os.path.split(path)
     with suppress(OSError):
-        if os.path.samefile(directory, _NAMED):
+        if os.path.samefile(directory, _NAMES_DIRECTORY):
             return name
     return ""

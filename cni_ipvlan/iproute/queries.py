@@ -28,28 +28,28 @@ class UnreadableAnswerError(IprouteError):
 
 
 class Address(NamedTuple):
-    """An address of a link, with its prefix length ``as_written`` by ip.
+    """An address of a link; ``text`` is how ip writes it, with its prefix length.
 
     ``subnet`` is an address in the subnet of a global one with a prefix length: the host's own, or
     its peer's.
     """
 
-    as_written: str
+    text: str
     subnet: str = ""
     is_tentative: bool = False
     is_duplicate: bool = False
 
     @property
     def address(self) -> str:
-        """The same in canonical form: ip writes "::1.2.3.4", Python "::102:304"."""
+        """The text in canonical form: ip writes "::1.2.3.4", Python "::102:304"."""
         from ipaddress import ip_interface
 
-        return str(ip_interface(self.as_written))
+        return str(ip_interface(self.text))
 
     @property
-    def plain(self) -> str:
-        """It as ip writes it, without the prefix length."""
-        return self.as_written.partition("/")[0]
+    def ip(self) -> str:
+        """The text without the prefix length."""
+        return self.text.partition("/")[0]
 
 
 class Link(NamedTuple):
@@ -110,7 +110,7 @@ class Route(NamedTuple):
 
 
 class RouteLookup(NamedTuple):
-    """How packets to an address leave: ``gateway`` is empty if it is on the link.
+    """How packets to an address leave; ``gateway`` is empty if the address is on the link.
 
     ``device`` is empty if there is no route; then ``error`` may say why. ``kind`` is the route's
     type, such as "unicast"; ``mtu`` is that of the path in bytes, if a router has reported it or a
@@ -126,12 +126,12 @@ class RouteLookup(NamedTuple):
 
     @property
     def is_local(self) -> bool:
-        """Whether they don't leave: the address is there, or seems to be a broadcast address."""
+        """Whether packets stay: the address is here, or seems to be a broadcast address."""
         return self.kind in ("local", "broadcast")
 
 
 class Neighbour(NamedTuple):
-    """What the kernel knows of an address on a link; ``mac`` is empty if none answered."""
+    """An entry of the kernel's neighbour table; ``mac`` is empty if nobody has answered."""
 
     address: str = ""
     mac: str = ""
@@ -149,7 +149,7 @@ def links(output: bytes) -> list[Link]:
 
 
 def routes(output: bytes) -> list[Route]:
-    """Read ``ip -N -j -d route show``: one for each next hop of the unicast ones.
+    """Read ``ip -N -j -d route show``: a route for each next hop of the unicast ones.
 
     In IPv6, an unreachable default route has the device lo.
     """
@@ -157,14 +157,14 @@ def routes(output: bytes) -> list[Route]:
 
 
 def all_routes(output: bytes) -> list[Route]:
-    """Read the same: routes of every type, each once."""
+    """Read ``ip -N -j -d route show``: routes of every type, each once."""
     return read(output, lambda entry: [_route(entry)])
 
 
-def way(matching: Iterable[Route]) -> Route | None:
+def find_best_route(matches: Iterable[Route]) -> Route | None:
     """Return the route that applies to an address, of those of a table that it matches."""
     return max(
-        matching, key=lambda each: (int(each.dst.rpartition("/")[2]), -each.priority), default=None
+        matches, key=lambda each: (int(each.dst.rpartition("/")[2]), -each.priority), default=None
     )
 
 
@@ -175,31 +175,31 @@ def next_hops(output: bytes) -> list[str]:
 
 def local_prefixes(output: bytes) -> list[str]:
     """Read ``route_show_local``: addresses and subnets, as ip writes them, but not "default"."""
-    found = read(output, lambda entry: [_value(entry, "dst", str)])
-    return [each for each in found if each != "default"]
+    prefixes = read(output, lambda entry: [_value(entry, "dst", str)])
+    return [each for each in prefixes if each != "default"]
 
 
 def neighbours(output: bytes) -> list[Neighbour]:
     """Read ``ip -j neighbour show``."""
 
-    def of_entry(entry: dict[str, Any]) -> list[Neighbour]:
+    def parse_entry(entry: dict[str, Any]) -> list[Neighbour]:
         state = next(iter(_list(entry, "state", str)), "")
         mac = "" if state in _UNRESOLVED else _value(entry, "lladdr", str, "")
         return [Neighbour(_value(entry, "dst", str), mac, state)]
 
-    return read(output, of_entry)
+    return read(output, parse_entry)
 
 
 def route_lookup(output: bytes, error: bytes) -> RouteLookup:
     """Read ``route_get``, which prints nothing if there is no route."""
 
-    def of_entry(entry: dict[str, Any]) -> list[RouteLookup]:
+    def parse_entry(entry: dict[str, Any]) -> list[RouteLookup]:
         device, source = (_value(entry, key, str, "") for key in ("dev", "prefsrc"))
         mtu, kind = _metrics(entry).get("mtu"), _value(entry, "type", str, "unicast")
         return [RouteLookup(device, _gateway(entry), source, mtu, kind)]
 
-    found = next(iter(read(output, of_entry)), RouteLookup())
-    return found._replace(error=error.decode("utf-8", "replace"))
+    lookup = next(iter(read(output, parse_entry)), RouteLookup())
+    return lookup._replace(error=error.decode("utf-8", "replace"))
 
 
 def namespace_number(output: bytes, inode: int) -> int:
@@ -207,8 +207,10 @@ def namespace_number(output: bytes, inode: int) -> int:
     try:
         entries = _list(json.loads(output or b"{}"), "namespaces", dict)
         # Whether lsns prints inodes as numbers or strings depends on its version.
-        found = [_value(each, "netnsid", str) for each in entries if str(each["ns"]) == str(inode)]
-        return int(found[0]) if found and found[0].isdecimal() else -1
+        numbers = [
+            _value(each, "netnsid", str) for each in entries if str(each["ns"]) == str(inode)
+        ]
+        return int(numbers[0]) if numbers and numbers[0].isdecimal() else -1
     except (AttributeError, KeyError, TypeError, ValueError):
         raise UnreadableAnswerError(output.decode("utf-8", "replace")) from None
 
@@ -219,15 +221,15 @@ def answering_mac(output: bytes) -> str:
     return output.decode("utf-8", "replace").partition("[")[2].partition("]")[0]
 
 
-def read(output: bytes, of_entry: Callable[[dict[str, Any]], list[T]]) -> list[T]:
+def read(output: bytes, parse_entry: Callable[[dict[str, Any]], list[T]]) -> list[T]:
     """Return what is read of each object in a list that ``ip -j`` or ``tc -j`` prints."""
-    found: list[T] = []
+    items: list[T] = []
     for entry in entries(output):
         try:
-            found += of_entry(entry)
+            items += parse_entry(entry)
         except (KeyError, AttributeError, TypeError, ValueError):
             raise UnreadableAnswerError(json.dumps(entry)) from None
-    return found
+    return items
 
 
 def entries(output: bytes) -> list[dict[str, Any]]:
@@ -236,12 +238,12 @@ def entries(output: bytes) -> list[dict[str, Any]]:
     text = output.decode("utf-8", "surrogateescape").strip()
     try:
         # Not strict, since ip does not escape control characters in names.
-        found = json.loads(text or "[]", strict=False)
+        items = json.loads(text or "[]", strict=False)
     except (ValueError, RecursionError):
         raise UnreadableAnswerError(text) from None
-    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+    if not isinstance(items, list) or not all(isinstance(entry, dict) for entry in items):
         raise UnreadableAnswerError(text)
-    return found
+    return items
 
 
 def _link(entry: dict[str, Any]) -> Link:

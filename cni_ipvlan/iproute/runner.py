@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.commands import Argv, Command, in_namespace
 from cni_ipvlan.iproute.interrupts import Interrupts
-from cni_ipvlan.iproute.namespace import Namespace, held, leads_to
-from cni_ipvlan.iproute.running import Completed, Running, Session, process_for
+from cni_ipvlan.iproute.namespace import Namespace, keep_open, leads_to
+from cni_ipvlan.iproute.running import Completed, Running, Session, prepare_process
 from cni_ipvlan.start import sh as sh_module
 
 _STANDARD_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -38,8 +38,8 @@ class ProgramNotFoundError(IprouteError):
 class CommandError(IprouteError):
     """A command that failed, with everything known about it.
 
-    ``completed`` is how it ended, and ``answer`` what it said then. ``found`` has further findings,
-    one per line.
+    ``completed`` is how it ended, and ``answer`` what it printed, or why it was killed.
+    ``findings`` explain the failure, one per line.
     """
 
     def __init__(self, command: Command, completed: Completed) -> None:
@@ -48,7 +48,7 @@ class CommandError(IprouteError):
         self.completed = completed
         output = completed.stderr.strip() or completed.stdout.strip()
         self.answer = completed.killed_because or output.decode("utf-8", "replace")
-        self.found: list[str] = []
+        self.findings: list[str] = []
 
 
 class UnusableArgumentError(IprouteError):
@@ -61,7 +61,7 @@ class UnusableArgumentError(IprouteError):
 
 
 class Runner:
-    """Runs commands found in a bundle's programs, ``path`` or else the standard directories.
+    """Runs programs of a bundle, of ``path`` or else of the standard directories.
 
     ``observe`` is called with each command and None before it runs, and with how it ended
     afterwards.
@@ -81,7 +81,7 @@ class Runner:
         self._environment = {"PATH": self._search_path, "LC_ALL": "C"}
         self._observe = observe
         self._programs: dict[str, Callable[..., None]] = {}
-        self._held: tuple[Namespace, str] | None = None
+        self._held_namespace: tuple[Namespace, str] | None = None
         self._running: list[Running] = []
 
     @contextmanager
@@ -90,13 +90,13 @@ class Runner:
 
         Raises OSError if the path has changed already.
         """
-        before = self._held
-        with held(netns) as path:
-            self._held = netns, path
+        outer = self._held_namespace
+        with keep_open(netns) as path:
+            self._held_namespace = netns, path
             try:
                 yield
             finally:
-                self._held = before
+                self._held_namespace = outer
 
     def run(self, command: Command, *, seconds: float = 0.0) -> Completed:
         """Run a command to its end and return any status; raises what ``start`` does."""
@@ -112,19 +112,19 @@ class Runner:
         UnusableArgumentError.
         """
         for each in self._running:
-            if each.tell(command):
+            if each.make_change(command):
                 self._observe(command, None)
                 return each
-        process = process_for(command, then) if then else None
-        about = self._environment, self.interrupts, seconds
-        running = Session(command, process, *about) if process else Running(command, *about)
-        argv = self._exact(running)
+        process = prepare_process(command, then) if then else None
+        settings = self._environment, self.interrupts, seconds
+        running = Session(command, process, *settings) if process else Running(command, *settings)
+        argv = self._resolve_namespace(running)
         try:
-            unusable = next((word for word in argv if b"\0" in os.fsencode(word)), None)
+            bad_word = next((word for word in argv if b"\0" in os.fsencode(word)), None)
         except UnicodeEncodeError as error:  # a lone surrogate, which JSON can hold
-            unusable = error.object
-        if unusable is not None:
-            raise UnusableArgumentError(command, unusable)
+            bad_word = error.object
+        if bad_word is not None:
+            raise UnusableArgumentError(command, bad_word)
         program = self.find(argv[0])
         self._observe(command, None)
         if running.completed is None:
@@ -138,12 +138,12 @@ class Runner:
 
         Any status is returned, also that of a failure.
         """
-        while (done := running.completed or running.answer) is None:
+        while (completed := running.completed or running.answer) is None:
             self._poll()
         if not running.is_answered:
-            self._observe(running.command, done)
+            self._observe(running.command, completed)
         running.is_answered = running.completed is None
-        return done
+        return completed
 
     def _poll(self) -> None:
         """Read for a moment what the running commands print, and notice their ends."""
@@ -163,20 +163,20 @@ class Runner:
                     each.end()
             raise
 
-    def _exact(self, running: Running) -> Argv:
-        """Return an argument vector that names a namespace by what stays right.
+    def _resolve_namespace(self, running: Running) -> Argv:
+        """Return an argument vector whose paths of namespaces still lead to these.
 
-        Also where the command itself has the held one's path: ``ip link set … netns PATH``.
+        That includes the path in ``ip link set … netns PATH``.
         """
         argv, netns = running.process.argv, running.process.netns
-        if self._held is not None:
-            held, path = self._held
-            argv = tuple(path if word == held.path else word for word in argv)
-            if netns is not None and netns.identity == held.identity:
-                name = held.name if leads_to(held.path, held.identity) else ""
-                return in_namespace(held._replace(path=path, name=name), argv)
+        if self._held_namespace is not None:
+            namespace, path = self._held_namespace
+            argv = tuple(path if word == namespace.path else word for word in argv)
+            if netns is not None and netns.identity == namespace.identity:
+                name = namespace.name if leads_to(namespace.path, namespace.identity) else ""
+                return in_namespace(namespace._replace(path=path, name=name), argv)
         if netns is not None and not netns.name:
-            netns = netns._replace(path=running.keep(netns))
+            netns = netns._replace(path=running.keep_open(netns))
         return in_namespace(netns, argv)
 
     def find(self, program: str) -> Callable[..., None]:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from cni_ipvlan.iproute.commands import WRITE_AND_RUN, Command, batch
 from cni_ipvlan.iproute.interrupts import Interrupts
-from cni_ipvlan.iproute.namespace import Namespace, NotANamespaceError, held
+from cni_ipvlan.iproute.namespace import Namespace, NotANamespaceError, keep_open
 from cni_ipvlan.start import signal
 from cni_ipvlan.start.namedtuple import Any, NamedTuple
 
@@ -43,7 +43,7 @@ class Completed(NamedTuple):
     """How a command ended; a negative status is the number of the signal that killed it.
 
     ``killed_because`` is why we killed it, if we did. ``was_run`` is whether its program could be
-    executed; if not, stderr has the reason. ``meaning`` is what stdout would say, in a dry run.
+    executed; if not, stderr has the reason. In a dry run, ``meaning`` is what stdout stands for.
     """
 
     status: int
@@ -56,7 +56,7 @@ class Completed(NamedTuple):
 
     @property
     def is_assumed(self) -> bool:
-        """Whether it was not run, but is taken to have succeeded: in a dry run."""
+        """Whether it was not run, but a dry run assumes that it succeeds."""
         return not (self.was_run or self.status)
 
     @property
@@ -92,12 +92,12 @@ class Running(dict[str, str]):
         self.command = self.process = command
         self.completed: Completed | None = None
         self._seconds = seconds
-        self.is_bounded = self._is_spared = interrupts.is_deferring
+        self.is_bounded = self._skips_sigterm = interrupts.is_deferring
         self._interrupts = interrupts
         self._patience = _PATIENCE_WITH_PLUGINS if command.environment else _PATIENCE_WITH_COMMANDS
         self.stdout, self.stderr = bytearray(), bytearray()
         self._pipes: dict[int, bytearray] = {}
-        self._kept = ExitStack()
+        self._kept_namespaces = ExitStack()
         self.started = time.monotonic()
         self._stdin = self._process = self._pidfd = -1
         self._bounded_since = self._killed = 0.0
@@ -122,13 +122,13 @@ class Running(dict[str, str]):
         """The file descriptors that can be read when it has printed something, or ended."""
         return (self._pidfd, *self._pipes)
 
-    def keep(self, netns: Namespace) -> str:
-        """Keep a namespace open to its end; return a path to it that stays right.
+    def keep_open(self, netns: Namespace) -> str:
+        """Keep a namespace open until the command ends; return a path that leads to it meanwhile.
 
         If it can't be opened, ``completed`` says why, in the words of nsenter(1).
         """
         try:
-            return self._kept.enter_context(held(netns))
+            return self._kept_namespaces.enter_context(keep_open(netns))
         except (OSError, NotANamespaceError) as error:
             why = getattr(error, "strerror", None) or error
             text = os.fsencode(f"nsenter: cannot open {netns.path}: {why}")
@@ -136,7 +136,7 @@ class Running(dict[str, str]):
             return netns.path
 
     def spawn(self, program: str, argv: list[str]) -> int:
-        """Start it, and return 0, an exit status with which sh is content.
+        """Start it, and return 0, the exit status that sh expects.
 
         If it can't be executed, ``completed`` says why.
         """
@@ -179,10 +179,10 @@ class Running(dict[str, str]):
 
     @property
     def answer(self) -> Completed | None:
-        """What it has printed, if that is whole although it has not ended: as in a Session."""
+        """What it has printed, if that is whole before its end; only a Session has that."""
         return None
 
-    def tell(self, change: Command) -> bool:
+    def make_change(self, change: Command) -> bool:
         """Have a process that stays make a change, if it can; return whether it does."""
         del change
         return False
@@ -193,7 +193,7 @@ class Running(dict[str, str]):
     def end(self) -> None:
         """Wait for its end, and set ``completed``."""
         for pipe in [*self._pipes]:
-            self._read(pipe)  # but once: a child left behind may go on writing
+            self._read(pipe)  # only once: a child that it left behind may go on writing
         self._signal(signal.SIGKILL)  # children that it left behind, in its process group
         status = -signal.SIGKILL
         if not self._is_stuck():
@@ -221,7 +221,7 @@ class Running(dict[str, str]):
     def close(self) -> None:
         """Close our ends of its streams."""
         self.end_input()
-        self._kept.close()
+        self._kept_namespaces.close()
         for descriptor in self.fds:
             if descriptor >= 0:
                 os.close(descriptor)
@@ -233,7 +233,7 @@ class Running(dict[str, str]):
         return time.monotonic() - self.started
 
     def _read(self, pipe: int) -> None:
-        """Read available output, keep it up to the limit."""
+        """Read what is available, and keep it up to the limit."""
         try:
             chunk = os.read(pipe, _PIPE)
         except BlockingIOError:
@@ -243,14 +243,14 @@ class Running(dict[str, str]):
             del self._pipes[pipe]
             return
         output = self._pipes[pipe]
-        most = _MOST_STDOUT if output is self.stdout else _MOST_STDERR
-        room = max(0, most - len(output))
-        output += chunk[:room]
-        if len(chunk) > room:
+        limit = _MOST_STDOUT if output is self.stdout else _MOST_STDERR
+        capacity = max(0, limit - len(output))
+        output += chunk[:capacity]
+        if len(chunk) > capacity:
             if output is self.stdout:
-                self.kill(f"it printed more than {most >> 20} MiB")
+                self.kill(f"it printed more than {limit >> 20} MiB")
                 output.clear()
-            elif len(output) == most:
+            elif len(output) == limit:
                 output += b"\n(the rest was dropped)\n"
 
     def _bound(self) -> None:
@@ -258,8 +258,8 @@ class Running(dict[str, str]):
         urgency, now = self._interrupts.count, time.monotonic()
         if self._seconds and now - self.started >= self._seconds:
             self.kill(f"it had not ended after {self._seconds:g} s")
-        if urgency and not self._is_spared:
-            self._is_spared = True
+        if urgency and not self._skips_sigterm:
+            self._skips_sigterm = True
             self._signal(signal.SIGTERM)
         if urgency or self.is_bounded:
             self._bounded_since = self._bounded_since or now
@@ -278,9 +278,10 @@ class Running(dict[str, str]):
 
 
 class Session(Running):
-    """A query in a container, whose process stays there to make one change, its command then.
+    """A query in a container, whose process stays there to make one change.
 
-    That saves the 5 ms to enter the container again. It may be told when it ``is_answered``.
+    That saves the 5 ms to enter the container again. When it ``is_answered``, it can make the
+    change, which is its ``command`` then.
     """
 
     def __init__(
@@ -298,7 +299,7 @@ class Session(Running):
 
     @contextmanager
     def with_stdin(self) -> Iterator[None]:
-        """Set its standard input: a pipe, through which it is told a change."""
+        """Set its standard input: a pipe, through which it gets the change."""
         self._stdin, self._input = os.pipe2(os.O_CLOEXEC)
         with open(self._stdin, "rb", buffering=0):
             os.write(self._input, self.process.stdin)
@@ -311,7 +312,7 @@ class Session(Running):
         is_open = self._input >= 0
         return Completed(0, bytes(line), b"", self.elapsed()) if is_whole and is_open else None
 
-    def tell(self, change: Command) -> bool:
+    def make_change(self, change: Command) -> bool:
         """Have the process make a change, if it can; return whether it does."""
         words, process = b"", self.process
         if not self.is_answered or self.completed or change.netns != process.netns:
@@ -320,7 +321,7 @@ class Session(Running):
             words = b"\n" + change.stdin if change.argv[3:] == process.argv[3:] else b""
         elif line := batch(change):
             words = line.stdin if {*line.argv} <= {*process.argv} else b""
-        if not 0 < len(words) <= select.PIPE_BUF:  # more could have to wait for a reader
+        if not 0 < len(words) <= select.PIPE_BUF:  # writing more may block
             return False
         del self.stdout[: self.stdout.index(b"\n") + 1]
         self.command, self.is_answered = change, False
@@ -337,10 +338,10 @@ class Session(Running):
             self._input = -1
 
 
-def process_for(query: Command, change: Command) -> Command | None:
-    """Return what to run for a query, so that a change like that can follow; None if it can't.
+def prepare_process(query: Command, change: Command) -> Command | None:
+    """Return a command for a query whose process can then make such a change; None if it can't.
 
-    For one that writes kernel parameters, the query must be that for all links.
+    If the change writes kernel parameters, the query must be that for all links.
     """
     if change.argv[0] == "sh":
         return query._replace(argv=("sh", "-c", _SHOW_AND_STAY, *change.argv[3:]))

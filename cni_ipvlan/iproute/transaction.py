@@ -24,9 +24,9 @@ class Transaction:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._unfinished: dict[int, Running] = {}  # by identity: equal are those in one environment
+        self._running: dict[int, Running] = {}  # by id(): as dicts, several may be equal
         self._undos: list[Callable[[], object]] = []
-        self._held: list[Callable[[], object]] = []  # each of them is an undo, too
+        self._exits: list[Callable[[], object]] = []  # each of them is an undo, too
         self.leftovers: list[str] = []
         self.undone: list[Argv] = []
         self.has_undone = False
@@ -36,23 +36,23 @@ class Transaction:
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         if error is None:
-            for started in self._unfinished.values():
-                self._end(started)
-            while self._held:
-                self._held.pop()()
+            for running in self._running.values():
+                self._end(running)
+            while self._exits:
+                self._exits.pop()()
             return
-        had_undos = len(self._undos) > len(self._held)
+        had_undos = len(self._undos) > len(self._exits)
         with self._runner.interrupts.deferred():
-            for started in self._unfinished.values():
-                started.is_bounded = True
-                self._try(partial(self._end, started))
+            for running in self._running.values():
+                running.is_bounded = True
+                self._try(partial(self._end, running))
             while self._undos:
                 self._try(self._undos.pop())
         self.has_undone = had_undos and not self.leftovers
 
-    def _end(self, started: Running) -> None:
-        started.end_input()
-        self._runner.finish(started)
+    def _end(self, running: Running) -> None:
+        running.end_input()
+        self._runner.finish(running)
 
     def run(self, command: Command, *, seconds: float = 0.0) -> Completed:
         """Run a query or a change to its end; it is killed after so many seconds, 0 for never."""
@@ -69,7 +69,7 @@ class Transaction:
         try:
             completed = self.run(command, seconds=seconds)
         except CommandError as error:
-            raise _failure(error, command, parts) from None
+            raise _find_failure(error, command, parts) from None
         if completed.status:
             return completed
         lines = [line for line in completed.stdout.split(b"\n") if line]
@@ -86,29 +86,29 @@ class Transaction:
         stays to make a change like ``then``, if it can.
         """
         self._runner.interrupts.check()
-        started = self._runner.start(command, seconds=seconds, then=then)
-        self._unfinished[id(started)] = started
-        if started.was_run:  # otherwise there is nothing to undo
+        running = self._runner.start(command, seconds=seconds, then=then)
+        self._running[id(running)] = running
+        if running.was_run:  # otherwise there is nothing to undo
             for undo in command.undo:
-                place = 0 if undo.comes_last else len(self._undos)
-                self._undos.insert(place, partial(self._undo, undo, started))
-        return started
+                index = 0 if undo.comes_last else len(self._undos)
+                self._undos.insert(index, partial(self._undo, undo, running))
+        return running
 
-    def finish(self, started: Running) -> Completed:
+    def finish(self, running: Running) -> Completed:
         """Wait for the end of a command, or for the answer of a query whose process stays.
 
         If what a query asks for is absent, and that is no failure, its output is empty JSON.
         """
-        if started.completed is not None and id(started) not in self._unfinished:
-            return started.completed
-        completed = self._runner.finish(started)
-        if started.completed is None:
+        if running.completed is not None and id(running) not in self._running:
+            return running.completed
+        completed = self._runner.finish(running)
+        if running.completed is None:
             return completed
-        self._unfinished.pop(id(started), None)
+        self._running.pop(id(running), None)
         self._runner.interrupts.check()
-        command = started.command
+        command = running.command
         if command.accept == ABSENT and completed.is_absent:
-            return completed._replace(stdout=nothing(command.argv))
+            return completed._replace(stdout=empty_output(command.argv))
         if completed.status and command.accept in ("", ABSENT):
             raise CommandError(command, completed)
         return completed
@@ -118,17 +118,18 @@ class Transaction:
         self._undos.append(action)
 
     def hold(self, context: AbstractContextManager[object]) -> None:
-        """Enter a context that lasts until all is done, or until what is done now is undone."""
+        """Enter a context; leave it at the end or, on failure, when later changes are undone."""
         context.__enter__()
-        leave = partial(context.__exit__, None, None, None)
-        self._held.append(leave)
-        self._undos.append(leave)
+        exit_context = partial(context.__exit__, None, None, None)
+        self._exits.append(exit_context)
+        self._undos.append(exit_context)
 
     def _run_one_by_one(self, parts: Sequence[Command], seconds: float) -> Completed:
-        done = [(part.argv, self.run(part, seconds=seconds)) for part in parts]
-        printed = [each.stdout.strip() for argv, each in done if prints_json(argv)]
-        stderr = b"".join(each.stderr for _, each in done)
-        return Completed(0, b"\n".join(printed), stderr, sum(each.seconds for _, each in done))
+        results = [self.run(part, seconds=seconds) for part in parts]
+        pairs = zip(parts, results, strict=True)
+        outputs = [each.stdout.strip() for part, each in pairs if prints_json(part.argv)]
+        stderr = b"".join(each.stderr for each in results)
+        return Completed(0, b"\n".join(outputs), stderr, sum(each.seconds for each in results))
 
     def _try(self, undo: Callable[[], object]) -> None:
         try:
@@ -148,16 +149,16 @@ class Transaction:
             self.undone.append(command.argv)
         # A plugin's "not found" may be about something other than its allocation.
         is_gone = command.environment is None and completed.is_absent
-        if completed.status and not is_gone and not _is_refused(completed, change.completed):
+        if completed.status and not is_gone and not _is_same_refusal(completed, change.completed):
             raise CommandError(command, completed)
 
 
-def nothing(query: Argv) -> bytes:
-    """Return what a query prints when it finds nothing."""
+def empty_output(query: Argv) -> bytes:
+    """Return the output of a query that finds nothing."""
     return b"[]" if prints_json(query) else b""
 
 
-def _is_refused(undo: Completed, change: Completed | None) -> bool:
+def _is_same_refusal(undo: Completed, change: Completed | None) -> bool:
     """Whether an undo failed as its change did, in the same words: nothing was changed then.
 
     An IPAM plugin refuses both if it doesn't support the cniVersion, or can't reach its daemon.
@@ -167,7 +168,7 @@ def _is_refused(undo: Completed, change: Completed | None) -> bool:
     return bool(undo.stdout.strip()) and undo.stdout == change.stdout
 
 
-def _failure(error: CommandError, command: Command, parts: Sequence[Command]) -> CommandError:
+def _find_failure(error: CommandError, command: Command, parts: Sequence[Command]) -> CommandError:
     """Return the failure of the line of an ``ip -batch`` that failed, if that is known."""
     message, _, number = error.completed.stderr.rstrip().rpartition(b"Command failed -:")
     lines = len(command.batch_lines)

@@ -54,7 +54,7 @@ def configure(
     except CommandError as error:
         from cni_ipvlan.plugin import explain
 
-        error.found += explain.explain_route(error, tx, netns)  # before anything is undone
+        error.findings += explain.explain_route(error, tx, netns)  # before anything is undone
         raise
     if completed.stderr:
         reason = completed.stderr.decode("utf-8", "replace").strip()

@@ -50,7 +50,7 @@ def _leads_to_no_container(path: str) -> bool:
     Then it is not a container's, or not any more: in /proc, another process may have its number.
     """
     try:
-        return namespace.find(path).identity == namespace.own()
+        return namespace.find(path).identity == namespace.own_identity()
     except namespace.NotANamespaceError:
         return True
     except (OSError, ValueError):  # nobody can open it

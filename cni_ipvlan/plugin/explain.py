@@ -140,7 +140,7 @@ def _command_failed(error: CommandError) -> CniError:
     purpose = error.command.purpose or f"run {in_shell!r}"
     reason = cause.meaning or answer.splitlines()[-1]
     command = [f"command: {in_shell}", f"answer: {answer}"]
-    state = [f"found: {each}" for each in (*error.found, *_describe_machine(cause.code, error))]
+    state = [f"found: {each}" for each in (*error.findings, *_describe_machine(cause.code, error))]
     advice = [f"try: {cause.advice}"] if cause.advice else []
     return CniError(
         cause.code, f"cannot {purpose}: {reason}", "\n".join((*command, *state, *advice))

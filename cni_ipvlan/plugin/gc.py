@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, OF_OLDER_PLUGINS, CniError, Failures
 from cni_ipvlan.cni.request import Request, identifier_fault, interface_name_fault
-from cni_ipvlan.cni.strict_json import shown
+from cni_ipvlan.cni.strict_json import quote
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.commands import OPTIONAL, Command
 from cni_ipvlan.plugin import features, host_local, inventory, ipam, links, modes
@@ -218,14 +218,14 @@ def _valid_attachments(request: Request) -> list[tuple[str, str]]:
         return []
     if not isinstance(entries, list):
         raise CniError(
-            INVALID_CONFIGURATION, f"{key} is {shown(entries)}; it must be a list, or null"
+            INVALID_CONFIGURATION, f"{key} is {quote(entries)}; it must be a list, or null"
         )
     for entry in entries:
         names = entry if isinstance(entry, dict) else {}
         if not all(isinstance(names.get(each), str) for each in ("containerID", "ifname")):
             raise CniError(
                 INVALID_CONFIGURATION,
-                f"{key} has {shown(entry)}; containerID and ifname are needed",
+                f"{key} has {quote(entry)}; containerID and ifname are needed",
             )
     return [(entry["containerID"], entry["ifname"]) for entry in entries]
 

@@ -168,7 +168,7 @@ class HostAccess(Feature):
         recorded_routes = (each.host_routes for each in call.registry.records_of(call.attachment))
         expected = next(filter(None, recorded_routes), _reachable(host_ips, addresses))
         for address, output in _query_routes(tx, expected, "match"):
-            route = queries.way(queries.all_routes(output))
+            route = queries.find_best_route(queries.all_routes(output))
             if route is None or route.device != name:
                 yield f"the host has no route to {address} through {name}"
         neighbours = queries.neighbours(answer)
@@ -308,7 +308,8 @@ def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address
             reason = "a loopback, link-local or reserved address, for which hostAccess is not"
         elif address in gateways:
             reason = "a gateway of the host, which hostAccess would cut off"
-        host_route = queries.way(route for network, route in host_routes if address in network)
+        matching = (route for network, route in host_routes if address in network)
+        host_route = queries.find_best_route(matching)
         for subnet in () if reason else _permitting_subnets(address, master, host_route):
             has_ends = subnet.prefixlen < subnet.max_prefixlen - 1  # RFC 3021, RFC 6164
             if has_ends and address in (subnet.network_address, subnet.broadcast_address):

@@ -61,7 +61,7 @@ def search(
     """
     owners = Owners(registry.all_records())
     if namespaces is None:
-        namespaces = namespace.others(deadline)
+        namespaces = namespace.find_others(deadline)
 
     def priority(netns: Namespace) -> tuple[bool, bool]:
         return netns.identity not in first, netns.identity not in owners.namespaces

@@ -45,7 +45,7 @@ class Master(NamedTuple):
     @property
     def addresses(self) -> list[str]:
         """Its own addresses, as ip writes them and without prefix lengths."""
-        return [each.plain for each in self.link.addresses]
+        return [each.ip for each in self.link.addresses]
 
     @property
     def labelled_vlan(self) -> int:
@@ -82,7 +82,7 @@ def key_of(index: int, netns: Namespace | None = None) -> tuple[int, int]:
 
 def _identity(netns: Namespace | None) -> tuple[int, int]:
     """Return a namespace's identity; the container's may be our own, with CNI_NETNS_OVERRIDE."""
-    return netns.identity if netns else namespace.own()
+    return netns.identity if netns else namespace.own_identity()
 
 
 def query_master(tx: Transaction, name: str, netns: Namespace | None) -> Master | None:

@@ -143,7 +143,7 @@ def _is_in_use(tx: Transaction, key: tuple[int, int]) -> bool:
     from socket import if_indextoname
 
     inode, index = key
-    if inode != namespace.own()[1]:
+    if inode != namespace.own_identity()[1]:
         return False
     try:
         name = if_indextoname(index)
@@ -264,7 +264,7 @@ def _search(tx: Transaction, registry: Registry, master: Master, record: Record)
     from cni_ipvlan.plugin import inventory
 
     deadline = time.monotonic() + _SEARCH_SECONDS
-    namespaces = namespace.others(deadline)
+    namespaces = namespace.find_others(deadline)
     candidates = (each for each in namespaces if namespace.is_of_our_user(each.path))
     suspects = []
     for each in inventory.search(tx, registry, deadline=deadline, namespaces=candidates):
@@ -316,7 +316,7 @@ def _is_proven(tx: Transaction, master: Master, link: Link, netns: Namespace | N
         output = tx.run(Command(commands.namespace_number(os.getpid()), netns=netns)).stdout
     except (CommandError, ProgramNotFoundError):  # it is gone, or may not be entered
         return False
-    return link.parent_netns == queries.namespace_number(output, namespace.own()[1])
+    return link.parent_netns == queries.namespace_number(output, namespace.own_identity()[1])
 
 
 def _conflict_error(

@@ -143,7 +143,7 @@ def _as_cni_error(error: Exception) -> CniError:
 
 def find_container(request: Request) -> Namespace:
     """Return the namespace at CNI_NETNS; raises CniError 4 if it can't be a container's."""
-    own_identity = namespace.own()
+    own_identity = namespace.own_identity()
     try:
         netns = namespace.find(request.netns)
         if netns.identity != own_identity or request.may_share_netns:

@@ -24,8 +24,8 @@ def loads(text: str | bytes, **hooks: Any) -> Any:
     if isinstance(text, bytes):
         text = text.decode("utf-8")
     document = text.strip(_WHITE_SPACE)
-    found, end = None, -1
+    value, end = None, -1
     with suppress(json.JSONDecodeError):
-        found, end = json.JSONDecoder(**hooks).raw_decode(document)
+        value, end = json.JSONDecoder(**hooks).raw_decode(document)
     # If there is a fault, json.loads says where.
-    return found if end == len(document) else json.loads(text, **hooks)
+    return value if end == len(document) else json.loads(text, **hooks)

@@ -32,12 +32,12 @@ else:
 
         def __new__(cls, *values: Any, **named: Any) -> NamedTuple:
             """Return a tuple of these values, and of defaults; raises TypeError."""
-            left = cls._fields[len(values) :]
+            missing = cls._fields[len(values) :]
             try:
-                if left:
-                    given = cls._defaults | named if named else cls._defaults
-                    values += tuple([given[each] for each in left])
-                if named.keys() <= {*left} and len(values) == len(cls._fields):
+                if missing:
+                    defaults = cls._defaults | named if named else cls._defaults
+                    values += tuple([defaults[each] for each in missing])
+                if named.keys() <= {*missing} and len(values) == len(cls._fields):
                     return tuple.__new__(cls, values)
             except KeyError as error:
                 raise TypeError(f"{cls.__name__} lacks {error}") from None

@@ -1,8 +1,8 @@
-"""Import a module without the modules that it imports, but a call has no use for.
+"""Import a module without those of its imports that a call does not use.
 
 A container runtime waits for every import of a call. While a module is imported, stand-ins
 replace modules that would take long. A stand-in loads the real module when an attribute is
-used that it was not given. docs/performance.md tells what that saves.
+used that it does not have. docs/performance.md tells what that saves.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class _StandIn(ModuleType):
 class _Pattern:
     """A regular expression that is compiled when it is used."""
 
-    def __init__(self, *given: Any) -> None:
-        self._given = given
+    def __init__(self, *arguments: Any) -> None:
+        self._arguments = arguments
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def method(*arguments: Any) -> Any:
             import re
 
-            return getattr(re.compile(*self._given), name)(*arguments)
+            return getattr(re.compile(*self._arguments), name)(*arguments)
 
         return method
 

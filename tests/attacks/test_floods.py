@@ -150,5 +150,5 @@ def test_no_open_file_is_looked_at_too_late(scene: Scene, monkeypatch: pytest.Mo
     scene.add()
     scene.one.rename("net1", "hidden")
     monkeypatch.setattr(modes, "_SEARCH_SECONDS", 0.0)
-    monkeypatch.setattr(namespace, "_may_be_one", pytest.fail)
+    monkeypatch.setattr(namespace, "_may_be_namespace", pytest.fail)
     attach(scene, range(1))

@@ -679,7 +679,7 @@ MTU black hole | routed; neighbour: ip link set dev far0 mtu 1400;
 """)
 
 
-class World:
+class Network:
     """The namespaces of a network, by the names that it gives them."""
 
     def __init__(self, scene: Scene) -> None:
@@ -687,140 +687,143 @@ class World:
         self.spaces = {"one": scene.one, "two": scene.two, "host": scene.host}
         self.spaces["neighbour"] = scene.neighbour
 
-    def make(self, made: str) -> None:
-        for command in filter(None, made.split("; ")):
-            where, _, rest = command.partition(": ")
+    def make(self, commands: str) -> None:
+        for command in filter(None, commands.split("; ")):
+            place, _, words = command.partition(": ")
             if command in MADE:
                 self.make(MADE[command])
             elif command.startswith("space "):
                 self.spaces[command[6:]] = self.scene.node.namespace(command[6:])
             elif command.startswith("add "):
                 self._add(*command.split()[1:])
-            elif rest.startswith("net/"):
-                self.spaces[where].sysctl(*rest.split("="))
+            elif words.startswith("net/"):
+                self.spaces[place].sysctl(*words.split("="))
             else:
-                argv = shlex.split(rest)
+                argv = shlex.split(words)
                 if "netns" in argv:
-                    named = argv.index("netns") + 1
-                    argv[named] = self.spaces[argv[named]].path
-                self.spaces[where].run(*argv)
+                    position = argv.index("netns") + 1
+                    argv[position] = self.spaces[argv[position]].path
+                self.spaces[place].run(*argv)
 
-    def _add(self, where: str, address: str, gateway: str = "-", *options: str) -> None:
-        given: dict[str, Any] = dict(each.split("=") for each in options)
-        given |= {key: int(given[key]) for key in ("vlan",) if key in given}
-        given |= {key: True for key in ("hostAccess",) if key in given}
+    def _add(self, place: str, address: str, gateway: str = "-", *options: str) -> None:
+        conf: dict[str, Any] = dict(each.split("=") for each in options)
+        conf |= {key: int(conf[key]) for key in ("vlan",) if key in conf}
+        conf |= {key: True for key in ("hostAccess",) if key in conf}
         routes = [{"dst": "::/0" if ":" in address else "0.0.0.0/0"}]
-        has_default = gateway != "-" or "mode" in given
+        has_default = gateway != "-" or "mode" in conf
         ipam = static(address, gateway=gateway.strip("-"), routes=routes if has_default else [])
-        self.scene.add(at=self.spaces[where], ipam=ipam, CNI_CONTAINERID=where, **given)
+        self.scene.add(at=self.spaces[place], ipam=ipam, CNI_CONTAINERID=place, **conf)
 
     @contextmanager
-    def hidden(self, name: str) -> Iterator[None]:
-        """Have a namespace that can't be found, as that of another host."""
-        kept = [each for each in namespace.others() if each.path != self.spaces[name].path]
-        with mock.patch.object(namespace, "others", side_effect=lambda _late: iter(kept)):
+    def hide(self, name: str) -> Iterator[None]:
+        """Keep a namespace from being found, like that of another host."""
+        path = self.spaces[name].path
+        others = [each for each in namespace.find_others() if each.path != path]
+        with mock.patch.object(namespace, "find_others", side_effect=lambda _: iter(others)):
             yield
 
-    def words(self, asked: str) -> list[str]:
-        own = {name: space.path for name, space in self.spaces.items() if name != "host"}
-        return [own.get(word, word) for word in asked.split()]
+    def replace_words(self, question: str) -> list[str]:
+        paths = {name: space.path for name, space in self.spaces.items() if name != "host"}
+        return [paths.get(word, word) for word in question.split()]
 
-    def ask(self, asked: str) -> dict[str, Any]:
-        said = ipvlan(*self.words(asked), "--json")
-        assert said.status in (0, 1), said
-        return {"status": said.status, **json.loads(said.out)}
+    def ask(self, question: str) -> dict[str, Any]:
+        process = ipvlan(*self.replace_words(question), "--json")
+        assert process.status in (0, 1), process
+        return {"status": process.status, **json.loads(process.out)}
 
-    def named(self, text: str) -> str:
+    def replace_names(self, text: str) -> str:
         return text.replace("ONE", self.spaces["one"].path).replace("TWO", self.spaces["two"].path)
 
 
 @pytest.fixture
-def world(scene: Scene) -> World:
-    return World(scene)
+def network(scene: Scene) -> Network:
+    return Network(scene)
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_the_verdict_names_the_cause_and_the_next_step(world: World, name: str) -> None:
-    judge(world, ROWS[name], is_broken=name not in read(HEALTHY))
+def test_the_verdict_names_the_cause_and_the_next_step(network: Network, name: str) -> None:
+    check_verdict(network, ROWS[name], is_broken=name not in read(HEALTHY))
 
 
 @pytest.mark.parametrize("name", read(BY_NFT))
-def test_rules_of_nft_are_blamed(world: World, name: str) -> None:
+def test_rules_of_nft_are_blamed(network: Network, name: str) -> None:
     asking = ("sh", "-c", "nft --check add table inet t")
     if subprocess.run(asking, capture_output=True, check=False).returncode:
         pytest.skip("nft is not installed, or not in this kernel: scripts/lab-kernel --qemu")
-    judge(world, read(BY_NFT)[name], is_broken=FINE not in read(BY_NFT)[name])
+    check_verdict(network, read(BY_NFT)[name], is_broken=FINE not in read(BY_NFT)[name])
 
 
-def judge(world: World, row: str, *, is_broken: bool) -> None:
-    network, *expected = row.split(" => ")
-    made, _, asked = network.rpartition("; ")
-    world.make(made)
-    said = world.ask(asked)
-    for words, there in zip(expected, (said["verdict"], said["next"]), strict=False):
-        assert world.named(words) in there, said
-    assert said["status"] == is_broken, said
+def check_verdict(network: Network, row: str, *, is_broken: bool) -> None:
+    setup, *expected = row.split(" => ")
+    commands, _, question = setup.rpartition("; ")
+    network.make(commands)
+    answer = network.ask(question)
+    for words, text in zip(expected, (answer["verdict"], answer["next"]), strict=False):
+        assert network.replace_names(words) in text, answer
+    assert answer["status"] == is_broken, answer
     if not is_broken:
-        assert expected or said["verdict"].startswith(FINE), said
-        assert not [each for each in said["findings"] if each["state"] == "problem"]
+        assert expected or answer["verdict"].startswith(FINE), answer
+        assert not [each for each in answer["findings"] if each["state"] == "problem"]
 
 
 @pytest.mark.slow
-def test_an_end_has_several_names(world: World) -> None:
-    world.make("pair; add one 10.1.0.5/24 - name=other CNI_IFNAME=net2")
+def test_an_end_has_several_names(network: Network) -> None:
+    network.make("pair; add one 10.1.0.5/24 - name=other CNI_IFNAME=net2")
     pod = {"CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0"}
     identity = "0123456789abcdef"
-    third = world.scene.container()
-    world.scene.add(at=third, ipam=static("10.1.0.7/24"), CNI_CONTAINERID=identity, **pod)
+    third = network.scene.container()
+    network.scene.add(at=third, ipam=static("10.1.0.7/24"), CNI_CONTAINERID=identity, **pod)
     words = ("container3", third.path, identity, identity[:12], "web-0", "default/web-0")
     for word in sample(words, 1):
-        assert world.ask(f"trace {word} 10.1.0.3")["verdict"] == FINE
-        assert world.ask(f"probe --netns {word} --to 10.1.0.3")["verdict"] == FINE
-    assert world.ask("trace 10.1.0.3 web-0")["verdict"] == FINE
-    world.spaces["web"] = third
-    world.make("host: ip link add name v0 up type veth peer name eth0 netns web")
-    world.make("host: ip address add 10.5.0.1/24 dev v0; web: ip address add 10.5.0.2/24 dev eth0")
-    world.make("web: ip link set dev eth0 up")
-    assert world.ask("probe --netns web-0 --ifname eth0 --to 10.5.0.1")["verdict"] == FINE
+        assert network.ask(f"trace {word} 10.1.0.3")["verdict"] == FINE
+        assert network.ask(f"probe --netns {word} --to 10.1.0.3")["verdict"] == FINE
+    assert network.ask("trace 10.1.0.3 web-0")["verdict"] == FINE
+    network.spaces["web"] = third
+    network.make("host: ip link add name v0 up type veth peer name eth0 netns web")
+    network.make(
+        "host: ip address add 10.5.0.1/24 dev v0; web: ip address add 10.5.0.2/24 dev eth0"
+    )
+    network.make("web: ip link set dev eth0 up")
+    assert network.ask("probe --netns web-0 --ifname eth0 --to 10.5.0.1")["verdict"] == FINE
     assert "it has eth0, net1" in ipvlan("probe", "--netns", "web-0", "--ifname", "eth9").err
-    world.make("web: ip link delete dev net1")
+    network.make("web: ip link delete dev net1")
     assert f"net1 of the container {identity} is gone" in ipvlan("trace", "web-0", "host").err
 
 
 @pytest.mark.slow
-def test_a_word_for_several_containers_is_refused(world: World) -> None:
-    for number, at in enumerate((world.scene.one, world.scene.two), 1):
+def test_a_word_for_several_containers_is_refused(network: Network) -> None:
+    for number, at in enumerate((network.scene.one, network.scene.two), 1):
         pod = f"IgnoreUnknown=1;K8S_POD_NAMESPACE=n{number};K8S_POD_NAME=web-0"
-        given = {"CNI_CONTAINERID": f"01234{number}", "CNI_ARGS": pod}
-        world.scene.add(at=at, ipam=static(f"10.1.0.{number + 1}/24"), **given)
+        variables = {"CNI_CONTAINERID": f"01234{number}", "CNI_ARGS": pod}
+        network.scene.add(at=at, ipam=static(f"10.1.0.{number + 1}/24"), **variables)
     for words in ("trace 0123 host", "probe --netns web-0"):
-        said = ipvlan(*words.split())
-        assert said.status == 2
-        assert "is 2 containers: pod n1/web-0, container 012341 in /run/netns/" in said.err
-        assert "; give NAMESPACE/NAME, the whole ID or the namespace" in said.err
-    for word in ("n2/web-0", "012342", world.scene.two.path):
-        assert world.ask(f"trace {word} 10.1.0.2")["verdict"] == FINE
+        process = ipvlan(*words.split())
+        assert process.status == 2
+        assert "is 2 containers: pod n1/web-0, container 012341 in /run/netns/" in process.err
+        assert "; give NAMESPACE/NAME, the whole ID or the namespace" in process.err
+    for word in ("n2/web-0", "012342", network.scene.two.path):
+        assert network.ask(f"trace {word} 10.1.0.2")["verdict"] == FINE
     offered = [each.value for each in options.complete_ends(None, None, "")]
     assert {"n1/web-0", "n2/web-0"} < {each for each in offered if "web-0" in each}
 
 
-def test_a_pod_of_another_plugin_is_found_by_what_libcni_keeps(world: World) -> None:
-    world.make(ROWS["a container of the plugin bridge"].rpartition("; ")[0])
+def test_a_pod_of_another_plugin_is_found_by_what_libcni_keeps(network: Network) -> None:
+    network.make(ROWS["a container of the plugin bridge"].rpartition("; ")[0])
     args = [["IgnoreUnknown", "1"], ["K8S_POD_NAMESPACE", "default"], ["K8S_POD_NAME", "db-0"]]
-    kept = {"containerId": "0123456", "netns": world.spaces["veth"].path, "cniArgs": args}
+    result = {"containerId": "0123456", "netns": network.spaces["veth"].path, "cniArgs": args}
     results = LEASES / "results"
     results.mkdir()
-    (results / "br-0123456-eth0").write_text(json.dumps(kept))
+    (results / "br-0123456-eth0").write_text(json.dumps(result))
     (results / "br-other-eth0").write_text('{"cniArgs": 5}')
-    (results / "br-gone-eth0").write_text(json.dumps({**kept, "netns": "/run/netns/gone"}))
+    (results / "br-gone-eth0").write_text(json.dumps({**result, "netns": "/run/netns/gone"}))
     for word in sample(("db-0", "default/db-0", "01234"), 1):
-        assert world.ask(f"probe --netns {word}")["verdict"] == FINE
+        assert network.ask(f"probe --netns {word}")["verdict"] == FINE
 
 
 @pytest.mark.slow
-def test_words_that_name_no_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.make("pair; " + "host: ip link add name other0 type dummy")
-    world.scene.add(at=world.scene.one, name="b", ipam=static("10.1.0.5/24"), CNI_IFNAME="net2")
+def test_words_that_name_no_end(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    network.make("pair; " + "host: ip link add name other0 type dummy")
+    network.scene.add(at=network.scene.one, name="b", ipam=static("10.1.0.5/24"), CNI_IFNAME="net2")
     for words, why in {
         "trace nobody host": "'nobody' is not host, an address, a namespace",
         "probe --netns one": "choose one with --ifname: net1, net2",
@@ -832,119 +835,121 @@ def test_words_that_name_no_end(world: World, monkeypatch: pytest.MonkeyPatch) -
         "trace one 255.255.255.255": "is not the IP address of another host",
         "trace one 127.0.0.1": "is not the IP address of another host",
     }.items():
-        said = ipvlan(*world.words(words))
-        assert (said.status, why in said.err) == (2, True), said
+        process = ipvlan(*network.replace_words(words))
+        assert (process.status, why in process.err) == (2, True), process
     for words in sample(("--ifname net2 --to 10.1.0.1", "--to ::ffff:10.1.0.1"), 1):
-        assert world.ask(f"probe --netns one {words}")["verdict"] == FINE
+        assert network.ask(f"probe --netns one {words}")["verdict"] == FINE
     search = inventory.search
 
-    def hurried(*args: Any, **named: Any) -> Iterator[inventory.Attachment]:
-        by_netns = groupby(search(*args, **named), lambda each: each.netns)
-        for _, found in islice(by_netns, 2):  # of the host and one more
-            yield from found
+    def search_two(*args: Any, **keywords: Any) -> Iterator[inventory.Attachment]:
+        by_netns = groupby(search(*args, **keywords), lambda each: each.netns)
+        for _, attachments in islice(by_netns, 2):  # of the host and one more
+            yield from attachments
 
-    with mock.patch.object(inventory, "search", hurried):
+    with mock.patch.object(inventory, "search", search_two):
         for name in ("one", "two"):
-            world.ask(f"probe --netns {name} --ifname net1 --to 10.1.0.1")
-    world.scene.node.remove(world.scene.two)
+            network.ask(f"probe --netns {name} --ifname net1 --to 10.1.0.1")
+    network.scene.node.remove(network.scene.two)
     assert "the container two is gone" in ipvlan("trace", "two", "host").err
-    unseen = namespace.Namespace("/run/netns/unseen", "", (0, 0))
-    with mock.patch.object(namespace, "others", return_value=[unseen]):
+    hidden_namespace = namespace.Namespace("/run/netns/unseen", "", (0, 0))
+    with mock.patch.object(namespace, "find_others", return_value=[hidden_namespace]):
         assert "not looked into: /run/netns/unseen: " in ipvlan("trace", "two", "host").err
-    monkeypatch.setattr("cni_ipvlan.cli.connectivity.world._SEARCH_SECONDS", 0)
+    monkeypatch.setattr("cni_ipvlan.cli.connectivity.topology._SEARCH_SECONDS", 0)
     for words in ("trace one host", "probe --netns 10.1.0.2"):
-        assert "since it took too long" in ipvlan(*world.words(words)).err
+        assert "since it took too long" in ipvlan(*network.replace_words(words)).err
 
 
 @pytest.mark.slow
-def test_missing_programs_are_named_and_not_blamed(world: World) -> None:
-    world.make("pair")
+def test_missing_programs_are_named_and_not_blamed(network: Network) -> None:
+    network.make("pair")
     with without_program("arping"):
-        said = world.ask("trace one two")
-    assert said["verdict"] == FINE
-    assert "iputils-arping" in json.dumps(said["findings"])
+        answer = network.ask("trace one two")
+    assert answer["verdict"] == FINE
+    assert "iputils-arping" in json.dumps(answer["findings"])
     with without_program("ping"):
-        said = world.ask("trace one two")
-        assert "iputils-ping" in said["next"]
-        world.make("two: ip link set dev net1 down")
-        assert "is down" in world.ask("trace one two")["verdict"]
-    world.make("two: ip link set dev net1 up; two: iptables-legacy -A INPUT -j DROP")
+        answer = network.ask("trace one two")
+        assert "iputils-ping" in answer["next"]
+        network.make("two: ip link set dev net1 down")
+        assert "is down" in network.ask("trace one two")["verdict"]
+    network.make("two: ip link set dev net1 up; two: iptables-legacy -A INPUT -j DROP")
     with ExitStack() as hidden:
         for name in ("iptables-legacy-save", "iptables-nft-save", "iptables-save", "nft"):
             hidden.enter_context(without_program(name))
-        said = world.ask("trace one two")
-    assert [each for each in said["findings"] if "filters were not looked at" in each["text"]]
+        answer = network.ask("trace one two")
+    assert [each for each in answer["findings"] if "filters were not looked at" in each["text"]]
 
 
 @pytest.mark.slow
-def test_who_is_not_root_is_told_so(world: World) -> None:
-    world.make("pair")
+def test_who_is_not_root_is_told_so(network: Network) -> None:
+    network.make("pair")
     unable = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
     for words in ("trace one two", "trace host 10.1.0.2", "probe --netns one"):
-        for by in (NOBODY, unable):
-            argv = (*by, f"{FOR_ALL}/bin/ipvlan", *world.words(words))
-            said = subprocess.run(argv, check=False, capture_output=True)
-            assert said.returncode in (1, 2)
-            assert b"only root can look into containers" in said.stdout + said.stderr
+        for prefix in (NOBODY, unable):
+            argv = (*prefix, f"{FOR_ALL}/bin/ipvlan", *network.replace_words(words))
+            process = subprocess.run(argv, check=False, capture_output=True)
+            assert process.returncode in (1, 2)
+            assert b"only root can look into containers" in process.stdout + process.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.scene(master="wire", dad=True)
-def test_an_address_of_another_host(world: World) -> None:
-    neighbour = world.scene.neighbour
-    world.make("add one 10.1.0.2/24 10.1.0.1; neighbour: ip address add 10.1.0.2/24 dev eth0")
-    with world.hidden("neighbour"):
-        said = world.ask("probe --netns one")
-    assert neighbour.links()["eth0"]["address"] in said["verdict"]
-    world.make("neighbour: ip address add fd00:1::2/64 dev eth0 nodad")
-    world.make("one: ip address add fd00:1::2/64 dev net1")
-    wait_until(lambda: "fd00:1::2" in world.scene.one.ip("-6 address show dev net1 dadfailed"))
-    said = world.ask("probe --netns one")
-    assert "another host on the network has fd00:1::2/64" in json.dumps(said["findings"])
+def test_an_address_of_another_host(network: Network) -> None:
+    neighbour = network.scene.neighbour
+    network.make("add one 10.1.0.2/24 10.1.0.1; neighbour: ip address add 10.1.0.2/24 dev eth0")
+    with network.hide("neighbour"):
+        answer = network.ask("probe --netns one")
+    assert neighbour.links()["eth0"]["address"] in answer["verdict"]
+    network.make("neighbour: ip address add fd00:1::2/64 dev eth0 nodad")
+    network.make("one: ip address add fd00:1::2/64 dev net1")
+    wait_until(lambda: "fd00:1::2" in network.scene.one.ip("-6 address show dev net1 dadfailed"))
+    answer = network.ask("probe --netns one")
+    assert "another host on the network has fd00:1::2/64" in json.dumps(answer["findings"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HIDDEN)
-def test_another_host_can_only_be_asked(world: World, name: str) -> None:
-    network, verdict = HIDDEN[name].split(" => ")
-    made, _, asked = network.rpartition("; ")
-    world.make(made)
-    with world.hidden("neighbour"):
-        said = world.ask(asked)
-    assert verdict in said["verdict"], said
+def test_another_host_can_only_be_asked(network: Network, name: str) -> None:
+    setup, verdict = HIDDEN[name].split(" => ")
+    commands, _, question = setup.rpartition("; ")
+    network.make(commands)
+    with network.hide("neighbour"):
+        answer = network.ask(question)
+    assert verdict in answer["verdict"], answer
 
 
 @pytest.mark.slow
-def test_dns_servers_of_the_kept_result(world: World) -> None:
-    world.make("pair")
+def test_dns_servers_of_the_kept_result(network: Network) -> None:
+    network.make("pair")
     servers = {"nameservers": ["10.1.0.1", "10.1.0.77", "-f"]}
-    third, given = world.scene.container(), {"CNI_CONTAINERID": "three", "dns": servers}
-    result = world.scene.add(at=third, ipam=static("10.1.0.5/24"), **given).result
-    kept = LEASES / "multus/results/net-three-net1"
-    kept.parent.mkdir(parents=True)
-    kept.write_text(json.dumps({"kind": "cniCacheV1", "result": result}))
+    third, conf = network.scene.container(), {"CNI_CONTAINERID": "three", "dns": servers}
+    result = network.scene.add(at=third, ipam=static("10.1.0.5/24"), **conf).result
+    file = LEASES / "multus/results/net-three-net1"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"kind": "cniCacheV1", "result": result}))
 
-    said = world.ask("probe --netns 10.1.0.5")
+    answer = network.ask("probe --netns 10.1.0.5")
 
-    texts = [each["text"] for each in said["findings"] if each["subject"] == "dns"]
+    texts = [each["text"] for each in answer["findings"] if each["subject"] == "dns"]
     assert texts[0].startswith("10.1.0.1 answers")
     assert "'-f' is not an address, so no resolver can ask it" in texts
-    assert said["verdict"].startswith("nobody answers for 10.1.0.77")
+    assert answer["verdict"].startswith("nobody answers for 10.1.0.77")
 
 
 @pytest.mark.slow
 @pytest.mark.scene(master="wire", host=("10.1.0.10/24",))
 @pytest.mark.parametrize("mode", ["l2", "l3", "l3s"])
-def test_the_remedy_for_the_host_and_its_own_container(world: World, mode: str) -> None:
+def test_the_remedy_for_the_host_and_its_own_container(network: Network, mode: str) -> None:
     address = "10.1.0.2/24" if mode == "l2" else "10.2.0.2/24"
-    world.make(f"gateway; host: ip route add default via 10.1.0.1; add one {address} - mode={mode}")
-    both = [world.ask(words) for words in ("trace one host", "trace host one")]
-    for said in both:
-        assert "a host and its own ipvlan interfaces" in said["verdict"]
-    run("sh", "-e", stdin="\n".join(re.findall("^ip .*", both[0]["next"], re.MULTILINE)))
+    network.make(
+        f"gateway; host: ip route add default via 10.1.0.1; add one {address} - mode={mode}"
+    )
+    answers = [network.ask(words) for words in ("trace one host", "trace host one")]
+    for answer in answers:
+        assert "a host and its own ipvlan interfaces" in answer["verdict"]
+    run("sh", "-e", stdin="\n".join(re.findall("^ip .*", answers[0]["next"], re.MULTILINE)))
     for words in ("trace one host", "trace host one"):
-        assert world.ask(words)["verdict"] == FINE
+        assert network.ask(words)["verdict"] == FINE
     # The host still reaches others, and others the container.
-    assert world.scene.host.reaches("10.1.0.1")
+    assert network.scene.host.reaches("10.1.0.1")
     if mode == "l2":
-        assert world.scene.neighbour.reaches("10.1.0.2")
+        assert network.scene.neighbour.reaches("10.1.0.2")

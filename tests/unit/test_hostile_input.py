@@ -145,7 +145,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> None:
 
     real = namespace.find
     monkeypatch.setattr(namespace, "find", find)
-    monkeypatch.setattr(namespace, "others", lambda _deadline: iter(()))
+    monkeypatch.setattr(namespace, "find_others", lambda _deadline: iter(()))
     monkeypatch.setattr(namespace, "leads_to", lambda _path, _identity: True)
     monkeypatch.setattr("os.path.isfile", is_possible)
     monkeypatch.setattr("os.access", lambda _path, _mode: True)

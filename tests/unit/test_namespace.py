@@ -13,7 +13,7 @@ def test_network_namespace_of_a_process_is_found() -> None:
     status = os.stat("/proc/self/ns/net")  # noqa: PTH116
     found = namespace.find("/proc/self/ns/net")
     assert found == Namespace("/proc/self/ns/net", "", (status.st_dev, status.st_ino))
-    assert found.identity == namespace.own()
+    assert found.identity == namespace.own_identity()
     assert found.identity == namespace.find(f"/proc/{os.getpid()}/ns/net").identity
     assert namespace.leads_to(found.path, found.identity)
 
@@ -32,7 +32,7 @@ def test_namespace_whose_path_leads_elsewhere_by_now_is_gone(tmp_path: Path) -> 
 def test_path_that_can_lead_nowhere_leads_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/proc/self/ns")
     for path in ("net", "./net", "", "/a\0b", "/\ud800"):
-        assert not namespace.leads_to(path, namespace.own())
+        assert not namespace.leads_to(path, namespace.own_identity())
     with pytest.raises(NotANamespaceError, match="not an absolute path"):
         namespace.find("net")  # which ip could take for a process
     for gone in ("/no/such/file", "/proc/self/status/x"):
@@ -47,7 +47,7 @@ def test_name_is_that_of_a_file_among_the_named(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(named)
     (tmp_path / "blue").symlink_to("/proc/self/ns/net")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(namespace, "_NAMED", str(named))
+        patch.setattr(namespace, "_NAMES_DIRECTORY", str(named))
         assert namespace.find(str(named / "blue")).name == "blue"
         assert namespace.find(str(tmp_path / "link" / "blue")).name == "blue"
         assert namespace.find(str(tmp_path / "blue")).name == ""
@@ -58,9 +58,9 @@ def test_interface_of_our_own_namespace_is_seen() -> None:
 
 
 def test_each_other_namespace_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = namespace.own()
-    assert here not in [each.identity for each in namespace.others()]
-    monkeypatch.setattr(namespace, "own", lambda: (here[0], 0))
-    found = [each.identity for each in namespace.others()]
+    here = namespace.own_identity()
+    assert here not in [each.identity for each in namespace.find_others()]
+    monkeypatch.setattr(namespace, "own_identity", lambda: (here[0], 0))
+    found = [each.identity for each in namespace.find_others()]
     assert here in found
     assert len(found) == len(set(found))

@@ -193,15 +193,15 @@ def test_a_process_that_stays_is_observed_as_two_commands(tmp_path: Path, *, is_
     query = Command(("ip", "-j", "link", "show"))
     change, other = (Command(("ip", "link", "set", "dev", "x", word)) for word in ("up", "down"))
     running = runner.start(query, then=change)
-    assert not running.tell(change)  # before it has answered
+    assert not running.make_change(change)  # before it has answered
     answered = runner.finish(running)
     assert answered.stdout == b"[]"
     assert running.completed is None
     idle = time.monotonic()
     wait_until(lambda: time.monotonic() - idle > 0.3)
-    assert not running.tell(change._replace(netns=Namespace("/x", "x", (1, 1))))
+    assert not running.make_change(change._replace(netns=Namespace("/x", "x", (1, 1))))
     told = time.monotonic()
-    assert not is_told or (runner.start(change) is running and not running.tell(other))
+    assert not is_told or (runner.start(change) is running and not running.make_change(other))
     running.end_input()
     ended = runner.finish(running)
     assert [each for each, _ in observed[:2]] == [query, query]

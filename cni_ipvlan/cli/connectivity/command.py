@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from cni_ipvlan.cli import calls, configs, options, output
-from cni_ipvlan.cli.connectivity.ends import End, named
-from cni_ipvlan.cli.connectivity.facts import ENDS, against_ipv6
+from cni_ipvlan.cli.connectivity.ends import End, find_ends
+from cni_ipvlan.cli.connectivity.facts import END_CHECKS, explain_missing_ipv6
+from cni_ipvlan.cli.connectivity.topology import Port, Side, Topology, is_near, of_family
 from cni_ipvlan.cli.connectivity.trials import Question, ask
-from cni_ipvlan.cli.connectivity.weights import weigh
-from cni_ipvlan.cli.connectivity.world import Port, World, is_near, of_family
+from cni_ipvlan.cli.connectivity.verdict import choose_verdict
 from cni_ipvlan.cli.options import complete_ends, option
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, collect
 from cni_ipvlan.config.netconf import value_at
@@ -38,49 +38,63 @@ def probe_command(
     packets that ask (ARP, ND, echo).
     """
     result = calls.read_result(prev_result, "--prev-result")[0] if prev_result else None
-    world = World(calls.read_only_node(), netns)
-    ends = _ends(world, "--netns", netns, ifname or "")
-    one = ends[0]
-    if one.side is None:
-        why = f"was not found; {world.not_looked}" if world.unseen else "is not on this node"
-        raise options.option_error(f"{one.name} {why}", "--netns")
-    there = [each.link.name for each in world.ports if each.side is one.side]
-    if ifname and ifname not in there:
-        why = f"{one.side} has no interface {ifname}; it has {', '.join(there)}"
+    topology = Topology(calls.read_only_node(), netns)
+    end, side = _find_start(topology, netns, ifname or "", to)
+    servers, findings = _find_servers(result, end)
+    device = ifname or (end.port.link.name if end.port else "")
+    bind_device = end.port.bind_device if end.port else ""
+    gateways = [] if to else _list_gateways(end, side, device)
+    targets = [("reach", to)] if to else [("gateway", each) for each in gateways]
+    targets += [("dns", each) for each in servers]
+
+    def prepare_question(purpose: str, target: str) -> Question:
+        is_link_local = target[:4] == "fe80"
+        # From an address of the interface that --ifname names: rules may go by the source.
+        addresses = end.addresses if ifname and not is_link_local else ()
+        source = (*of_family(target, addresses), "")[0]
+        interface = device if ifname or is_link_local else bind_device
+        return Question(end, side, target, purpose, source, interface)
+
+    questions = [prepare_question(*each) for each in targets]
+    return _report(topology, [end], findings, questions, as_json=as_json)
+
+
+def _find_start(topology: Topology, word: str, ifname: str, to: str | None) -> tuple[End, Side]:
+    """Return the end that --netns and --ifname name, and its side; raises UsageError."""
+    ends = _find_ends(topology, "--netns", word, ifname)
+    end, side = ends[0], ends[0].side
+    if side is None:
+        why = "is not on this node"
+        if topology.omissions:
+            why = f"was not found; {topology.omission_text}"
+        raise options.option_error(f"{end.name} {why}", "--netns")
+    names = [each.link.name for each in topology.ports if each.side is side]
+    if ifname and ifname not in names:
+        why = f"{side} has no interface {ifname}; it has {', '.join(names)}"
         raise options.option_error(why, "--ifname")
-    side = one.side
-    if len(ends) > 1:  # the route may say which of them is meant
-        way = side.lookup(to).device if to else ""
-        names = [each.port.link.name for each in ends if each.port]
-        if way not in names:
-            raise options.option_error(f"choose one with --ifname: {', '.join(names)}", "--netns")
-        one = ends[names.index(way)]
-    servers, unknown = _servers(result, one)
-    by = ifname or (one.port.link.name if one.port else "")
-    if to:
-        targets = [("reach", to)]
-    else:
-        # Of all links: with one, ip leaves out routes by several next hops.
-        shown = side.answer(commands.route_show("table", "all")).stdout
-        ours = [each for each in queries.routes(shown) if by in ("", each.device)]
-        ours.sort(key=lambda each: each.priority)
-        # With a better route to the same, a route is not used.
-        best = {(each.table, each.dst): each.priority for each in reversed(ours)}
-        gateways = (each.gateway for each in ours if each.priority == best[each.table, each.dst])
-        # In mode l3 packets follow the host's routes: a gateway that it does not know is not used.
-        below = one.port.below if one.port and one.port.is_l3 else None
-        used = (each for each in gateways if each and (not below or is_near(each, below.usual)))
-        targets = [("gateway", each) for each in dict.fromkeys(used)]
-    of_vrf = one.port.by if one.port else ""
+    if len(ends) == 1:
+        return end, side
+    # Of several interfaces, the one by which packets to the address leave is meant.
+    device = side.get_route(to).device if to else ""
+    names = [each.port.link.name for each in ends if each.port]
+    if device not in names:
+        raise options.option_error(f"choose one with --ifname: {', '.join(names)}", "--netns")
+    return ends[names.index(device)], side
 
-    def question(what: str, target: str) -> Question:
-        is_local = target[:4] == "fe80"
-        # From an address of the interface that is named: rules may go by the source.
-        source = (*of_family(target, one.addresses if ifname and not is_local else ()), "")[0]
-        return Question(one, side, target, what, source, by if ifname or is_local else of_vrf)
 
-    questions = [question(*each) for each in (*targets, *(("dns", each) for each in servers))]
-    return _report(world, [one], unknown, questions, as_json=as_json)
+def _list_gateways(end: End, side: Side, device: str) -> list[str]:
+    """Return the gateways of an interface's routes; without a ``device``, of all routes."""
+    # All routes are listed: for one interface, ip leaves out routes by several next hops.
+    listing = side.run(commands.route_show("table", "all")).stdout
+    routes = [each for each in queries.routes(listing) if device in ("", each.device)]
+    routes.sort(key=lambda each: each.priority)
+    # With a better route to the same prefix, a route is not used.
+    priorities = {(each.table, each.dst): each.priority for each in reversed(routes)}
+    routes = [each for each in routes if each.priority == priorities[each.table, each.dst]]
+    # In mode l3 packets follow the host's routes: a gateway that it does not know is not used.
+    master = end.port.parent if end.port and end.port.is_l3 else None
+    gateways = dict.fromkeys(each.gateway for each in routes if each.gateway)
+    return [each for each in gateways if not master or is_near(each, master.addresses)]
 
 
 @options.command("ipvlan trace container1 container2", "ipvlan trace container1 host")
@@ -92,98 +106,102 @@ def trace_command(one: str, other: str, as_json: bool) -> int:
     A and B are each a namespace (name, path, or process ID), a container's ID, a pod's name, an
     address, or host.
     """
-    world = World(calls.read_only_node(), one, other)
-    starts = _ends(world, "A", one)
-    start, end = _nearest(world, starts, _ends(world, "B", other, near=starts[0].port))
-    questions, is_exact = list(_pairs(start, end)), start.is_exact or end.is_exact
-    unasked = []
+    topology = Topology(calls.read_only_node(), one, other)
+    starts = _find_ends(topology, "A", one)
+    ends = _find_ends(topology, "B", other, near=starts[0].port)
+    start, end = _choose_pair(topology, starts, ends)
+    questions, is_exact = list(_list_questions(start, end)), start.is_exact or end.is_exact
+    findings: list[Finding] = []
     if start.side is None:
         text = f"{start.name} is not on this node, so nothing can be sent from there"
-        unasked += [Finding(PROBLEM, "from", text, "run this on its node, or swap the two")]
+        findings += [Finding(PROBLEM, "from", text, "run this on its node, or swap the two")]
     elif not questions:
         text = f"{start.name} and {end.name} have no addresses of one family"
-        unlike = [each._replace(state=PROBLEM) for each in _unlike(start, end) if is_exact]
-        unasked += unlike or [Finding(PROBLEM, "family", text, "ipvlan show lists addresses")]
+        differences = _compare_families(start, end) if is_exact else ()
+        findings += [each._replace(state=PROBLEM) for each in differences]
+        findings = findings or [Finding(PROBLEM, "family", text, "ipvlan show lists addresses")]
     elif not is_exact:
-        unasked += _unlike(start, end)
-    return _report(world, [start, end], unasked, questions, as_json=as_json)
+        findings += _compare_families(start, end)
+    return _report(topology, [start, end], findings, questions, as_json=as_json)
 
 
-def _ends(
-    world: World, argument: str, word: str, ifname: str = "", near: Port | None = None
+def _find_ends(
+    topology: Topology, argument: str, word: str, ifname: str = "", near: Port | None = None
 ) -> list[End]:
     try:
-        return named(world, word, ifname, near)
+        return find_ends(topology, word, ifname, near)
     except click.UsageError as error:
         raise options.option_error(error.message, argument) from None
 
 
-def _nearest(world: World, starts: Sequence[End], ends: Sequence[End]) -> tuple[End, End]:
-    """Return of two ends' interfaces those with one master, or one that answers, or the first."""
-    for one, other in product(starts, ends):
-        if one.port and other.port and one.port.chain[-1] is other.port.chain[-1]:
-            return one, other
-    one, first = starts[0], ends[0]
-    asked = [(end, each) for end in ends for each in _pairs(one, end) if ends[1:]]
-    tried = zip(asked, world.ask(*(each.ping() for _, each in asked)), strict=True)
-    return one, next((end for (end, _), done in tried if done.status == 0), first)
+def _choose_pair(topology: Topology, starts: Sequence[End], ends: Sequence[End]) -> tuple[End, End]:
+    """Return the ends with one master; or else the first one, and what answers it, if anything."""
+    for start, end in product(starts, ends):
+        if start.port and end.port and start.port.chain[-1] is end.port.chain[-1]:
+            return start, end
+    start, first = starts[0], ends[0]
+    attempts = [(end, each) for end in ends for each in _list_questions(start, end) if ends[1:]]
+    results = zip(attempts, topology.ask(*(each.ping() for _, each in attempts)), strict=True)
+    return start, next((end for (end, _), completed in results if completed.status == 0), first)
 
 
-def _pairs(one: End, other: End) -> Iterator[Question]:
-    """Yield for each family that both have whether the other's address answers."""
-    for like in ("0.0.0.0", "::"):
-        ours, theirs = of_family(like, one.addresses), of_family(like, other.addresses)
-        near = (each for each in theirs if is_near(each, one.addresses))
-        if one.side and theirs and (ours or not (one.port or one.is_exact)):
-            source = ours[0] if one.is_exact else ""
-            by = one.port.by if one.port else ""
-            yield Question(one, one.side, next(near, theirs[0]), "tried", source, by, other.port)
+def _list_questions(start: End, end: End) -> Iterator[Question]:
+    """Yield for each family that both ends have whether the second one's address answers."""
+    for any_address in ("0.0.0.0", "::"):
+        sources = of_family(any_address, start.addresses)
+        targets = of_family(any_address, end.addresses)
+        if start.side and targets and (sources or not (start.port or start.is_exact)):
+            near = (each for each in targets if is_near(each, start.addresses))
+            target = next(near, targets[0])
+            source = sources[0] if start.is_exact else ""
+            device = start.port.bind_device if start.port else ""
+            yield Question(start, start.side, target, "tried", source, device, end.port)
 
 
-def _unlike(one: End, other: End) -> Iterator[Finding]:
-    """Yield that of two containers one has no address of a family, so that it is not asked for."""
-    for version, like in ((4, "0.0.0.0"), (6, "::")):
-        lacking = [each for each in (one, other) if not of_family(like, each.addresses)]
-        port = lacking[0].port if len(lacking) == 1 and not lacking[0].is_exact else None
-        if port and (one.is_exact or other.is_exact or (one.port and other.port)):
-            text = f"{lacking[0].name} has no IPv{version} address, unlike the other"
+def _compare_families(start: End, end: End) -> Iterator[Finding]:
+    """Yield that one of two containers has no address of a family, so that it is not asked for."""
+    for version, any_address in ((4, "0.0.0.0"), (6, "::")):
+        affected = [each for each in (start, end) if not of_family(any_address, each.addresses)]
+        port = affected[0].port if len(affected) == 1 and not affected[0].is_exact else None
+        if port and (start.is_exact or end.is_exact or (start.port and end.port)):
+            text = f"{affected[0].name} has no IPv{version} address, unlike the other"
             advice = "ipvlan check compares it with what ADD gave it"
-            why, cure = against_ipv6(port) if like == "::" else ("", "")
-            if why:
-                text, advice = f"{text}: it {why}", f"{cure}; then attach it again"
+            reason, command = explain_missing_ipv6(port) if any_address == "::" else ("", "")
+            if reason:
+                text, advice = f"{text}: it {reason}", f"{command}; then attach it again"
             yield Finding(WARNING, "family", text, f"if it should have one: {advice}")
 
 
-def _servers(result: Any, one: End) -> tuple[list[str], list[Finding]]:
-    """Return the first DNS servers of a result, by default the kept one; a finding if none."""
-    if result is None and one.port and one.port.owner:
-        kept = configs.read_cache("-".join(one.port.owner))
-        result = next((each.get("result") for _, each in kept), None)
+def _find_servers(result: Any, end: End) -> tuple[list[str], list[Finding]]:
+    """Return the first DNS servers of a result, by default libcni's; and a finding if none."""
+    if result is None and end.port and end.port.owner:
+        results = configs.read_cache("-".join(end.port.owner))
+        result = next((each.get("result") for _, each in results), None)
     servers = value_at(result, "dns", "nameservers")
-    found = [each for each in servers or () if isinstance(each, str)][:_MOST_SERVERS]
+    addresses = [each for each in servers or () if isinstance(each, str)][:_MOST_SERVERS]
     text = "the result names no servers" if result else "the result of the ADD is not known"
     advice = "" if result else f"name it with --prev-result; runtimes keep it in {configs.RESULTS}"
-    return found, [] if found else [Finding(OK, "dns", text, advice)]
+    return addresses, [] if addresses else [Finding(OK, "dns", text, advice)]
 
 
 def _report(
-    world: World,
+    topology: Topology,
     ends: Sequence[End],
-    unasked: list[Finding],
+    notes: list[Finding],
     questions: Sequence[Question],
     *,
     as_json: bool,
 ) -> int:
-    """Ask, and print the findings and a verdict; return the exit status."""
+    """Ask the questions, print the findings and a verdict; return the exit status."""
     ports = [each.port for each in ends if each.port]
-    of_ends = [found for port in ports for fact in ENDS for found in fact(port)]
+    end_findings = [finding for port in ports for check in END_CHECKS for finding in check(port)]
     answers = [each for question in questions for each in collect("not asked", ask(question))]
-    if world.missing:
+    if topology.missing_capabilities:
         text = "only root can look into containers, filters and routes, and ask from there"
-        unasked.append(Finding(PROBLEM, "not permitted", text, "run this with sudo"))
-    elif world.unseen:
-        unasked.append(Finding(WARNING, "not looked", world.not_looked))
-    findings, verdict = weigh([*of_ends, *unasked], answers)
+        notes.append(Finding(PROBLEM, "not permitted", text, "run this with sudo"))
+    elif topology.omissions:
+        notes.append(Finding(WARNING, "not looked", topology.omission_text))
+    findings, verdict = choose_verdict([*end_findings, *notes], answers)
     if as_json:
         rows = [each._asdict() for each in findings]
         output.echo_json({"findings": rows, "verdict": verdict.text, "next": verdict.advice})

@@ -1,7 +1,7 @@
-"""Which rule of a packet filter drops packets: one that has counted some while one asked.
+"""Find what drops packets: a rule of a packet filter that has counted some during a trial.
 
-A rule of nft(8) that does not count may drop them. Of tc(8), what counts is a qdisc on the way, of
-IPsec and of the table of neighbours the kernel itself.
+A rule of nft(8) without a counter is suspected. Qdiscs of tc(8) count as well, and the kernel
+counts what IPsec and a full table of neighbours drop.
 """
 
 import json
@@ -13,19 +13,20 @@ from ipaddress import ip_address, ip_network
 from shlex import split
 from typing import Any
 
-from cni_ipvlan.cli.connectivity.world import Port, Side
+from cni_ipvlan.cli.connectivity.topology import Port, Side
 from cni_ipvlan.cli.output import PROBLEM, Finding
 
-_QUEUES = ("cake", "fq", "fq_codel", "mq", "pfifo", "pfifo_fast", "sfq")  # that drop when full
+# These drop packets only when they are full.
+_QDISCS = ("cake", "fq", "fq_codel", "mq", "pfifo", "pfifo_fast", "sfq")
 _DROPS = re.compile(
     r"\[(\d+):\d+\] -A (\S+) (.*-j (DROP|REJECT|NFQUEUE|[DS]NAT|MASQUERADE|REDIRECT)\b.*)"
     r"|:(\S+) DROP \[(\d+):\d+\]"
 )
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')  # a comment, which may read as anything
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')  # a comment, which may look like options
 _UNCOUNTED = -1
 _PREFIX = re.compile(r"(?<!! )-[sd] (\S+)")
 _PROTOCOL = re.compile(r"(?<!! )-p (?!icmp|ipv6-icmp|all)")
-_OF_IPTABLES = ("filter", "nat", "mangle", "raw", "security")
+_IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
 _NFT_TARGETS = re.compile(  # a rule's own, or one of a map
     r'"(drop|reject|queue|dnat|redirect|snat|masquerade)": '
 )
@@ -35,50 +36,51 @@ _EFFECTS = {  # by target: the kind of finding, and what the rule does
     **dict.fromkeys(("snat", "masquerade"), ("nat", "change addresses")),
     **dict.fromkeys(("queue", "nfqueue"), ("may filter", "let a program decide about packets")),
 }
-_OF_IP = {"s": "saddr", "d": "daddr", "p": "nexthdr"}
-_OF_FRAMES = ("arp", "bridge", "netdev")
-_NFT_OTHERS = {  # by the family that echoes are not of
+_NFT_FIELDS = {"s": "saddr", "d": "daddr", "p": "nexthdr"}
+_FRAME_FAMILIES = ("arp", "bridge", "netdev")
+_NFT_OTHER_PROTOCOLS = {  # by the family that echoes do not have
     "ip": re.compile(r'"protocol": "(?:tcp|udp|th|sctp|ip|icmp)"'),
     "ip6": re.compile(r'"protocol": "(?:tcp|udp|th|sctp|ip6|icmpv6)"'),
 }
 
 
-def programs(side: Side, target: str) -> list[str]:
+def find_programs(side: Side, target: str) -> list[str]:
     """Return the programs that print rules for an address's family."""
     name = "ip6tables" if ":" in target else "iptables"
-    both = [each for each in (f"{name}-legacy-save", f"{name}-nft-save") if side.world.has(each)]
-    return both or [each for each in (f"{name}-save",) if side.world.has(each)]
+    has_program, backends = side.topology.has_program, (f"{name}-legacy-save", f"{name}-nft-save")
+    return [*filter(has_program, backends)] or [*filter(has_program, (f"{name}-save",))]
 
 
-def translates(side: Side, target: str) -> bool:
+def has_nat_rule(side: Side, target: str) -> bool:
     """Whether rules for address translation name an address, as a service's."""
-    saved = (side.answer((each, "-t", "nat")).stdout.decode() for each in programs(side, target))
-    named = re.compile(rf'(?<!"addr": )"{re.escape(target)}"')  # not where packets are sent
-    of_nft = filter(named.search, map(json.dumps, _ruleset(side)))
-    return any(re.search(rf"(?<!! )-d {re.escape(target)}/", each) for each in saved) or any(
-        '"dnat": ' in each or each.startswith('{"map": ') for each in of_nft
+    programs = find_programs(side, target)
+    outputs = (side.run((each, "-t", "nat")).stdout.decode() for each in programs)
+    pattern = re.compile(rf'(?<!"addr": )"{re.escape(target)}"')  # not the address that packets get
+    nft_rules = filter(pattern.search, map(json.dumps, _list_ruleset(side)))
+    return any(re.search(rf"(?<!! )-d {re.escape(target)}/", each) for each in outputs) or any(
+        '"dnat": ' in each or each.startswith('{"map": ') for each in nft_rules
     )
 
 
-def counted(
+def count_drops(
     side: Side, ends: Sequence[str], devices: set[str], *, is_routed: bool
 ) -> dict[Finding, int]:
     """Return how many packets each rule has dropped that may drop echoes between two addresses.
 
-    A rule stands there as the finding that blames it. ``devices`` are the interfaces of this side
-    by which echoes go; unless they are routed, they pass only as frames.
+    The keys are the findings that blame the rules. ``devices`` are the interfaces of this side by
+    which echoes go; unless they are routed, they pass only as frames.
     """
-    found: dict[Finding, int] = {}
-    is_routed = is_routed or bool(side.sysctl("net/bridge/bridge-nf-call-iptables"))
-    of_packets = (_of_iptables(side, ends), _of_ipsec(side)) if is_routed else ()
-    of_frames = _of_nft(side, ends, devices, is_routed), _of_tc(side, devices)
-    for rules in (*of_packets, *of_frames, _of_neighbours(side, ends)):
+    counts: dict[Finding, int] = {}
+    is_routed = is_routed or bool(side.read_sysctl("net/bridge/bridge-nf-call-iptables"))
+    packet_rules = (_read_iptables(side, ends), _read_ipsec(side)) if is_routed else ()
+    frame_rules = _read_nft(side, ends, devices, is_routed), _read_tc(side, devices)
+    for rules in (*packet_rules, *frame_rules, _read_neighbours(side, ends)):
         with suppress(ValueError, KeyError, TypeError):  # a program may be missing, or an old one
-            found.update(rules)
-    return found
+            counts.update(rules)
+    return counts
 
 
-def dropping(before: dict[Finding, int], after: dict[Finding, int]) -> list[Finding]:
+def find_drops(before: dict[Finding, int], after: dict[Finding, int]) -> list[Finding]:
     """Return the rules that have dropped packets since, or may have."""
     return [
         each
@@ -87,57 +89,58 @@ def dropping(before: dict[Finding, int], after: dict[Finding, int]) -> list[Find
     ]
 
 
-def _of_iptables(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int]]:
-    for program in programs(side, ends[-1]):
+def _read_iptables(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int]]:
+    for program in find_programs(side, ends[-1]):
         name, table = program.removesuffix("-save"), ""
-        for line in side.answer((program, "-c")).stdout.decode("utf-8", "replace").splitlines():
+        for line in side.run((program, "-c")).stdout.decode("utf-8", "replace").splitlines():
             table = line[1:] if line.startswith("*") else table
-            match, bare = _DROPS.fullmatch(line), _QUOTED.sub('""', line)
-            if match is None or not _DROPS.fullmatch(bare) or _is_of_others(bare, ends):
+            match, unquoted = _DROPS.fullmatch(line), _QUOTED.sub('""', line)
+            if match is None or not _DROPS.fullmatch(unquoted) or _is_of_others(unquoted, ends):
                 continue
-            packets, chain, words, target, policy_of, by_policy = match.groups()
-            if policy_of:
-                text = f"the policy of {side} drops packets: {name} -P {policy_of} DROP"
-                ways = _ways(side, ends, policy_of.lower())
-                at = ("-t", table, "-I", policy_of)
-                accept = ((*at, f"-{way}", sender, "-j", "ACCEPT") for way, sender in ways)
-                advice = f"let them pass: {' && '.join(side.shell(name, *each) for each in accept)}"
-                yield Finding(PROBLEM, "filter", text, advice), int(by_policy)
+            packets, chain, words, target, policy_chain, policy_packets = match.groups()
+            if policy_chain:
+                text = f"the policy of {side} drops packets: {name} -P {policy_chain} DROP"
+                matches = _list_matches(side, ends, policy_chain.lower())
+                insert = (name, "-t", table, "-I", policy_chain)
+                argvs = ((*insert, f"-{key}", value, "-j", "ACCEPT") for key, value in matches)
+                advice = f"let them pass: {' && '.join(side.command(*each) for each in argvs)}"
+                yield Finding(PROBLEM, "filter", text, advice), int(policy_packets)
             else:
-                place = f"{name} -A {chain} {words}"
-                remove = side.shell(name, "-t", table, "-D", chain, *split(words))
-                yield _blamed(side, ends, target.lower(), place, remove), int(packets)
+                rule = f"{name} -A {chain} {words}"
+                remove = side.command(name, "-t", table, "-D", chain, *split(words))
+                yield _report_rule(side, ends, target.lower(), rule, remove), int(packets)
 
 
-def _blamed(
-    side: Side, ends: Sequence[str], target: str, place: str, remove: str, unsure: str = ""
+def _report_rule(
+    side: Side, ends: Sequence[str], target: str, rule: str, remove: str, suspicion: str = ""
 ) -> Finding:
-    """Return the finding that blames a rule, or one of the kind ``unsure`` that suspects it."""
+    """Return the finding that blames a rule, or one of the kind ``suspicion`` that suspects it."""
     subject, effect = _EFFECTS[target]
     advice = "if it is not meant so"
     is_nat = target in ("dnat", "redirect", "snat", "masquerade")
-    if is_nat and any(each.link.mode == "l3" for each in _above(side, ends)):
+    if is_nat and any(each.link.mode == "l3" for each in _list_children(side, ends)):
         subject, advice = "mode", f"use mode l3s; or {advice}"
         effect += ", so that in mode l3 answers don't come back"
-    how = f"may {effect}" if unsure else effect.replace(" ", "s ", 1)
-    kind = subject if subject == "nat" else unsure or subject
-    return Finding(PROBLEM, kind, f"a rule of {side} {how}: {place}", f"{advice}: {remove}")
+    verb = f"may {effect}" if suspicion else effect.replace(" ", "s ", 1)
+    kind = subject if subject == "nat" else suspicion or subject
+    return Finding(PROBLEM, kind, f"a rule of {side} {verb}: {rule}", f"{advice}: {remove}")
 
 
-def _ways(side: Side, ends: Sequence[str], hook: str) -> list[tuple[str, str]]:
+def _list_matches(side: Side, ends: Sequence[str], hook: str) -> list[tuple[str, str]]:
     """Return what has to pass a hook of a side: packets by source, destination or protocol."""
-    own = [each for each in ends if side.has(each)]
-    own += [each for each in ends if any(port.has(each) for port in _above(side, ends))]
-    is_here = ends[0] == (*own, ends[-1])[0]
+    children = _list_children(side, ends)
+    addresses = [each for each in ends if side.has_address(each)]
+    addresses += [each for each in ends if any(port.has_address(each) for port in children)]
+    is_here = ends[0] == (*addresses, ends[-1])[0]
     sender = ends[0] if is_here == (hook == "output") else ends[-1]
-    neighbours = [("p", "ipv6-icmp")] if ":" in sender else []  # who are found by it
-    return [("s", sender), *([("d", sender)] if hook == "forward" else neighbours)]
+    icmp = [("p", "ipv6-icmp")] if ":" in sender else []  # by which neighbours are found
+    return [("s", sender), *([("d", sender)] if hook == "forward" else icmp)]
 
 
-def _above(side: Side, ends: Sequence[str]) -> list[Port]:
-    """Return the interfaces with one of the addresses whose master is at a side."""
-    found = (each for end in ends for each in side.world.holders(end))
-    return [each for each in found if each.below and each.below.side is side]
+def _list_children(side: Side, ends: Sequence[str]) -> list[Port]:
+    """Return the interfaces with one of the addresses whose parent is at a side."""
+    holders = (each for end in ends for each in side.topology.find_holders(end))
+    return [each for each in holders if each.parent and each.parent.side is side]
 
 
 def _is_of_others(line: str, ends: Sequence[str]) -> bool:
@@ -151,67 +154,71 @@ def _is_of_others(line: str, ends: Sequence[str]) -> bool:
     )
 
 
-def _of_nft(
+def _read_nft(
     side: Side, ends: Sequence[str], devices: set[str], is_routed: bool
 ) -> Iterator[tuple[Finding, int]]:
-    listed = _ruleset(side)
-    hooked = [each["chain"] for each in listed if "hook" in each.get("chain", ())]
-    # What iptables-save does not print, though it is in a table with a name of iptables'.
+    ruleset = _list_ruleset(side)
+    hooked = [each["chain"] for each in ruleset if "hook" in each.get("chain", ())]
+    # Tables with such chains are not iptables', whatever their names: iptables-save omits them.
     native = {(each["family"], each["table"]) for each in hooked if not each["name"].isupper()}
-    elsewhere = {
+    other_chains = {
         (each["family"], each["table"], each["name"])
         for each in hooked
         if "dev" in each and devices.isdisjoint(re.findall(r"[^' \[\],]+", str(each["dev"])))
     }
-    other = "ip" if ":" in ends[-1] else "ip6"
-    others = {other, "arp" if other == "ip" else "", *(() if is_routed else ("ip", "ip6", "inet"))}
-    for each in listed:
-        found = each.get("rule") or each.get("chain") or {}
-        steps = found.get("expr", [])
-        words = json.dumps(steps)
+    other_family = "ip" if ":" in ends[-1] else "ip6"
+    other_families = {other_family, *(("arp",) if other_family == "ip" else ())}
+    other_families |= set() if is_routed else {"ip", "ip6", "inet"}
+    for entry in ruleset:
+        item = entry.get("rule") or entry.get("chain") or {}
+        expressions = item.get("expr", [])
+        words = json.dumps(expressions)
         target = _NFT_TARGETS.search(words)
-        if not target and found.get("policy") != "drop":
+        if not target and item.get("policy") != "drop":
             continue
-        family, table = found["family"], found["table"]
-        at = (family, table, found.get("chain") or found["name"])
-        counts = [step["counter"]["packets"] for step in steps if "counter" in step]
-        is_of_iptables = family in ("ip", "ip6") and table in _OF_IPTABLES
+        family, table = item["family"], item["table"]
+        chain = (family, table, item.get("chain") or item["name"])
+        counts = [each["counter"]["packets"] for each in expressions if "counter" in each]
+        is_of_iptables = family in ("ip", "ip6") and table in _IPTABLES_TABLES
         if (
-            at in elsewhere
-            or family in others
-            or _NFT_OTHERS[other].search(words)
-            or not all(_may_match(step.get("match", {}), ends, devices) for step in steps)
+            chain in other_chains
+            or family in other_families
+            or _NFT_OTHER_PROTOCOLS[other_family].search(words)
+            or not all(_may_match(each.get("match", {}), ends, devices) for each in expressions)
             or (is_of_iptables and (family, table) not in native and (counts or not target))
         ):
             continue
-        unsure = "" if counts else "may filter"
-        if not counts and (family in _OF_FRAMES or other == "ip"):  # which ARP and ND need
-            unsure = "may filter frames"
-        place = f"nft {' '.join(at)}"
+        suspicion = "" if counts else "may filter"
+        # Such a rule may drop ARP or ND, too.
+        if not counts and (family in _FRAME_FAMILIES or other_family == "ip"):
+            suspicion = "may filter frames"
+        rule = f"nft {' '.join(chain)}"
         if target:
-            handle = ("handle", str(found["handle"]))
-            remove = side.shell("nft", "delete", "rule", *at, *handle)
-            blamed = _blamed(side, ends, target[1], f"{place} {' '.join(handle)}", remove, unsure)
+            handle = ("handle", str(item["handle"]))
+            remove = side.command("nft", "delete", "rule", *chain, *handle)
+            rule = f"{rule} {' '.join(handle)}"
+            finding = _report_rule(side, ends, target[1], rule, remove, suspicion)
         else:
-            text = f"a rule of {side} may drop packets: {place}"
-            blamed = Finding(PROBLEM, unsure, text, _against_policy(side, ends, at, found["hook"]))
-        if counts or blamed.subject != "nat":  # on many hosts some rule may change addresses
-            yield blamed, (*counts, _UNCOUNTED)[0]
+            text = f"a rule of {side} may drop packets: {rule}"
+            advice = _advise_policy(side, ends, chain, item["hook"])
+            finding = Finding(PROBLEM, suspicion, text, advice)
+        if counts or finding.subject != "nat":  # on many hosts some rule may change addresses
+            yield finding, (*counts, _UNCOUNTED)[0]
 
 
-def _ruleset(side: Side) -> list[dict[str, Any]]:
-    done = side.answer(("nft", "-j", "list", "ruleset"))
-    return [] if done.status else list(json.loads(done.stdout)["nftables"])
+def _list_ruleset(side: Side) -> list[dict[str, Any]]:
+    completed = side.run(("nft", "-j", "list", "ruleset"))
+    return [] if completed.status else list(json.loads(completed.stdout)["nftables"])
 
 
-def _against_policy(side: Side, ends: Sequence[str], at: tuple[str, ...], hook: str) -> str:
+def _advise_policy(side: Side, ends: Sequence[str], chain: tuple[str, ...], hook: str) -> str:
     """Return what to do about the policy of a chain of nft's."""
-    if at[0] in _OF_FRAMES:
-        return f"look at it: {side.shell('nft', '-a', 'list', 'chain', *at)}"
+    if chain[0] in _FRAME_FAMILIES:
+        return f"look at it: {side.command('nft', '-a', 'list', 'chain', *chain)}"
     ip = "ip6" if ":" in ends[-1] else "ip"
-    ways = _ways(side, ends, hook)
-    accept = (("insert", "rule", *at, ip, _OF_IP[way], of, "accept") for way, of in ways)
-    return f"let them pass: {' && '.join(side.shell('nft', *each) for each in accept)}"
+    insert, matches = ("nft", "insert", "rule", *chain, ip), _list_matches(side, ends, hook)
+    argvs = ((*insert, _NFT_FIELDS[key], value, "accept") for key, value in matches)
+    return f"let them pass: {' && '.join(side.command(*each) for each in argvs)}"
 
 
 def _may_match(match: dict[str, Any], ends: Sequence[str], devices: set[str]) -> bool:
@@ -232,30 +239,30 @@ def _may_match(match: dict[str, Any], ends: Sequence[str], devices: set[str]) ->
     return True
 
 
-def _of_ipsec(side: Side) -> Iterator[tuple[Finding, int]]:
-    for line in side.answer(("cat", "/proc/net/xfrm_stat")).stdout.decode().splitlines():
+def _read_ipsec(side: Side) -> Iterator[tuple[Finding, int]]:
+    for line in side.run(("cat", "/proc/net/xfrm_stat")).stdout.decode().splitlines():
         name, count = line.split()
         text = f"IPsec of {side} drops packets ({name} in /proc/net/xfrm_stat)"
-        advice = f"look at its policies: {side.shell('ip', 'xfrm', 'policy')}"
+        advice = f"look at its policies: {side.command('ip', 'xfrm', 'policy')}"
         yield Finding(PROBLEM, "filter", text, advice), int(count)
 
 
-def _of_neighbours(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int]]:
+def _read_neighbours(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int]]:
     version, table = ("6", "ndisc_cache") if ":" in ends[-1] else ("4", "arp_cache")
-    shown = side.answer(("cat", f"/proc/net/stat/{table}")).stdout.decode()  # the host's only
-    names, *rows = (line.split() for line in shown.splitlines())
+    output = side.run(("cat", f"/proc/net/stat/{table}")).stdout.decode()  # only the host has it
+    names, *rows = (line.split() for line in output.splitlines())
     key, column = f"net/ipv{version}/neigh/default/gc_thresh3", names.index("table_fulls")
     text = f"the kernel's table of neighbours, one for all namespaces, is full ({key})"
-    advice = f"let it hold more: {side.write(key, max(4096, 2 * side.sysctl(key)))}"
+    advice = f"let it hold more: {side.sysctl_command(key, max(4096, 2 * side.read_sysctl(key)))}"
     yield Finding(PROBLEM, "filter", text, advice), sum(int(row[column], 16) for row in rows)
 
 
-def _of_tc(side: Side, devices: set[str]) -> Iterator[tuple[Finding, int]]:
-    for each in json.loads(side.answer(("tc", "-s", "-j", "qdisc", "show")).stdout):
+def _read_tc(side: Side, devices: set[str]) -> Iterator[tuple[Finding, int]]:
+    for each in json.loads(side.run(("tc", "-s", "-j", "qdisc", "show")).stdout):
         device, kind = each["dev"], each["kind"]
-        if device in devices and kind not in _QUEUES:
+        if device in devices and kind not in _QDISCS:
             text = f"the qdisc {kind} on {device} of {side}, or a filter there, drops packets"
-            place = kind if kind in ("clsact", "ingress") else "root"
-            remove = side.shell("tc", "qdisc", "delete", "dev", device, place)
+            parent = kind if kind in ("clsact", "ingress") else "root"
+            remove = side.command("tc", "qdisc", "delete", "dev", device, parent)
             advice = f"if it is not meant so: {remove}"
             yield Finding(PROBLEM, "filter", text, advice), each["drops"]

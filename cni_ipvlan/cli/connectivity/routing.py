@@ -6,142 +6,161 @@ from itertools import chain, product
 from typing import Any
 
 from cni_ipvlan.cli.connectivity import facts
-from cni_ipvlan.cli.connectivity.world import Port, Side, is_near, of_family
+from cni_ipvlan.cli.connectivity.topology import Port, Side, is_near, of_family
 from cni_ipvlan.cli.output import PROBLEM, Finding
 from cni_ipvlan.iproute import queries
 
-_KEPT_APART = (*queries.IPVLAN_KINDS, "macvlan", "macvtap")  # from the host on their master
-_THROWN_AWAY = {  # types of routes and rules, by the answer of ip route get
+# The kernel lets no packets pass between such interfaces and the host of their master.
+_SEPARATED_KINDS = (*queries.IPVLAN_KINDS, *queries.MACVLAN_KINDS)
+_TYPES = {  # types of routes and rules, by the answer of ip route get
     "Invalid argument": ("blackhole",),
     "No route to host": ("unreachable",),
     "Network is unreachable": ("unreachable", "throw"),  # the first is a rule's
     "Permission denied": ("prohibit",),
 }
-_NOT_OF_ECHOES = {"fwmark", "tos", "sport", "sport_start", "dport", "dport_start"}  # in a rule
+# With one of these keys, a rule is not about echoes.
+_OTHER_KEYS = {"fwmark", "tos", "sport", "sport_start", "dport", "dport_start"}
 
 
-def route_by(side: Side, device: str, target: str, source: str = "") -> str:
+def show_route(side: Side, device: str, target: str, source: str = "") -> str:
     """Return the route by which packets leave a side, as ip prints it."""
-    words = (target, "oif", device, *(("from", source) if side.has(source) else ()))
-    shown = side.answer(("ip", "route", "get", "fibmatch", *words)).stdout.decode()
-    return " ".join(shown.split()) or "not known"
+    words = (target, "oif", device, *(("from", source) if side.has_address(source) else ()))
+    output = side.run(("ip", "route", "get", "fibmatch", *words)).stdout.decode()
+    return " ".join(output.split()) or "not known"
 
 
-def leaves_by(port: Port, device: str, target: str, source: str = "") -> Finding:
+def report_detour(port: Port, device: str, target: str, source: str = "") -> Finding:
     """Return that packets leave by another interface than they should."""
-    side, route = port.side, route_by(port.side, device, target, source)
+    side, route = port.side, show_route(port.side, device, target, source)
     text = f"packets to {target} leave {side} by {device}, not by {port.link.name}"
     text += f"; the route: {route}"
-    advice = f"a better route or a rule says so: {side.shell('ip', 'route', 'get', target)}"
-    if (to := towards(port, target)) and not {"table", "known"} & {*route.split()}:
-        better = side.shell("ip", "route", "replace", target, *to)
-        advice = f"correct that, or have them leave by {port.link.name}: {better}"
+    advice = f"a better route or a rule says so: {side.command('ip', 'route', 'get', target)}"
+    if (destination := find_route(port, target)) and not {"table", "known"} & {*route.split()}:
+        command = side.command("ip", "route", "replace", target, *destination)
+        advice = f"correct that, or have them leave by {port.link.name}: {command}"
     return Finding(PROBLEM, "leaves by", text, advice)
 
 
-def towards(out: Port, target: str) -> tuple[str, ...]:
-    """Return how a route leads to an address by an interface: through a router that is there."""
-    side, world = out.side, out.side.world
-    holder = next(iter(world.holders(target, out)), None)
-    if holder and holder in out.joined:
-        via = through(side, holder, target)
-        is_own = is_kept_apart(holder, out)
-        return () if is_own else ("via", via) if via else ("dev", out.link.name)
-    key = "net/ipv6/conf/all/forwarding" if ":" in target else "net/ipv4/ip_forward"
-    others = (each for each in out.joined if each.side is not side and not each.link.is_ipvlan)
-    for each in others:
-        near = [own for own in of_family(target, each.usual) if is_near(own, out.usual)]
-        is_router = near and each.side.sysctl(key)
-        # Which would not send it back.
-        if is_router and each.side.lookup(target).device not in ("", each.link.name):
-            return ("via", near[0])
+def find_route(sender: Port, target: str) -> tuple[str, ...]:
+    """Return the words of a route to an address by an interface; empty if no router is there."""
+    side, topology = sender.side, sender.side.topology
+    holder = next(iter(topology.find_holders(target, sender)), None)
+    if holder and holder in sender.segment:
+        gateway = find_l3_gateway(side, holder, target)
+        is_host = is_separated(holder, sender)
+        return () if is_host else ("via", gateway) if gateway else ("dev", sender.link.name)
+    key = _forwarding_key(target)
+    routers = (each for each in sender.segment if each.side is not side and not each.link.is_ipvlan)
+    for each in routers:
+        ips = [ip for ip in of_family(target, each.addresses) if is_near(ip, sender.addresses)]
+        is_router = ips and each.side.read_sysctl(key)
+        # A router that would send packets back is of no use.
+        if is_router and each.side.get_route(target).device not in ("", each.link.name):
+            return ("via", ips[0])
     return ()
 
 
-def through(side: Side, holder: Port | None, address: str) -> str:
-    """Return the host's address through which an interface in mode l3 is reached, if by that."""
-    master = holder.below if holder and holder.is_l3 else None
-    if not master or master.side is side or any(p.below is master for p in side.ports.values()):
+def _forwarding_key(target: str) -> str:
+    return "net/ipv6/conf/all/forwarding" if ":" in target else "net/ipv4/ip_forward"
+
+
+def find_l3_gateway(side: Side, holder: Port | None, address: str) -> str:
+    """Return the host's address by which a side reaches an interface in mode l3; else empty."""
+    master = holder.parent if holder and holder.is_l3 else None
+    if not master or master.side is side:
         return ""
-    return (*of_family(address, master.usual), "ADDRESS-OF-THE-HOST")[0]
+    if any(each.parent is master for each in side.ports.values()):
+        return ""
+    return (*of_family(address, master.addresses), "ADDRESS-OF-THE-HOST")[0]
 
 
-def kept_apart(side: Side, address: str, out: Port | None = None) -> Iterator[tuple[Port, Port]]:
-    """Yield who has an address on a master of a side, and that; not who gets what ``out`` sends."""
-    for port in side.world.holders(address):
-        if (master := port.below) and master.side is side and is_kept_apart(port, master):
-            is_l3 = port.is_l3 and not (out and port.is_beside(out))
-            if out in (None, master) or is_l3:
+def find_separated(
+    side: Side, address: str, sender: Port | None = None
+) -> Iterator[tuple[Port, Port]]:
+    """Yield interfaces with an address, each with its master, that its master's side can't reach.
+
+    An interface that gets what ``sender`` sends is none of them.
+    """
+    for port in side.topology.find_holders(address):
+        if (master := port.parent) and master.side is side and is_separated(port, master):
+            is_l3 = port.is_l3 and not (sender and port.shares_master(sender))
+            if sender in (None, master) or is_l3:
                 yield port, master
 
 
-def is_kept_apart(port: Port, master: Port) -> bool:
+def is_separated(port: Port, master: Port) -> bool:
     """Whether the kernel lets no packets pass between an interface and its master's host."""
-    return port.below is master and port.link.kind in _KEPT_APART
+    return port.parent is master and port.link.kind in _SEPARATED_KINDS
 
 
-def to_itself(side: Side, target: str, source: str) -> Finding:
+def report_local_route(side: Side, target: str, source: str) -> Finding:
     """Return that a side keeps packets for an address that it does not have."""
-    route = route_by(side, "lo", target, source)
+    route = show_route(side, "lo", target, source)
     text = f"{side} sends what goes to {target} to itself, by the route {route}"
-    remove = side.shell("ip", "route", "delete", *route.split())
-    return Finding(PROBLEM, "blackhole", text, f"if it is not meant so: {remove}")
+    return _report_blackhole(text, side.command("ip", "route", "delete", *route.split()))
 
 
-def loop(target: str, one: Side, other: Side) -> Finding:
+def _report_blackhole(text: str, command: str) -> Finding:
+    return Finding(PROBLEM, "blackhole", text, f"if it is not meant so: {command}")
+
+
+def report_loop(target: str, one: Side, other: Side) -> Finding:
     """Return that a side sends packets to another one, which sends them back."""
     text = f"packets to {target} go round through {one} and {other}"
-    show = one.shell("ip", "route", "get", target)
-    return Finding(PROBLEM, "route", text, f"correct the routes there: {show}")
+    command = one.command("ip", "route", "get", target)
+    return Finding(PROBLEM, "route", text, f"correct the routes there: {command}")
 
 
-def no_route(side: Side, target: str, by: Port | None) -> Iterator[Finding]:
-    """Yield that a side has no route to an address, which may be on the network of ``by``."""
-    if by and ":" in target and not of_family(target, by.usual):
-        why, cure = facts.against_ipv6(by)
-        if why:
-            advice = f"let it: {cure}; then attach it again, for its addresses"
-            yield Finding(PROBLEM, "address", f"{by} {why}", advice)
+def explain_missing_route(side: Side, target: str, port: Port | None) -> Iterator[Finding]:
+    """Yield that a side has no route to an address, which may be on the network of ``port``."""
+    if port and ":" in target and not of_family(target, port.addresses):
+        reason, command = facts.explain_missing_ipv6(port)
+        if reason:
+            advice = f"let it: {command}; then attach it again, for its addresses"
+            yield Finding(PROBLEM, "address", f"{port} {reason}", advice)
             return
-    like = [each for each in side.usual if (":" in each) == (":" in target)]
-    text = f"{side} has no route to {target}; its subnets: {subnets(like) or 'none'}"
-    out = next((each for each in (by.chain if by else ()) if each.side is side), None)
-    for port in side.ports.values():
-        if port is out or is_near(target, port.usual):
-            yield from facts.states(port.outwards)
-            text += f"; {port} is in the VRF {port.link.master}" if port.by else ""
-    ports = (each for each in side.ports.values() if each is not out and each.usual)
-    ways = (towards(each, target) for each in (*([out] if out else ()), *ports))
-    to = next(filter(None, ways), ("via", "GATEWAY"))
-    is_ours = side.netns and any(each.owner for each in side.ports.values())
-    where = "to the routes of ipam, or a default route" if is_ours else "there"
-    advice = f"add it {where}; for now: {side.shell('ip', 'route', 'add', target, *to)}"
-    wider = [each for each in facts.asking(by).usual if is_near(target, [each])] if by else []
-    if not like and (by is None or by.side is side):  # else it need not have one: mode l3
+    addresses = [each for each in side.addresses if (":" in each) == (":" in target)]
+    text = f"{side} has no route to {target}; its subnets: {format_subnets(addresses) or 'none'}"
+    sender = next((each for each in (port.chain if port else ()) if each.side is side), None)
+    for other in side.ports.values():
+        if other is sender or is_near(target, other.addresses):
+            yield from facts.check_states(other.uplinks)
+            text += f"; {other} is in the VRF {other.link.master}" if other.bind_device else ""
+    ports = (each for each in side.ports.values() if each is not sender and each.addresses)
+    destinations = (find_route(each, target) for each in (*([sender] if sender else ()), *ports))
+    destination = next(filter(None, destinations), ("via", "GATEWAY"))
+    is_container = side.netns and any(each.owner for each in side.ports.values())
+    where = "to the routes of ipam, or a default route" if is_container else "there"
+    advice = f"add it {where}; for now: {side.command('ip', 'route', 'add', target, *destination)}"
+    asker = facts.find_asker(port) if port else None
+    subnets = [each for each in asker.addresses if is_near(target, [each])] if asker else []
+    is_narrow = port and not is_near(target, port.addresses)
+    # In mode l3 the host need not have an address.
+    if not addresses and (port is None or port.side is side):
         family = "global IPv6" if ":" in target else "IPv4"
         text = f"{side} has no {family} address, and no route to {target}"
-        advice = f"give it one{', by addresses or ranges of ipam' if is_ours else ''}"
-    elif by and not is_near(target, by.usual) and any(is_near(each, wider) for each in by.plain):
-        advice = f"correct the prefix length of its address: {facts.asking(by)} has {wider[0]}"
-    if restore := _lacks_rule(side, target, "main", "32766"):
-        text, advice = f"{text}; no rule leads to its table main", f"add one: {restore}"
+        advice = f"give it one{', by addresses or ranges of ipam' if is_container else ''}"
+    elif port and is_narrow and any(is_near(each, subnets) for each in port.ips):
+        advice = f"correct the prefix length of its address: {asker} has {subnets[0]}"
+    if command := _restore_rule(side, target, "main", "32766"):
+        text, advice = f"{text}; no rule leads to its table main", f"add one: {command}"
     yield Finding(PROBLEM, "route", text, advice)
 
 
-def subnets(addresses: Sequence[str]) -> str:
+def format_subnets(addresses: Sequence[str]) -> str:
     """Return the subnets of addresses, in words."""
     return ", ".join(str(ip_interface(each).network) for each in addresses)
 
 
-def _lacks_rule(side: Side, target: str, table: str, priority: str) -> str:
-    """Return the command that adds the rule for a table of the kernel's, if there is none."""
+def _restore_rule(side: Side, target: str, table: str, priority: str) -> str:
+    """Return the command that restores the kernel's rule for a table; empty if it exists."""
     ip = ("ip", "-6" if ":" in target else "-4")
     tables = [each.get("table") for each in side.entries(*ip, "-j", "rule", "show")]
-    add = side.shell(*ip, "rule", "add", "priority", priority, "lookup", table)
-    return "" if not tables or table in tables else add
+    command = side.command(*ip, "rule", "add", "priority", priority, "lookup", table)
+    return "" if not tables or table in tables else command
 
 
-def thrown_away(
+def find_blackholes(
     side: Side, source: str, target: str, answer: str | None = None
 ) -> Iterator[Finding]:
     """Yield the rules or routes that throw packets away, the first one first.
@@ -149,39 +168,39 @@ def thrown_away(
     ``answer`` is that of ip route get; without one, only rules that name a source count.
     """
     ip = ("ip", "-6" if ":" in target else "-4")
-    found = (of for words, of in _THROWN_AWAY.items() if answer is None or words in answer)
-    kinds = dict.fromkeys(chain.from_iterable(found))
+    groups = (types for words, types in _TYPES.items() if answer is None or words in answer)
+    kinds = dict.fromkeys(chain.from_iterable(groups))
     if not kinds:
         return
     routes = side.entries(*ip, "-j", "route", "show", "table", "all", "match", target)
     rules = side.entries(*ip, "-j", "rule", "show")
     for kind, rule in product(kinds, rules):
         text = f"{side} throws away what goes to {target}: {kind}"
-        src, dst, priority = _prefix(rule, "src"), _prefix(rule, "dst"), str(rule["priority"])
+        src, dst = _format_prefix(rule, "src"), _format_prefix(rule, "dst")
+        priority = str(rule["priority"])
         is_from = not source or _contains(src, source)
-        is_to = _contains(dst, target) and not _NOT_OF_ECHOES & rule.keys()
+        is_to = _contains(dst, target) and not _OTHER_KEYS & rule.keys()
         is_to = is_to and not rule.get("uid_start")  # root asks
         if (is_from and is_to) == ("not" in rule) or (src == "all" and answer is None):
             continue
-        named = f"by the rule {priority}: {'not ' if 'not' in rule else ''}from {src} to {dst}"
+        rule_text = f"by the rule {priority}: {'not ' if 'not' in rule else ''}from {src} to {dst}"
         if rule.get("action") == kind:
-            remove = side.shell(*ip, "rule", "delete", "priority", priority)
-            yield Finding(
-                PROBLEM, "blackhole", f"{text} {named}", f"if it is not meant so: {remove}"
-            )
+            command = side.command(*ip, "rule", "delete", "priority", priority)
+            yield _report_blackhole(f"{text} {rule_text}", command)
         table = rule.get("table")
-        there = [each for each in routes if each.get("table", "main") == table]
-        for each in (each for each in there if each.get("type") == kind):
-            if kind != "throw" or there[1:]:  # else its table has nothing else to keep them from
-                at = ("table", table) if table != "main" else ()
-                # One by a nexthop object has that kind from it.
-                by = (each["dst"], "nhid", str(each["nhid"])) if "nhid" in each else ()
-                remove = side.shell(*ip, "route", "delete", *(by or (kind, each["dst"])), *at)
-                what = f"{text} {' '.join((each['dst'], *at))}" + (f" ({named})" if at else "")
-                yield Finding(PROBLEM, "blackhole", what, f"if it is not meant so: {remove}")
+        table_routes = [each for each in routes if each.get("table", "main") == table]
+        for each in (each for each in table_routes if each.get("type") == kind):
+            # A lone "throw" keeps packets from no other route of its table.
+            if kind != "throw" or table_routes[1:]:
+                prefix, of_table = each["dst"], ("table", table) if table != "main" else ()
+                # A route by a nexthop object has its kind from that.
+                words = (prefix, "nhid", str(each["nhid"])) if "nhid" in each else (kind, prefix)
+                command = side.command(*ip, "route", "delete", *words, *of_table)
+                suffix = f" ({rule_text})" if of_table else ""
+                yield _report_blackhole(f"{text} {' '.join((prefix, *of_table))}{suffix}", command)
 
 
-def _prefix(rule: dict[str, Any], key: str) -> str:
+def _format_prefix(rule: dict[str, Any], key: str) -> str:
     length = f"/{rule[f'{key}len']}" if f"{key}len" in rule else ""
     return f"{rule.get(key, 'all')}{length}"
 
@@ -190,20 +209,19 @@ def _contains(prefix: str, address: str) -> bool:
     return prefix in ("all", "default") or ip_address(address) in ip_network(prefix, strict=False)
 
 
-def forwarding(entry: Port, target: str) -> Iterator[Finding]:
-    """Yield why a side does not pass on, or not take, what has come in by ``entry``."""
-    own = next((each for each in entry.side.ports.values() if each.has(target)), None)
-    if own:
+def check_forwarding(entry: Port, target: str) -> Iterator[Finding]:
+    """Yield why a side neither forwards nor accepts packets that come in by ``entry``."""
+    holder = next((each for each in entry.side.ports.values() if each.has_address(target)), None)
+    if holder:
         text = f"{entry.side} has {target}, but takes it for another's: its table local lacks it"
-        add = ("ip", "route", "add", "local", target, "dev", own.link.name, "table", "local")
-        restore = _lacks_rule(entry.side, target, "local", "0") or entry.side.shell(*add)
-        yield from facts.states(own.chain)
-        yield Finding(PROBLEM, "delivery", text, f"restore that: {restore}")
+        words = ("ip", "route", "add", "local", target, "dev", holder.link.name, "table", "local")
+        command = _restore_rule(entry.side, target, "local", "0") or entry.side.command(*words)
+        yield from facts.check_states(holder.chain)
+        yield Finding(PROBLEM, "delivery", text, f"restore that: {command}")
         return
-    link = "all" if ":" in target else entry.link.name
-    key = f"net/{'ipv6' if ':' in target else 'ipv4'}/conf/{link}/forwarding"
-    if entry.side.sysctl(key) == 0:
+    all_key = _forwarding_key(target)
+    key = all_key if ":" in target else f"net/ipv4/conf/{entry.link.name}/forwarding"
+    if entry.side.read_sysctl(key) == 0:
         text = f"{entry.side} is the way to {target}, but does not forward packets ({key} is 0)"
-        of_all = key if ":" in target else "net/ipv4/ip_forward"
-        switch = key if entry.side.sysctl(of_all) else of_all
-        yield Finding(PROBLEM, "forwarding", text, f"let it: {entry.side.write(switch, 1)}")
+        command = entry.side.sysctl_command(key if entry.side.read_sysctl(all_key) else all_key, 1)
+        yield Finding(PROBLEM, "forwarding", text, f"let it: {command}")

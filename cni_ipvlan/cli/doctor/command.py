@@ -68,7 +68,7 @@ def examine(tools: Tools, selected: NetworkConfig | None, netns: str | None) -> 
 
 def _find_container(netns: str) -> namespace.Namespace:
     container = options.find_namespace(netns)
-    if container.identity == namespace.own():
+    if container.identity == namespace.own_identity():
         raise options.option_error(f"{netns} is the host's namespace, not a container's", "--netns")
     return container
 

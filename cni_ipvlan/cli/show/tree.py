@@ -57,7 +57,7 @@ def inspect(
         link, netns, owner = each.link, each.netns, each.owner
         master, name = _find_master(each, host_masters)
         names = {name, link.parent, *(master.alternative_names if master else ())}
-        identity = netns.identity if netns else namespace.own()
+        identity = netns.identity if netns else namespace.own_identity()
         if not is_wanted(identity, names, owner.container_id if owner else "", each.pod):
             continue
         if with_routes and netns not in routes:

@@ -41,8 +41,8 @@ WORK = {
     "validate": "configs.read",
     "show": "show.tree.inspect",
     "doctor": "doctor.command.examine",
-    "probe": "connectivity.command.World",
-    "trace": "connectivity.command.World",
+    "probe": "connectivity.command.Topology",
+    "trace": "connectivity.command.Topology",
     "replay": "calls.serve_call",
     "ipam-answer": "configs.read_standard_input",
 }

@@ -6,36 +6,36 @@ from typing import Any, cast
 
 import pytest
 
-from cni_ipvlan.cli.connectivity import facts, routing, walk
-from cni_ipvlan.cli.connectivity.world import Port, Side
+from cni_ipvlan.cli.connectivity import facts, path, routing
+from cni_ipvlan.cli.connectivity.topology import Port, Side
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Address, Link
 
-WALK = cast("walk.Walk", SimpleNamespace(source="10.1.0.2", target="10.9.0.1", sides=[None]))
+PATH = cast("path.Path", SimpleNamespace(source="10.1.0.2", target="10.9.0.1", sides=[None]))
 
 
-def port(strict: int, back: str) -> Port:
+def make_port(strict: int, device: str) -> Port:
     """Return eth0, with that rp_filter, of a host that answers by another interface."""
-    side: Any = SimpleNamespace(netns=None, usual=[], ports={}, entries=lambda *_: [])
-    side.lookup = lambda *_, **__: SimpleNamespace(device=back)
-    side.sysctl = lambda key: strict if "eth0/rp_filter" in key else 1 - ("rp_" in key)
-    side.shell = lambda *argv: " ".join(argv)
-    side.write = lambda key, value: f"{key} {value}"
-    side.numbered = lambda _number: []
-    side.world = SimpleNamespace(holders=lambda *_: [], above=defaultdict(list))
+    side: Any = SimpleNamespace(netns=None, addresses=[], ports={}, entries=lambda *_: [])
+    side.get_route = lambda *_, **__: SimpleNamespace(device=device)
+    side.read_sysctl = lambda key: strict if "eth0/rp_filter" in key else 1 - ("rp_" in key)
+    side.command = lambda *argv: " ".join(argv)
+    side.sysctl_command = lambda key, value: f"{key} {value}"
+    side.find_sides = lambda _number: []
+    side.topology = SimpleNamespace(find_holders=lambda *_: [], children=defaultdict(list))
     return Port(side, Link(2, "eth0"), None, None)
 
 
 @pytest.mark.parametrize(
-    ("strict", "back", "is_blamed"), [(1, "far0", True), (1, "eth0", False), (2, "far0", False)]
+    ("strict", "device", "is_blamed"), [(1, "far0", True), (1, "eth0", False), (2, "far0", False)]
 )
 def test_rp_filter_is_blamed_for_an_invalid_argument(
-    strict: int, back: str, *, is_blamed: bool
+    strict: int, device: str, *, is_blamed: bool
 ) -> None:
     answer = "RTNETLINK answers: Invalid argument"  # Linux 6.13 and newer
-    entry = port(strict, back)
-    found = walk._unroutable(entry.side, entry, WALK, answer)
-    assert ("rp_filter" in [each.subject for each in found]) == is_blamed
+    entry = make_port(strict, device)
+    findings = path._explain_failure(entry.side, entry, PATH, answer)
+    assert ("rp_filter" in [each.subject for each in findings]) == is_blamed
 
 
 @pytest.mark.parametrize(
@@ -53,22 +53,23 @@ def test_rp_filter_is_blamed_for_an_invalid_argument(
 def test_a_rule_is_blamed_if_it_fits(rule: dict[str, Any], target: str, *, is_blamed: bool) -> None:
     rules = [{"priority": 7, "src": "all", "action": "prohibit", **rule}]
     side: Any = SimpleNamespace(entries=lambda *argv: rules if "rule" in argv else [])
-    side.shell = lambda *argv: " ".join(argv)
-    found = [*routing.thrown_away(side, "10.1.0.2", target, "RTNETLINK answers: Permission denied")]
-    assert bool(found) == is_blamed
-    assert all(("not from all" in each.text) == ("not" in rule) for each in found)
+    side.command = lambda *argv: " ".join(argv)
+    answer = "RTNETLINK answers: Permission denied"
+    findings = [*routing.find_blackholes(side, "10.1.0.2", target, answer)]
+    assert bool(findings) == is_blamed
+    assert all(("not from all" in each.text) == ("not" in rule) for each in findings)
 
 
 def test_an_address_that_another_host_has_is_not_taken_for_none() -> None:
-    its = Address("fd00:1::2/64", is_duplicate=True)
-    one = port(0, "eth0")
-    one.link = one.link._replace(addresses=(its,))
-    assert [each.subject for each in facts._addresses(one)] == ["duplicate"]
+    address = Address("fd00:1::2/64", is_duplicate=True)
+    interface = make_port(0, "eth0")
+    interface.link = interface.link._replace(addresses=(address,))
+    assert [each.subject for each in facts._check_addresses(interface)] == ["duplicate"]
 
 
 def test_two_tunnels_that_lead_through_each_other_end_nothing() -> None:
-    world: Any = SimpleNamespace(host=SimpleNamespace(ports={}, netns=None))
-    inside = Side(world, Namespace("/run/netns/c", "c", (1, 2)))
-    for name, below in (("gre1", "gre2"), ("gre2", "gre1")):
-        inside.ports[name] = Port(inside, Link(0, name, "gre", parent=below), None, None)
-    assert [each.link.name for each in inside.ports["gre1"].chain] == ["gre1", "gre2"]
+    topology: Any = SimpleNamespace(host=SimpleNamespace(ports={}, netns=None))
+    side = Side(topology, Namespace("/run/netns/c", "c", (1, 2)))
+    for name, parent in (("gre1", "gre2"), ("gre2", "gre1")):
+        side.ports[name] = Port(side, Link(0, name, "gre", parent=parent), None, None)
+    assert [each.link.name for each in side.ports["gre1"].chain] == ["gre1", "gre2"]

@@ -5,30 +5,31 @@ from types import SimpleNamespace
 from typing import Any
 
 from cni_ipvlan.cli.connectivity import filters
-from cni_ipvlan.cli.connectivity.world import Side
+from cni_ipvlan.cli.connectivity.topology import Side
 
 ENDS = ("10.1.0.2", "10.1.0.3")
 
 
-def printing(printed: dict[str, str]) -> Side:
+def make_side(outputs: dict[str, str]) -> Side:
     """Return a namespace in which programs print this."""
-    world: Any = SimpleNamespace(
-        has=lambda program: program in printed,
-        holders=lambda _address: [],
-        ask=lambda asked: [
+    topology: Any = SimpleNamespace(
+        has_program=lambda program: program in outputs,
+        find_holders=lambda _address: [],
+        ask=lambda question: [
             SimpleNamespace(
-                status=asked[1][0] not in printed, stdout=printed.get(asked[1][0], "").encode()
+                status=question[1][0] not in outputs,
+                stdout=outputs.get(question[1][0], "").encode(),
             )
         ],
     )
-    return Side(world, None)
+    return Side(topology, None)
 
 
-def dropping(before: dict[str, str], after: dict[str, str], *, routed: bool = True) -> list[str]:
+def find_drops(before: dict[str, str], after: dict[str, str], *, routed: bool = True) -> list[str]:
     """Return the texts of what is found when programs print one thing, then another."""
-    sides = map(printing, (before, after))
-    counted = [filters.counted(side, ENDS, {"eth0"}, is_routed=routed) for side in sides]
-    return [f"{each.subject}: {each.text}" for each in filters.dropping(*counted)]
+    sides = map(make_side, (before, after))
+    counts = [filters.count_drops(side, ENDS, {"eth0"}, is_routed=routed) for side in sides]
+    return [f"{each.subject}: {each.text}" for each in filters.find_drops(*counts)]
 
 
 def test_a_rule_that_could_have_dropped_an_echo() -> None:
@@ -43,23 +44,23 @@ def test_a_rule_that_could_have_dropped_an_echo() -> None:
         ('-A INPUT -m comment --comment "no -s pods, no -p tcp" -j DROP', True),
         ("-A INPUT -s 10.0.0.2/255.0.0.255 -j DROP", True),
     ):
-        printed = [{"iptables-save": f"*filter\n[{count}:84] {rule}\nCOMMIT\n"} for count in (1, 2)]
-        assert bool(dropping(*printed)) == is_blamed
-        assert not dropping(printed[0], printed[0])
+        outputs = [{"iptables-save": f"*filter\n[{count}:84] {rule}\nCOMMIT\n"} for count in (1, 2)]
+        assert bool(find_drops(*outputs)) == is_blamed
+        assert not find_drops(outputs[0], outputs[0])
 
 
 def test_a_rule_that_changes_addresses_is_suspected() -> None:
     rule = "-A POSTROUTING -p icmp -j SNAT --to-source 10.7.0.1"
-    printed = [{"iptables-save": f"*nat\n[{count}:84] {rule}\nCOMMIT\n"} for count in (1, 2)]
+    outputs = [{"iptables-save": f"*nat\n[{count}:84] {rule}\nCOMMIT\n"} for count in (1, 2)]
     text = "a rule of the host changes addresses: iptables -A"
-    assert [each for each in dropping(*printed) if each.startswith(f"nat: {text} POSTROUTING")]
+    assert [each for each in find_drops(*outputs) if each.startswith(f"nat: {text} POSTROUTING")]
 
 
 def test_a_rule_of_nft_is_blamed_if_it_counts_and_suspected_if_it_does_not() -> None:
     chain = {"family": "inet", "table": "t", "name": "in", "hook": "input", "policy": "accept"}
     rule = {"family": "inet", "table": "t", "chain": "in", "handle": 7}
 
-    def printed(packets: int) -> dict[str, str]:
+    def outputs(packets: int) -> dict[str, str]:
         counting = [{"counter": {"packets": packets, "bytes": 0}}, {"drop": None}]
         rows = [{"chain": chain}, {"rule": {**rule, "expr": counting}}]
         rows += [{"rule": {**rule, "handle": 8, "expr": [{"reject": None}]}}]
@@ -67,11 +68,11 @@ def test_a_rule_of_nft_is_blamed_if_it_counts_and_suspected_if_it_does_not() -> 
 
     suspected = "may filter: a rule of the host may drop packets: nft inet t in handle 8"
     blamed = "filter: a rule of the host drops packets: nft inet t in handle 7"
-    assert dropping(printed(1), printed(1)) == [suspected]
-    assert dropping(printed(1), printed(2)) == [blamed, suspected]
+    assert find_drops(outputs(1), outputs(1)) == [suspected]
+    assert find_drops(outputs(1), outputs(2)) == [blamed, suspected]
 
 
-def of_nft(
+def find_nft_drops(
     family: str,
     table: str,
     chain: str,
@@ -83,43 +84,45 @@ def of_nft(
     counts = [each for each in steps if "counter" in each]
     hook = {"family": family, "table": table, "name": chain, "hook": "input", "policy": "accept"}
     hook |= {"dev": dev} if family == "netdev" else {}
-    printed = []
+    outputs = []
     for number in (1, 2):
         counted = [{"counter": {"packets": number, "bytes": 0}} for _ in counts]
         expr = [*counted, *(each for each in steps if "counter" not in each)]
         rule = {"family": family, "table": table, "chain": chain, "handle": 7, "expr": expr}
         rows = {"nftables": [{"chain": hook}, {"rule": rule}]}
-        printed.append({"nft": json.dumps(rows), "iptables-nft-save": ""})
-    return dropping(*printed, routed=routed)
+        outputs.append({"nft": json.dumps(rows), "iptables-nft-save": ""})
+    return find_drops(*outputs, routed=routed)
 
 
 def test_a_table_of_nft_with_a_name_of_iptables_is_looked_at() -> None:
     counter: dict[str, Any] = {"counter": {}}
-    assert of_nft("ip", "filter", "input", counter, {"drop": None})
-    assert of_nft("ip", "filter", "INPUT", {"drop": None})  # iptables counts in each rule
-    assert not of_nft("ip", "filter", "INPUT", counter, {"drop": None})  # it prints that itself
+    assert find_nft_drops("ip", "filter", "input", counter, {"drop": None})
+    assert find_nft_drops("ip", "filter", "INPUT", {"drop": None})  # iptables counts in each rule
+    assert not find_nft_drops(
+        "ip", "filter", "INPUT", counter, {"drop": None}
+    )  # it prints that itself
 
 
 def test_a_rule_of_nft_that_an_echo_may_meet() -> None:
-    def of(protocol: str) -> dict[str, Any]:
+    def match_protocol(protocol: str) -> dict[str, Any]:
         left = {"payload": {"protocol": protocol, "field": "dport"}}
         return {"match": {"op": "==", "left": left, "right": 22}}
 
     verdicts = {"set": [["echo-reply", {"accept": None}], ["echo-request", {"drop": None}]]}
-    by_type = {"vmap": {"key": of("icmp")["match"]["left"], "data": verdicts}}
-    assert of_nft("inet", "t", "in", by_type)
-    assert of_nft("inet", "t", "in", of("icmp"), {"drop": None})
-    assert of_nft("arp", "t", "in", {"drop": None})
-    for target, said in {
+    by_type = {"vmap": {"key": match_protocol("icmp")["match"]["left"], "data": verdicts}}
+    assert find_nft_drops("inet", "t", "in", by_type)
+    assert find_nft_drops("inet", "t", "in", match_protocol("icmp"), {"drop": None})
+    assert find_nft_drops("arp", "t", "in", {"drop": None})
+    for target, text in {
         "queue": "may filter: a rule of the host may let a program decide about packets",
         "dnat": "may filter: a rule of the host may send packets elsewhere",
     }.items():
-        assert of_nft("ip", "t", "in", {target: {}}) == [f"{said}: nft ip t in handle 7"]
-    assert not of_nft("ip", "t", "in", {"masquerade": None})
-    assert of_nft("ip", "t", "in", {"counter": {}}, {"masquerade": None})
+        assert find_nft_drops("ip", "t", "in", {target: {}}) == [f"{text}: nft ip t in handle 7"]
+    assert not find_nft_drops("ip", "t", "in", {"masquerade": None})
+    assert find_nft_drops("ip", "t", "in", {"counter": {}}, {"masquerade": None})
     for protocol in ("tcp", "udp", "th", "icmpv6", "ip6"):
-        assert not of_nft("inet", "t", "in", of(protocol), {"drop": None})
-    assert not of_nft("ip6", "t", "in", {"drop": None})
+        assert not find_nft_drops("inet", "t", "in", match_protocol(protocol), {"drop": None})
+    assert not find_nft_drops("ip6", "t", "in", {"drop": None})
     for left, right, is_suspected in (
         ({"payload": {"protocol": "ip", "field": "saddr"}}, "10.1.0.2", True),
         ({"payload": {"protocol": "ip", "field": "saddr"}}, "@bad", True),
@@ -135,7 +138,7 @@ def test_a_rule_of_nft_that_an_echo_may_meet() -> None:
         ({"meta": {"key": "oifname"}}, "eth9", False),
     ):
         match = {"match": {"op": "==", "left": left, "right": right}}
-        assert bool(of_nft("inet", "t", "in", match, {"drop": None})) == is_suspected
+        assert bool(find_nft_drops("inet", "t", "in", match, {"drop": None})) == is_suspected
 
 
 def test_a_services_address_is_in_rules_of_either_kind() -> None:
@@ -147,12 +150,12 @@ def test_a_services_address_is_in_rules_of_either_kind() -> None:
         ({"rule": {"expr": [match, {"dnat": {"addr": "10.1.0.2"}}]}}, True),
         ({"rule": {"expr": [match, {"drop": None}]}}, False),
     ):
-        side = printing({"nft": json.dumps({"nftables": [rule]})})
-        assert filters.translates(side, "10.96.0.1") == is_one
-        assert not filters.translates(side, "10.96.0.2")
-        assert not filters.translates(side, "10.1.0.2")
-    saved = printing({"iptables-save": "-A PREROUTING -d 10.96.0.1/32 -j DNAT"})
-    assert filters.translates(saved, "10.96.0.1")
+        side = make_side({"nft": json.dumps({"nftables": [rule]})})
+        assert filters.has_nat_rule(side, "10.96.0.1") == is_one
+        assert not filters.has_nat_rule(side, "10.96.0.2")
+        assert not filters.has_nat_rule(side, "10.1.0.2")
+    saved = make_side({"iptables-save": "-A PREROUTING -d 10.96.0.1/32 -j DNAT"})
+    assert filters.has_nat_rule(saved, "10.96.0.1")
 
 
 def test_what_passes_as_frames_only_meets_rules_for_frames() -> None:
@@ -162,18 +165,18 @@ def test_what_passes_as_frames_only_meets_rules_for_frames() -> None:
         ("netdev", "eth0", True),
         ("netdev", "eth1", False),
     ):
-        found = of_nft(family, "t", "c", {"drop": None}, dev=dev, routed=False)
-        assert [each.partition(":")[0] for each in found] == ["may filter frames"] * is_suspected
+        texts = find_nft_drops(family, "t", "c", {"drop": None}, dev=dev, routed=False)
+        assert [each.partition(":")[0] for each in texts] == ["may filter frames"] * is_suspected
 
 
 def test_ipsec_is_blamed_for_what_it_counts() -> None:
-    printed = [{"cat": f"XfrmInError 0\nXfrmInPolBlock {count}\n"} for count in (1, 2)]
-    assert len(dropping(*printed)) == 1
+    outputs = [{"cat": f"XfrmInError 0\nXfrmInPolBlock {count}\n"} for count in (1, 2)]
+    assert len(find_drops(*outputs)) == 1
 
 
 def test_a_full_table_of_neighbours_is_blamed() -> None:
     rows = [f"entries table_fulls\n00000002 {count:08x}\n00000002 00000000\n" for count in (15, 16)]
-    (text,) = dropping(*({"cat": each} for each in rows), routed=False)
+    (text,) = find_drops(*({"cat": each} for each in rows), routed=False)
     assert "table of neighbours, one for all namespaces, is full (net/ipv4/neigh" in text
 
 
@@ -185,4 +188,4 @@ def test_a_qdisc_is_blamed_if_it_is_on_the_way_and_drops_by_intention() -> None:
         ("eth1", "clsact", False),
     ):
         rows = [[{"dev": device, "kind": kind, "drops": count}] for count in (1, 2)]
-        assert bool(dropping(*({"tc": json.dumps(row)} for row in rows))) == is_blamed
+        assert bool(find_drops(*({"tc": json.dumps(row)} for row in rows))) == is_blamed

@@ -1,4 +1,4 @@
-"""Which finding explains a silence best. The most specific one is the verdict."""
+"""Choose the verdict: the finding that explains a silence best, which is the most specific one."""
 
 from collections.abc import Sequence
 
@@ -20,31 +20,33 @@ _SUBJECTS = (
     *("duplicate", "vlan", "echo"),
     *("masters", "path", "ttl", "not asked", "tentative", "refused", *_VAGUE),
 )
-_NOTED = ("own", "duplicate", "loss", "gateway", "family")  # that the verdict has if all answers
+_NOTES = ("own", "duplicate", "loss", "gateway", "family")  # that the verdict has if all answers
 _RANKS = {subject: rank for rank, subject in enumerate(_SUBJECTS)}
 
 
-def weigh(of_ends: Sequence[Finding], answers: Sequence[Finding]) -> tuple[list[Finding], Finding]:
+def choose_verdict(
+    end_findings: Sequence[Finding], answers: Sequence[Finding]
+) -> tuple[list[Finding], Finding]:
     """Return all findings, and the verdict: the finding that explains a silence best.
 
     If all that was asked for answers, others are notes; a gateway need not answer ping.
     """
     if answers and all(each.state != PROBLEM for each in answers):
-        of_ends = [
-            each._replace(state=WARNING) if each.state == PROBLEM else each for each in of_ends
+        end_findings = [
+            each._replace(state=WARNING) if each.state == PROBLEM else each for each in end_findings
         ]
-    findings = list(dict.fromkeys((*of_ends, *answers)))
+    findings = list(dict.fromkeys((*end_findings, *answers)))
     problems = sorted((each for each in findings if each.state == PROBLEM), key=_rank)
     if problems:
         vague = [each for each in problems[1:] if _rank(each) >= _RANKS[_VAGUE[0]]]
-        found = [each._replace(advice="") if each in vague else each for each in findings]
-        return found, problems[0]
+        findings = [e._replace(advice="") if e in vague else e for e in findings]
+        return findings, problems[0]
     if not answers:
         text = "nothing is wrong here, but nobody was asked: no route uses a gateway"
         return findings, Finding(OK, "", text, "name an address with --to")
     notes = [each for each in findings if each.state == WARNING]
-    noted = [f", but {each.text}" for kind in _NOTED for each in notes if each.subject == kind]
-    return findings, Finding(OK, "", f"everything answers{''.join(noted[:1])}")
+    texts = [f", but {each.text}" for kind in _NOTES for each in notes if each.subject == kind]
+    return findings, Finding(OK, "", f"everything answers{''.join(texts[:1])}")
 
 
 def _rank(finding: Finding) -> int:

@@ -1,0 +1,309 @@
+"""Facts: what may be wrong with a hop, on one network."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from cni_ipvlan.cli.connectivity import facts, routing
+from cni_ipvlan.cli.connectivity.topology import Port, is_near, of_family
+from cni_ipvlan.cli.output import PROBLEM, Finding
+from cni_ipvlan.iproute import commands
+from cni_ipvlan.iproute.queries import Neighbour
+
+# With which value a setting of a bridge's port lets frames pass, how bridge(8) sets that, and the
+# kind of the finding if the value is another.
+_PORT_SETTINGS = {
+    "state": ("forwarding", "3", "bridge"),
+    "locked": (False, "off", "bridge"),
+    **dict.fromkeys(("learning", "flood"), (True, "on", "bridge flag")),
+    **dict.fromkeys(("bcast_flood", "mcast_flood"), (True, "on", "bridge flag")),
+}
+
+
+class Hop(NamedTuple):
+    """A hop on the path from ``source`` to ``target``: packets leave by ``sender`` to ``next_hop``.
+
+    ``receiver`` is the interface with that address, if it can be seen; ``neighbour`` is the entry
+    for that address in the kernel's table.
+    """
+
+    source: str
+    target: str
+    sender: Port
+    next_hop: str
+    receiver: Port | None
+    neighbour: Neighbour = Neighbour()
+
+    @property
+    def tags(self) -> dict[Port, tuple[int, ...]]:
+        """The interfaces that it leads through and the VLAN tags there, if nothing is missing."""
+        return self.sender.segment.get(self.receiver, {}) if self.receiver else {}
+
+    @property
+    def ports(self) -> list[Port]:
+        """The interfaces that it leads through, as far as they can be seen."""
+        ends = (each for each in (self.sender, self.receiver) if each)
+        return [*self.tags] or [each for end in ends for each in end.uplinks]
+
+
+def _check_flags(hop: Hop) -> Iterator[Finding]:
+    """Yield that a flag, or a mode of macvlan, keeps two interfaces of one master apart."""
+    sender, receiver, master = hop.sender, hop.receiver, hop.sender.parent
+    if receiver is None or master is None or receiver.parent is not master:
+        return
+    for each in (sender, receiver):
+        if each.link.kind == "macvlan" and (mode := each.details.get("mode")) != "bridge":
+            text = f"{each} is a macvlan in mode {mode}, which keeps it apart from others on "
+            yield Finding(PROBLEM, "flag", f"{text}{master}", "use mode bridge for both")
+    if sender.link.flag == "private":
+        text = f"both are on {master.link.name}, and flag private keeps its interfaces apart"
+        advice = "use flag bridge for the networks of that master, if they shall reach each other"
+        yield Finding(PROBLEM, "flag", text, advice)
+    peer = master.peer
+    if sender.link.flag == "vepa" and not (peer and peer.details.get("hairpin")):
+        text = f"flag vepa sends their packets to the switch of {master.link.name}, which does not "
+        advice = "turn on reflective relay (hairpin) at the switch's port, or use flag bridge"
+        if peer and peer.upper:
+            advice = f"{advice}: {peer.bridge_command('hairpin', 'on')}"
+        yield Finding(PROBLEM, "flag", text + "send them back", advice)
+
+
+def _check_bridges(hop: Hop) -> Iterator[Finding]:
+    """Yield why a bridge on the path keeps frames back."""
+    for index, bridge in enumerate(hop.ports):
+        if bridge.link.kind == "bridge":
+            before, after = hop.ports[max(index - 1, 0) : index], hop.ports[index + 1 : index + 2]
+            entry = next((each for each in before if each.upper is bridge), bridge)
+            exit_port = next((each for each in after if each.upper is bridge), bridge)
+            ports = [each for each in (entry, exit_port) if each is not bridge]
+            yield from _check_bridge_ports(bridge, ports)
+            if bridge.bridge_vlans is not None and hop.tags:
+                yield from _check_vlan_filter(bridge, entry, exit_port, hop.tags)
+
+
+def _check_bridge_ports(bridge: Port, ports: Sequence[Port]) -> Iterator[Finding]:
+    """Yield which settings of a bridge's ports keep frames back."""
+    for port in ports:
+        for name, (expected, word, subject) in _PORT_SETTINGS.items():
+            if (value := port.details.get(name, expected)) != expected:
+                setting = {True: "on", False: "off"}.get(value, value)
+                text = f"{port}, a port of {bridge.link.name}, has {name} {setting}"
+                advice = f"set it: {port.bridge_command(name, word)}"
+                if name == "state" and bridge.details.get("stp_state"):
+                    command = bridge.link_command("type", "bridge", "stp_state", "0")
+                    advice = f"wait, or look for a loop; without loops, STP may be off: {command}"
+                yield Finding(PROBLEM, subject, text, advice)
+    if ports[1:] and all(each.details.get("isolated") for each in ports):
+        text = f"{ports[0]} and {ports[1]} are isolated ports of {bridge.link.name}"
+        command = ports[0].bridge_command("isolated", "off")
+        yield Finding(PROBLEM, "bridge", text, f"let one: {command}")
+
+
+def _check_vlan_filter(
+    bridge: Port, entry: Port, exit_port: Port, tags: dict[Port, tuple[int, ...]]
+) -> Iterator[Finding]:
+    """Yield that a bridge filters VLANs, and does not let frames from one port to another.
+
+    The bridge itself may be either port.
+    """
+    port_vlans = (vlan for vlan, flags in (entry.bridge_vlans or {}).items() if "PVID" in flags)
+    vlan = (*tags[bridge][-1:], *port_vlans, 1)[0]
+    for port, flag in ((entry, "PVID"), (exit_port, "Egress Untagged")):
+        flags, is_tagged = (port.bridge_vlans or {}).get(vlan), bool(tags[port])
+        # With its tag, a frame may also come in by a port that gives others this tag.
+        if flags is None or ((flag in flags) == is_tagged and not (is_tagged and port is entry)):
+            text = f"{bridge} does not let frames of VLAN {vlan} pass {port} "
+            words = ("vid", str(vlan), *(() if is_tagged else ("pvid", "untagged")))
+            words += ("self",) if port is bridge else ()
+            command = port.side.command("bridge", "vlan", "add", "dev", port.link.name, *words)
+            text += "with its tag" if is_tagged else "untagged"
+            yield Finding(PROBLEM, "vlan", text, f"let them: {command}")
+
+
+def check_host(hop: Hop) -> Iterator[Finding]:
+    """Yield why a host and an interface on its own master don't reach each other."""
+    sender, receiver, next_hop = hop.sender, hop.receiver, hop.next_hop
+    is_from_host = receiver is not None and receiver.parent is sender
+    master, port = (sender, receiver) if is_from_host else (receiver, sender)
+    if not (master and port and routing.is_separated(port, master)):
+        return
+    # The host gets what is sent to its own MAC address, if the container knows that.
+    if not is_from_host and (hop.neighbour.mac == master.link.mac or port.is_l3):
+        return
+    siblings = (each for each in master.side.ports.values() if each.shares_master(port))
+    host_port = next(siblings, None)
+    if host_port is None:
+        text = f"the kernel lets no packets pass between a host and its own {port.link.kind} "
+        yield Finding(PROBLEM, "host", f"{text}interfaces", _advise_host_access(port, master))
+    elif is_from_host:
+        yield from facts.check_states(host_port.chain)
+        name = host_port.link.name
+        route = (next_hop, "dev", name, "src", hop.source)
+        text = f"the host has {name} beside {port}, but does not send to {next_hop} by it"
+        command = master.side.command("ip", "route", "replace", *route)
+        yield Finding(PROBLEM, "host access", text, f"add the route: {command}")
+    else:
+        replace = commands.neighbour_replace(next_hop, master.link.mac, port.link.name)
+        command = port.side.command(*replace)
+        text = f"{port} has no permanent neighbour entry for {next_hop}, the host"
+        yield Finding(PROBLEM, "host access", text, f"hostAccess makes it: {command}")
+
+
+def _advise_host_access(port: Port, master: Port) -> str:
+    """Return what lets a host and its own interface reach each other.
+
+    The commands do what hostAccess does, but under another name for the host's interface:
+    hostAccess would take away what it has not made.
+    """
+    link, command, name = port.link, master.side.command, f"ipvl{master.link.ifindex}"
+    if not link.is_ipvlan:
+        return "use another interface of the host, or one of the same kind on that master"
+    if link.flag != "bridge":
+        return f"use flag bridge; with {link.flag}, hostAccess would be of no help"
+    lines = [
+        "set hostAccess in the network, for new containers; for this one:",
+        command(*commands.link_add_ipvlan(master.link.name, name, link.mode, link.flag, 0)),
+        command(*commands.link_set(name, "up")),
+        command(*commands.link_set(name, "arp", "off")),
+    ]
+    for address in port.ips:
+        source = next(iter(of_family(address, master.addresses)), "")
+        words = ("src", source) if source else ()
+        lines.append(command("ip", "route", "replace", address, "dev", name, *words))
+        if link.mode == "l2" and source:
+            replace = commands.neighbour_replace(source, master.link.mac, link.name)
+            lines.append(port.side.command(*replace))
+    return "\n".join(lines)
+
+
+def _check_l3_neighbour(hop: Hop) -> Iterator[Finding]:
+    """Yield that an interface in mode l3 is looked for as a neighbour."""
+    side, receiver, next_hop = hop.sender.side, hop.receiver, hop.next_hop
+    gateway = routing.find_l3_gateway(side, receiver, next_hop)
+    if receiver and gateway:
+        text = f"in mode {receiver.link.mode} nobody answers ARP for {next_hop}, and "
+        text += f"{side} has no route to it through the host"
+        command = side.command("ip", "route", "add", next_hop, "via", gateway)
+        yield Finding(PROBLEM, "return", text, f"add it there: {command}")
+
+
+def _check_segment(hop: Hop) -> Iterator[Finding]:
+    """Yield that nothing connects the two: subnets, VLANs or masters differ."""
+    if hop.receiver is None or hop.receiver in hop.sender.segment:
+        return
+    sender, receiver, next_hop = hop.sender, hop.receiver, hop.next_hop
+    sources = [each for each in sender.addresses if is_near(next_hop, [each])]
+    targets = [each for each in receiver.addresses if is_near(next_hop, [each])]
+    subnets = [each for each in targets if not each.endswith(("/32", "/128"))]  # not a point's
+    ips = of_family(next_hop, sources)
+    if ips and subnets and not any(is_near(each, subnets) for each in ips):
+        text = f"{sender} has {sources[0]}, so {next_hop} seems to be near, but {receiver} is "
+        text += "elsewhere"
+        yield Finding(PROBLEM, "masters", text, "correct the prefix length of its address")
+    elif sender.vlans != receiver.vlans:
+        text = f"{sender} is in {sender.vlans}, {receiver} is in {receiver.vlans}"
+        yield Finding(PROBLEM, "vlan", text, "use the same option vlan, or the same VLAN, for both")
+    elif not sender.link.is_ethernet or "remote" in sender.details:  # a tunnel, whose way is unseen
+        completed = sender.side.run(commands.ping(next_hop, sender.link.name))
+        if completed.was_run and completed.status:
+            text = f"{sender}, a tunnel to {receiver}, lets nothing pass"
+            show = ("ip", "-d", "link", "show")
+            ends = (each.side.command(*show, each.link.name) for each in (sender, receiver))
+            yield Finding(PROBLEM, "carrier", text, f"compare its ends: {'; '.join(ends)}")
+    else:
+        place = receiver.chain[-1].peer or receiver.chain[-1]
+        text = f"{next_hop} is looked for on {sender.chain[-1]}, but {receiver} is on {place}"
+        yield Finding(PROBLEM, "masters", text, "use one master, connect the two, or use a router")
+
+
+def _check_macs(hop: Hop) -> Iterator[Finding]:
+    """Yield that two on a network have the same MAC address, which no switch can tell apart."""
+    sender, receiver, mac = hop.sender, hop.receiver, hop.sender.link.mac
+    if receiver and receiver.link.mac == mac and receiver.chain[-1] is not sender.chain[-1]:
+        text = f"{sender} and {receiver} have the same MAC address, {mac}"
+        command = receiver.chain[-1].link_command("address", "MAC")
+        yield Finding(PROBLEM, "duplicate", text, f"give one of them another: {command}")
+
+
+def _check_neighbour(hop: Hop) -> Iterator[Finding]:
+    """Yield that the MAC address of the next hop is unknown, or wrong."""
+    sender, receiver, mac = hop.sender, hop.receiver, hop.neighbour.mac
+    link = sender.link
+    if not link.has_arp:  # as in mode l3, of a dummy, and beside a host's containers
+        is_beside = receiver is not None and sender.shares_master(receiver)
+        may_ask = link.is_ethernet and link.kind != "dummy" and not sender.is_l3
+        if may_ask and not is_beside:
+            text = f"{sender} asks for no neighbour"
+            yield Finding(PROBLEM, "neighbour", text, f"let it: {sender.link_command('arp', 'on')}")
+    elif not mac:
+        if hop.neighbour.state:  # else it was not asked
+            yield report_unanswered(hop)
+    elif receiver and mac != receiver.link.mac and sender.parent is not receiver:
+        yield report_wrong_neighbour(hop, f"{receiver} has {receiver.link.mac}")
+
+
+def report_wrong_neighbour(hop: Hop, truth: str) -> Finding:
+    """Return that a neighbour's MAC address is wrong."""
+    sender, (_, mac, state) = hop.sender, hop.neighbour
+    text = f"{sender} takes {mac} for {hop.next_hop} ({state.lower()}), but {truth}"
+    delete = ("ip", "neighbour", "delete", hop.next_hop, "dev", sender.link.name)
+    return Finding(PROBLEM, "neighbour", text, f"let it ask again: {sender.side.command(*delete)}")
+
+
+def report_unanswered(hop: Hop) -> Finding:
+    """Return that nobody answers for an address on a network."""
+    sender, receiver, target, next_hop = hop.sender, hop.receiver, hop.target, hop.next_hop
+    side, master = sender.side, facts.find_asker(sender)
+    if receiver and receiver in sender.segment:
+        return _explain_silence(sender, receiver, next_hop)
+    what = next_hop if next_hop == target else f"{next_hop}, the gateway to {target},"
+    text = f"nobody answers for {what} on the network of {master}"
+    text += f" ({sender.vlans})" if any(each.link.vlan for each in sender.chain) else ""
+    advice = "check the address, the cable, the switch's VLAN, and which MACs its port allows"
+    subnets = [each for each in master.addresses if (":" in each) == (":" in next_hop)]
+    if subnets and next_hop[:4] != "fe80" and not is_near(next_hop, subnets):
+        text += f", which has {routing.format_subnets(subnets)}"
+        advice = f"correct the route or a prefix length, or else {advice}"
+    if (lowest := sender.chain[-1]).link.kind == "dummy":
+        text, advice = f"{text}; {lowest} is a dummy, which leads nowhere", "use another master"
+    if not receiver and (lessee := side.topology.find_lessee(next_hop)):
+        text += f"; host-local has leased it to the container {lessee}, which lacks it"
+        advice = "is it gone? ipvlan show lists what is left of it"
+    route = routing.show_route(side, sender.link.name, target, hop.source)
+    gateway = route.partition(" via ")[2].partition(" ")[0]
+    if side.has_address(gateway):
+        advice = f"correct the gateway {gateway}: it is an address of {side} itself"
+    elif gateway and (better := routing.find_route(sender, target))[:1] == ("via",):
+        words = route.replace(f" via {gateway} ", f" via {better[1]} ").split()
+        advice += f"; {better[1]} is there: {side.command('ip', 'route', 'replace', *words)}"
+    return Finding(PROBLEM, "unanswered", f"{text}; the route: {route}", advice)
+
+
+def _explain_silence(sender: Port, receiver: Port, next_hop: str) -> Finding:
+    """Return why an interface does not answer for an address on its network."""
+    has_master_here = (sender.parent or sender).side is sender.side
+    if receiver.shares_master(sender) and not sender.addresses and has_master_here:
+        text = f"{sender} asks for neighbours, who can't answer it without an address"
+        advice = f"hostAccess has it not ask: {sender.link_command('arp', 'off')}"
+        return Finding(PROBLEM, "host access", text, advice)
+    if not receiver.link.has_arp and not receiver.is_l3:
+        text = f"{receiver} answers no ARP or ND"
+        return Finding(PROBLEM, "neighbour", text, f"let it: {receiver.link_command('arp', 'on')}")
+    holder = receiver if receiver.has_address(next_hop) else receiver.side
+    text = f"{holder} has {next_hop}, but does not answer ARP or ND"
+    advice = "look at arp_ignore, arptables, bridge link, bridge vlan, bridge fdb"
+    for name in ("all", receiver.link.name) if ":" not in next_hop else ():
+        key = f"net/ipv4/conf/{name}/arp_ignore"
+        if receiver.side.read_sysctl(key) > (holder is receiver):  # 1 lets it answer for its own
+            text, advice = f"{text} ({key})", f"let it: {receiver.side.sysctl_command(key, 0)}"
+    return Finding(PROBLEM, "unanswered", text, advice)
+
+
+HOP_CHECKS = (
+    _check_flags,
+    _check_bridges,
+    check_host,
+    _check_l3_neighbour,
+    _check_segment,
+    _check_macs,
+    _check_neighbour,
+)

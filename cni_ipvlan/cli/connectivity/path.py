@@ -1,0 +1,241 @@
+"""Facts: the path that packets take, hop by hop."""
+
+from collections.abc import Iterator, Sequence
+
+from cni_ipvlan.cli.connectivity import facts, hops, routing
+from cni_ipvlan.cli.connectivity.hops import HOP_CHECKS, Hop
+from cni_ipvlan.cli.connectivity.topology import Port, Side, is_near, of_family
+from cni_ipvlan.cli.output import PROBLEM, Finding
+from cni_ipvlan.iproute import commands, queries
+from cni_ipvlan.iproute.queries import Neighbour, RouteLookup
+
+
+class Path:
+    """The path from a side to an address, as the kernel tells it hop by hop.
+
+    ``route`` is the first one, by the interface ``device`` if that is given; ``port`` is the
+    interface by which packets should leave. ``findings`` say what is wrong; ``sides`` and ``ports``
+    are what the path leads through.
+    """
+
+    def __init__(
+        self, start: Side, source: str, target: str, device: str = "", port: Port | None = None
+    ) -> None:
+        self._topology, self.port = start.topology, port
+        self.source, self.target = source, target
+        self.sides = [start]
+        self.findings: list[Finding] = []
+        self.hops: list[Hop] = []
+        self.route = self._get_route(start, {"from": source, "oif": device})
+        self.source = source or self.route.source
+        # A packet whose sender names an interface is sent by it, even without a route.
+        query = ("ip", "route", "get", "fibmatch", target, *(("from", source) if source else ()))
+        if device and start.run((*query, "oif", device)).status:
+            self.findings += routing.explain_missing_route(start, target, port)
+        else:
+            self._send(start, self.route)
+        name = self.route.device or "lo"
+        if port and port.side.netns and self.hops and name not in (port.link.name, "lo"):
+            self.findings.append(routing.report_detour(port, name, target, self.source))
+        self.ports = [each for hop in self.hops for each in hop.ports]
+        self.ports += port.chain if port else []
+
+    def _get_route(
+        self, side: Side, words: dict[str, str], entry: Port | None = None
+    ) -> RouteLookup:
+        route = side.get_route(self.target, **words)
+        if not route.device:
+            self.findings += _explain_failure(side, entry, self, route.error)
+        return route
+
+    def _send(self, side: Side, route: RouteLookup) -> None:
+        if route.is_local or route.device not in side.ports:
+            return
+        sender, next_hop = side.ports[route.device], route.gateway or self.target
+        if sender.is_loopback:
+            self.findings.append(routing.report_local_route(side, self.target, self.source))
+            return
+        # Whatever the route, a host and what is on its master don't hear each other. In mode l2 one
+        # that leads elsewhere may come back by the network.
+        if separated := next(routing.find_separated(side, self.target, sender), None):
+            sender, next_hop = separated[1], self.target
+        if any((each.sender, each.next_hop) == (sender, next_hop) for each in self.hops):
+            self.findings.append(routing.report_loop(self.target, side, self.sides[-2]))
+            return
+        if sender.is_l3:  # which has no neighbours
+            holders = self._topology.find_holders(self.target, sender)
+            receiver = next((each for each in holders if each.shares_master(sender)), None)
+            self._follow(Hop(self.source, self.target, sender, self.target, receiver))
+            if receiver is None and sender.parent:
+                self._send_by_master(sender.parent, sender.link.mode)
+            return
+        # If several have the address, it is a matter of luck which of them gets the packets.
+        findings = list(facts.check_holders(sender, next_hop))
+        findings = findings or list(self._check_detour(sender, next_hop))
+        if findings:
+            self.findings += findings
+            return
+        self.findings += () if next_hop == self.target else self._check_detour(sender, self.target)
+        output = side.run(commands.neighbour_show(route.device, next_hop)).stdout
+        neighbour = next(iter(queries.neighbours(output)), Neighbour())
+        receiver = self._find_receiver(sender, next_hop, neighbour.mac)
+        self._follow(Hop(self.source, self.target, sender, next_hop, receiver, neighbour))
+
+    def _find_receiver(self, sender: Port, next_hop: str, mac: str) -> Port | None:
+        """Return the interface that gets the packets, if it can be seen; ``mac`` answers for it."""
+        receiver = next(iter(self._topology.find_holders(next_hop, sender)), None)
+        if receiver is None:
+            return None
+        # Other interfaces answer for the addresses of a loopback or dummy.
+        if receiver.is_loopback or receiver.link.kind == "dummy":
+            ports, holder = receiver.side.ports.values(), None if receiver.is_loopback else receiver
+            others = (each for each in ports if holder is None or not each.link.is_ipvlan)
+            candidates = (receiver, *others)
+            receiver = next((each for each in candidates if each in sender.segment), holder)
+        if receiver and mac and receiver not in sender.segment:  # another may answer: proxy ARP
+            near = [each for each in sender.segment if each is not sender and each.link.mac == mac]
+            of_side = (each for each in near if each.side is receiver.side)
+            return next(of_side, (*near, receiver)[0])
+        return receiver
+
+    def _check_detour(self, sender: Port, address: str) -> Iterator[Finding]:
+        """Yield that packets leave by ``sender``, but an address is on another one's network."""
+        holders = sender.segment.keys() & self._topology.find_holders(address, sender)
+        # In mode l3 packets leave by their own master only.
+        if holders or any(each.sender.parent is sender for each in self.hops):
+            return
+        for port in sender.side.ports.values():
+            if is_near(address, port.addresses) and "dev" in routing.find_route(port, address):
+                finding = routing.report_detour(port, sender.link.name, address, self.source)
+                yield finding._replace(subject="detour")
+
+    def _send_by_master(self, master: Port, mode: str) -> None:
+        """Follow the routes of the host that lead by the master: others are not used."""
+        side, name = master.side, master.link.name
+        self.sides.append(side)
+        route = self._get_route(side, {})
+        if route.device not in ("", name, "lo"):
+            text = f"{side} has no route to {self.target} by {name}, but by {route.device}"
+            add = side.command("ip", "route", "add", self.target, "dev", name)
+            advice = f"in mode {mode} packets leave by their own master only: use one master for "
+            advice += f"both, or a router on its network: {add} via GATEWAY"
+            self.findings.append(Finding(PROBLEM, "route", text, advice))
+        # Its rules about the source apply, but ip route get takes no source that is not its own.
+        self.findings += routing.find_blackholes(side, self.source, self.target)
+        self._send(side, self._get_route(side, {"oif": name}))
+
+    def _follow(self, hop: Hop) -> None:
+        self.hops.append(hop)
+        # On a network where the address should not be looked for, it does not matter what is down.
+        is_astray = self.port and self.port.side is hop.sender.side and self.port is not hop.sender
+        if not (is_astray and hop.receiver and hop.receiver not in hop.sender.segment):
+            self.findings += facts.check_states(hop.ports)
+        for check in HOP_CHECKS:
+            self.findings += check(hop)
+        if hop.receiver is None or any(each.subject == "host" for each in self.findings):
+            return
+        entry = hop.receiver
+        self.sides.append(entry.side)
+        # Packets that come to a master for one of its interfaces go there, past the host's routes.
+        for each in self._topology.find_holders(self.target):
+            if each.link.is_ipvlan and each.parent is entry:
+                self.sides.append(each.side)
+                self.findings += facts.check_states(each.chain)
+                entry = each
+        master = entry.parent if entry.link.is_ipvlan else None
+        is_apart = master is not None and master.side is not entry.side and master is not hop.sender
+        if is_apart and not entry.has_address(self.target):
+            self.findings.append(_report_undelivered(entry, self.target))
+            return
+        route = self._get_route(entry.side, {"from": self.source, "iif": entry.link.name}, entry)
+        if route.device and not route.is_local:
+            self.findings += routing.check_forwarding(entry, self.target)
+            self._send(entry.side, route)
+
+
+def _is_dropped_by_rp_filter(entry: Port, source: str, answer: str) -> bool:
+    """Whether rp_filter drops what comes in, which Linux 6.13 and newer don't say any more."""
+    if "Invalid argument" not in answer or ":" in source:
+        return "cross-device" in answer
+    is_elsewhere = entry.side.get_route(source).device not in (entry.link.name, "lo")
+    return is_elsewhere and _read_rp_filter(entry) == 1
+
+
+def _read_rp_filter(entry: Port) -> int:
+    """Return how strictly an interface checks the sources of IPv4 packets; 0 is not at all."""
+    keys = (commands.RP_FILTER.format(each) for each in ("all", entry.link.name))
+    return max(entry.side.read_sysctl(key) for key in keys)
+
+
+def _report_undelivered(port: Port, target: str) -> Finding:
+    """Return that an ipvlan interface gets no packets for an address that it does not have."""
+    text = f"ipvlan hands {port} only packets for its own addresses, and {target} is none"
+    advice = "use macvlan for a container that routes"
+    if any(target in each.ips for each in port.side.ports.values()):
+        add = port.side.command("ip", "address", "add", target, "dev", port.link.name)
+        advice = f"give it that one: {add}"
+    return Finding(PROBLEM, "delivery", text, advice)
+
+
+def check_ttl(path: Path) -> Iterator[Finding]:
+    """Yield that packets may pass fewer hops than the path has."""
+    start, hop_limit = path.sides[0], f"net/ipv6/conf/{path.route.device}/hop_limit"
+    key = hop_limit if ":" in path.target else "net/ipv4/ip_default_ttl"
+    if 0 < (ttl := start.read_sysctl(key)) < len(path.hops):
+        text = f"packets of {start} end after {ttl} hops ({key}), before {path.target}"
+        command = start.sysctl_command(key, 64)
+        yield Finding(PROBLEM, "ttl", text, f"let them live longer: {command}")
+
+
+def check_source(request_path: Path, reply_paths: Sequence[Path]) -> Iterator[Finding]:
+    """Yield that a container's route names a source to which no answer finds the way."""
+    if not request_path.hops:
+        return
+    sender, next_hop = request_path.hops[0].sender, request_path.hops[0].next_hop
+    source, target, side = request_path.source, request_path.target, sender.side
+    near = [each for each in sender.addresses if is_near(next_hop, [each])]
+    better = (*of_family(target, (*near, *sender.addresses)), source)[0]
+    route = f"{routing.show_route(side, sender.link.name, target)} "
+    subjects = (each.subject for path in reply_paths for each in path.findings)
+    is_lost = (sender.link.is_ipvlan and not sender.has_address(source)) or "route" in subjects
+    if side.netns and is_lost and better != source and f" src {source} " in route:
+        text = f"{side} sends to {target} from {source}, as its route says: {route.strip()}"
+        words = route.replace(f" src {source} ", f" src {better} ").split()
+        advice = f"correct the route: {side.command('ip', 'route', 'replace', *words)}"
+        yield Finding(PROBLEM, "source", text, advice)
+
+
+def _explain_failure(side: Side, entry: Port | None, path: Path, answer: str) -> Iterator[Finding]:
+    """Yield why a side has no route for packets, which it has got by ``entry`` if that is given."""
+    target = path.target
+    blackhole = next(routing.find_blackholes(side, path.source, target, answer), None)
+    # Any rp_filter drops what comes from an address to which there is no route at all.
+    is_checked = entry and path.source and (":" in path.source or _read_rp_filter(entry))
+    is_known = True
+    if entry and is_checked:
+        is_known = bool(side.get_route(path.source, oif=entry.bind_device).device)
+    if entry and is_known and _is_dropped_by_rp_filter(entry, path.source, answer):
+        key, device = commands.RP_FILTER.format(entry.link.name), side.get_route(path.source).device
+        text = f"{side} drops what comes from {path.source} by {entry.link.name}, since it would "
+        text += f"answer by {device or 'another interface'} ({key}, or that of all, is 1)"
+        command = side.sysctl_command(key, 2)
+        advice = f"correct its route to {path.source}, or be less strict: {command}"
+        yield Finding(PROBLEM, "rp_filter", text, advice)
+    elif blackhole:
+        yield blackhole
+    elif not is_known:
+        yield from routing.explain_missing_route(side, path.source, entry)
+    elif entry and side is path.sides[0]:
+        yield routing.report_loop(target, path.sides[-2], side)
+    elif entry and any(path.source in port.ips for port in side.ports.values()):
+        text = f"{path.source} is also an address of {side}, which therefore drops it"
+        yield facts.report_duplicate(text)
+    elif entry and (findings := [*routing.check_forwarding(entry, target)]):
+        previous, next_hop = path.sides[-2], side.get_route(target).gateway
+        is_loop = previous.has_address(next_hop)
+        yield from [routing.report_loop(target, previous, side)] if is_loop else findings
+    elif separated := next(routing.find_separated(side, target), None):
+        port, master = separated
+        yield from hops.check_host(Hop(path.source, target, master, target, port))
+    else:
+        yield from routing.explain_missing_route(side, target, entry or path.port)
