@@ -292,10 +292,11 @@ def test_leases_of_the_configured_directory(scene: Scene, person: Person, tmp_pa
     conf = network(ipam=host_local("169.254.20.0/24", dataDir=str(tmp_path / "data")))
     with configured(conf):
         scene.add(conf)
-        assert attachments(person)[0]["leases"] == ["169.254.20.2"]
-        assert problems(person) == [[]]
+        scene.add(name="link-local", ipam=host_local("fe80::/64"), CNI_IFNAME="net2")
+        assert [each["leases"] for each in attachments(person)] == [["169.254.20.2"], ["fe80::2"]]
+        assert problems(person) == [[], []]
         shutil.rmtree(tmp_path / "data")
-        assert problems(person) == [["no lease"]]
+        assert problems(person) == [["no lease"], []]
 
 
 def test_a_lease_without_an_interface_is_left_over(scene: Scene, person: Person) -> None:

@@ -204,9 +204,9 @@ def _find_problems(
     if complete is None:  # a label alone does not prove that root has recorded it here
         yield _UNFINISHED if records or links.key_of(link.name) else "no record"
         return
-    addresses = _plain_addresses(each)
-    if leased_addresses is not None and not addresses.issubset(leased_addresses):
+    if leased_addresses is not None and not _plain_addresses(each).issubset(leased_addresses):
         yield "no lease"  # host-local, which gave out its address, no longer knows that
+    addresses = {address.partition("/")[0] for address in each.addresses}
     yield from (f"lacks {text}" for text in leased_addresses or () if text not in addresses)
     if not complete.has_mode_of(link):  # another program has changed it
         yield f"mode {link.mode} {link.flag}, not {complete.mode} {complete.flag}"
@@ -271,7 +271,7 @@ def _attachment_key(each: Attachment) -> str:
 
 
 def _plain_addresses(each: Attachment) -> set[str]:
-    """Return the addresses that an interface was given, without prefix lengths."""
+    """Return an interface's addresses without link-local ones, and without prefix lengths."""
     return {address.partition("/")[0] for address in drop_link_local(each.addresses)}
 
 
