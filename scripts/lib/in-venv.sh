@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Runs a command with the project of this checkout installed, for scripts that work in a fresh clone.
-# To be sourced.
+# Runs a command with the project of this checkout installed. Scripts that work in a fresh clone source
+# this.
 
 # shellcheck source=scripts/lib/packages.sh
 source "${BASH_SOURCE[0]%/*}/packages.sh"
@@ -9,43 +9,43 @@ build=$checkout/build
 sources=(cni_ipvlan packaging scripts/ipvlan setup.cfg pyproject.toml MANIFEST.in README.md LICENSE)
 
 # Usage: exec_in_venv [--lab] PACKAGE… -- COMMAND…
-# Installs the Debian packages that are missing first, with --lab also what scripts/lab-kernel needs,
+# First installs the Debian packages that are missing, with --lab also those that scripts/lab-kernel needs,
 # and the project into build/venv, whose commands come first in the command's PATH.
 exec_in_venv() {
     local packages=(python3 python3-venv) lock
     if [[ $1 == --lab ]]; then
-        mapfile -t -O "${#packages[@]}" packages < <(lab_packages)
+        mapfile -t -O "${#packages[@]}" packages < <(list_lab_packages)
         shift
     fi
     while [[ $1 != -- ]]; do
         packages+=("$1") && shift
     done
-    refuse_files_of_others "$checkout"
+    check_file_owners "$checkout"
     install_packages "${packages[@]}" >&2
     mkdir -p "$build"
-    # Shared while the command runs, so that no other replaces what it uses.
+    # The command shares the lock while it runs, so that no other script replaces build/venv meanwhile.
     exec {lock}>"$build/venv.lock"
     flock --shared "$lock"
-    if ! is_current; then
+    if ! venv_is_current; then
         flock "$lock"
-        is_current || install_project >&2
+        venv_is_current || install_project >&2
         flock --shared "$lock"
     fi
     PATH=$build/venv/bin:$PATH exec "${@:2}"
 }
 
-is_current() {
-    [[ $(state) == "$(cat "$build/venv/made-for" 2>/dev/null)" ]]
+venv_is_current() {
+    [[ $(print_fingerprint) == "$(cat "$build/venv/fingerprint" 2>/dev/null)" ]]
 }
 
-# Prints what it is installed once for.
-state() (
+# When this changes, the project has to be installed again.
+print_fingerprint() (
     cd "$checkout" || exit
     echo "$(/usr/bin/python3 -V) $PWD $(find "${sources[@]}" -type f -not -path '*/__pycache__/*' \
         -exec sha256sum {} + | sort | sha256sum)"
 )
 
-# From a copy, since a build leaves files beside the sources.
+# pip builds from a copy, since a build leaves files beside the sources.
 install_project() {
     echo 'installing the project into build/venv'
     rm -rf "$build"/{venv,venv-source}
@@ -55,5 +55,5 @@ install_project() {
         "$build/venv/bin/python" -m pip --quiet --disable-pip-version-check install "$build/venv-source"; } ||
         die 1 'the project could not be installed: see above. It takes a package index for pip, and room on the disk'
     rm -rf "$build/venv-source"
-    state >"$build/venv/made-for"
+    print_fingerprint >"$build/venv/fingerprint"
 }

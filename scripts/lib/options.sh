@@ -1,21 +1,21 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034 # arguments, checkout, install, sudo and work are for those who source this
-# What all scripts have in common. To be sourced.
+# shellcheck disable=SC2034 # the variables are for the scripts that source this file
+# This is what all scripts have in common; they source it.
 
 PATH=${PATH-}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 checkout=$(realpath -- "${BASH_SOURCE[0]%/*}/../..")
-# What is before a command for root in a sentence: nothing for those who are root themselves.
-sudo='sudo '
-((EUID != 0)) || [[ ${SUDO_USER-} ]] || sudo=''
-# A fresh machine knows no package yet.
-install="${sudo}apt-get update && ${sudo}apt-get install"
+# Messages put these words before a command for root. A user who is root already needs none.
+sudo_prefix='sudo '
+((EUID != 0)) || [[ ${SUDO_USER-} ]] || sudo_prefix=''
+# A fresh machine has no lists of packages yet.
+apt_install="${sudo_prefix}apt-get update && ${sudo_prefix}apt-get install"
 
-# Usage: parse_options KNOWN ARGUMENT…
-# KNOWN has the names of options, with = behind those that take a value, + behind those that may be
-# repeated, and … if arguments may follow. Sets the variable of an option's name to its value, or true,
-# or adds it to an array; and arguments to the first that is no option, and the rest.
+# Usage: parse_options OPTIONS ARGUMENT…
+# OPTIONS has the names of options, with = behind those that take a value, + behind those that may be
+# repeated, and … if arguments may follow. For each option this sets the variable of its name to the value
+# or to true, or adds the value to that array. The array arguments gets what follows the options.
 parse_options() {
-    local known=" $1 " option variable
+    local options=" $1 " option variable
     shift
     while [[ ${1-} == -?* ]]; do
         case $1 in
@@ -25,17 +25,17 @@ parse_options() {
         option=${1%%=*}
         variable=${option#--}
         variable=${variable//-/_}
-        if [[ $known == *" $option"[=+]" "* ]]; then
+        if [[ $options == *" $option"[=+]" "* ]]; then
             [[ $1 != *=* ]] || set -- "$option" "${1#*=}" "${@:2}"
             [[ ${2-} ]] || die 2 "$option needs a value"
-            if [[ $known == *" $option= "* ]]; then
+            if [[ $options == *" $option= "* ]]; then
                 printf -v "$variable" %s "$2"
             else
                 local -n values=$variable
                 values+=("$2")
             fi
             shift
-        elif [[ $known == *" $1 "* && $1 != *' '* ]]; then
+        elif [[ $options == *" $1 "* && $1 != *' '* ]]; then
             printf -v "$variable" true
         else
             die 2 "there is no option $1; --help lists them"
@@ -43,17 +43,17 @@ parse_options() {
         shift
     done
     arguments=("$@")
-    [[ $known == *' … '* || $# == 0 ]] || die 2 "there is no argument $*; --help shows how"
+    [[ $options == *' … '* || $# == 0 ]] || die 2 "there is no argument $*; --help shows how"
 }
 
-# Sets work to a directory that is gone in the end, also after a signal.
-make_work() {
+# Makes the directory $work, which is removed when the script ends, also by a signal.
+make_work_directory() {
     work=$(mktemp -d "${TMPDIR:-/tmp}/${0##*/}.XXXXXX")
     trap 'rm -rf -- "$work"' EXIT
     exit_on_signals
 }
 
-# Has what EXIT's trap says done after a signal, too.
+# Makes a signal run the trap of EXIT, too.
 exit_on_signals() {
     trap 'exit 129' HUP
     trap 'exit 130' INT

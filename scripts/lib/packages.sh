@@ -1,67 +1,68 @@
 # shellcheck shell=bash
-# Installs Debian packages that are missing, and says whether this machine's own kernel will do. To be
-# sourced.
+# Installs Debian packages that are missing, and tells whether this machine's kernel has ipvlan. Scripts
+# source this.
 
 # shellcheck source=scripts/lib/options.sh
 source "${BASH_SOURCE[0]%/*}/options.sh"
 
 # Usage: install_packages PACKAGE…
 install_packages() {
-    local missing as_root
-    mapfile -t missing < <(missing_packages "$@")
-    ((${#missing[@]})) || return 0
-    find_root
-    local line="apt-get install --yes --no-install-recommends ${missing[*]}"
-    command -v apt-get >/dev/null || die 1 "there is no apt-get to install what is missing: ${missing[*]}"
+    local missing_packages as_root command
+    mapfile -t missing_packages < <(find_missing_packages "$@")
+    ((${#missing_packages[@]})) || return 0
+    find_sudo
+    command="apt-get install --yes --no-install-recommends ${missing_packages[*]}"
+    command -v apt-get >/dev/null || die 1 "there is no apt-get to install what is missing: ${missing_packages[*]}"
     ((EUID == 0)) || { command -v sudo >/dev/null && "${as_root[@]}" true; } ||
-        die 1 "Debian packages are missing, which only root can install: apt-get update && $line"
+        die 1 "Debian packages are missing, which only root can install: apt-get update && $command"
     echo 'Debian packages that are missing are installed now:'
-    echo "    ${as_root[0]:+sudo }$line"
-    # An update that fails may still leave lists that are good enough.
+    echo "    ${as_root[0]:+sudo }$command"
+    # If the update fails, the lists of the last one may still suffice.
     apt_get update || true
-    apt_get install --yes --no-install-recommends "${missing[@]}"
+    apt_get install --yes --no-install-recommends "${missing_packages[@]}"
 }
 
 # Usage: apt_get ARGUMENT…
-# A new machine updates itself when it has started. apt can wait for dpkg's lock then, but not for those
-# of its lists and archives.
+# A new machine updates itself when it has started. apt-get itself can wait for dpkg's lock then, but not
+# for the locks of its lists and archives.
 apt_get() {
-    local said waits='' end=$((SECONDS + 300))
-    until said=$("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 apt-get -q "$@" 2>&1 >/dev/null); do
-        if [[ $said != *'Could not get lock'* ]] || ((SECONDS > end)); then
-            echo "$said" >&2
+    local errors is_waiting=false deadline=$((SECONDS + 300))
+    until errors=$("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 apt-get -q "$@" 2>&1 >/dev/null); do
+        if [[ $errors != *'Could not get lock'* ]] || ((SECONDS > deadline)); then
+            echo "$errors" >&2
             return 1
         fi
-        [[ $waits ]] || echo "waiting for the other apt: ${said%%$'\n'*}" >&2
-        waits=true
+        $is_waiting || echo "waiting for the other apt: ${errors%%$'\n'*}" >&2
+        is_waiting=true
         sleep 1
     done
-    [[ ! $said ]] || echo "$said" >&2
+    [[ ! $errors ]] || echo "$errors" >&2
 }
 
-# Usage: missing_packages PACKAGE…
-missing_packages() {
+# Usage: find_missing_packages PACKAGE…
+find_missing_packages() {
     local package
     for package; do
         is_installed "$package" || echo "$package"
     done
 }
 
-# Usage: refuse_files_of_others CLONE
-# Of files that sudo has left there. In build/tmp, those of labs may be root's.
-refuse_files_of_others() {
+# Usage: check_file_owners CLONE
+# Refuses a clone in which sudo has left files of root's. Those of labs in build/tmp do no harm.
+check_file_owners() {
     local file
     [[ -w $1 ]] || die 1 "you may not write to $1; clone it to a directory of yours"
     file=$(find "$1"/{build,.venv} -maxdepth 2 -name tmp -prune -o ! -user "$EUID" -print -quit 2>/dev/null) || true
     [[ ! $file || $EUID == 0 ]] || die 1 "$file belongs to $(stat -c %U "$file"); first: sudo chown -R $(id -un): $(printf %q "$1")"
 }
 
-# What a node of the lab needs besides the plugin's own Python packages.
-# shellcheck disable=SC2034 # for those who source this
+# The packages that a node of the lab needs, and those of the Python packages that the plugin needs.
+# shellcheck disable=SC2034 # the scripts that source this file use it
 node_packages=(iproute2 python3 python3-venv containernetworking-plugins iputils-ping iputils-arping containerd runc)
+python_packages=(python3-click python3-jsonschema python3-sh python3-yaml)
 
-# What a package brings, if that is not a program of its name.
-declare -A program_of=(
+# The program or file of each package that has no program of its own name.
+declare -A package_programs=(
     ["containernetworking-plugins"]=/usr/lib/cni/host-local ["dnsmasq-base"]=dnsmasq ["e2fsprogs"]=mke2fs
     ["iproute2"]=ip ["iputils-ping"]=ping ["kmod"]=modprobe ["libvirt-daemon-system"]=libvirtd
     ["openssh-client"]=ssh ["qemu-system-x86"]=qemu-system-x86_64 ["qemu-user"]=qemu-aarch64
@@ -69,65 +70,68 @@ declare -A program_of=(
     ["util-linux-extra"]=pivot_root ["xz-utils"]=xz
 )
 
-# By what a package brings, so that the same program from elsewhere will do.
+# Usage: is_installed PACKAGE
+# Looks for what the package contains, since the same program from another source suffices.
 is_installed() {
     case $1 in
         iputils-arping) arping -V | grep -q iputils ;; # another package has an arping, too
         python3-venv) /usr/bin/python3 -c 'import ensurepip, venv' ;;
         python3-*) /usr/bin/python3 -I -c "import ${1#python3-}" ;;
         vagrant-libvirt) vagrant plugin list | grep '^vagrant-libvirt ' ;;
-        *) command -v "${program_of[$1]:-$1}" ;;
+        *) command -v "${package_programs[$1]:-$1}" ;;
     esac &>/dev/null
 }
 
-# Whether there is such a package for this machine. Ubuntu has no user-mode-linux, but knows the name.
+# Usage: is_offered PACKAGE
+# Whether apt can install it on this machine. Ubuntu's apt knows the name user-mode-linux, without a package.
 is_offered() {
-    is_installed "$1" || [[ $(apt-cache show "$1" 2>/dev/null) ]] || ! knows_packages
+    is_installed "$1" || [[ $(apt-cache show "$1" 2>/dev/null) ]] || ! apt_has_lists
 }
 
-knows_packages() {
+apt_has_lists() {
     [[ $(apt-get indextargets 'Created-By: Packages' 2>/dev/null) ]]
 }
 
-# Prints what scripts/lab-kernel needs on this machine. Its own kernel can't be asked without ip, so
-# it gets the other kernel, too.
-lab_packages() {
+# Prints the packages that scripts/lab-kernel needs on this machine. While ip is missing, kernel_has_ipvlan
+# fails, so that the packages of another kernel are among them.
+list_lab_packages() {
     echo iproute2
-    find_root
+    find_sudo
     if ((EUID == 0)) && kernel_has_ipvlan; then
         return
     fi
-    # A new machine can't say what is offered.
-    is_installed user-mode-linux || knows_packages || apt_get update 2>/dev/null || true
+    # On a new machine, apt has no lists of what it can install.
+    is_installed user-mode-linux || apt_has_lists || apt_get update 2>/dev/null || true
     if is_offered user-mode-linux; then
-        user_mode_packages
+        list_user_mode_packages
     elif [[ $(uname -m) == x86_64 ]] && ! kernel_has_ipvlan; then
-        virtual_machine_packages
+        list_virtual_machine_packages
     fi
 }
 
-user_mode_packages() {
+list_user_mode_packages() {
     printf '%s\n' user-mode-linux kmod util-linux-extra
-    ! registers_are_wide || echo tcc
+    ! cpu_has_amx || echo tcc
 }
 
-virtual_machine_packages() {
+list_virtual_machine_packages() {
     printf '%s\n' qemu-system-x86 kmod util-linux-extra zstd
 }
 
-# Prints the packages with which a node needs no virtual environment, unless one is too old.
-python_packages() {
-    local name least version
-    for name in click jsonschema sh yaml; do
-        least=$(sed -En "s/^ *(py)?$name>=([0-9.]+).*/\2/Ip" "$checkout/setup.cfg")
-        version=$(LC_ALL=C apt-cache policy "python3-$name" 2>/dev/null | sed -n 's/^ *Candidate: \([0-9]\)/\1/p')
-        [[ ! $version ]] || dpkg --compare-versions "$version" ge "$least" || return 0
+# Prints python_packages, or nothing if apt has one of them only in a version that is too old.
+list_python_packages() {
+    local package minimum version
+    for package in "${python_packages[@]}"; do
+        minimum=$(sed -En "s/^ *(py)?${package#python3-}>=([0-9.]+).*/\2/Ip" "$checkout/setup.cfg")
+        version=$(LC_ALL=C apt-cache policy "$package" 2>/dev/null | sed -n 's/^ *Candidate: \([0-9]\)/\1/p')
+        [[ ! $version ]] || dpkg --compare-versions "$version" ge "$minimum" || return 0
     done
-    printf 'python3-%s\n' click jsonschema sh yaml
+    printf '%s\n' "${python_packages[@]}"
 }
 
-# Sets as_root to what has a command run as root. Only on a terminal may that ask for a password.
-find_root() {
+# Sets as_root to the words before a command that root has to run. sudo may ask for a password only on a
+# terminal.
+find_sudo() {
     as_root=()
     ((EUID != 0)) || return 0
     as_root=(sudo)
@@ -141,7 +145,7 @@ kernel_has_ipvlan() {
         ip link add name lab-slave link lab-master type ipvlan' &>/dev/null
 }
 
-# Whether user-mode Linux needs uml-amx-fix.c, which says why.
-registers_are_wide() {
+# User-mode Linux needs uml-amx-fix.c on such a processor; that file says why.
+cpu_has_amx() {
     grep -q '^flags.* amx_tile' /proc/cpuinfo
 }

@@ -1,31 +1,31 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # checkout is that of options.sh
-# Gets what scripts/lab-kernel starts a virtual machine from: the distribution's kernel, unpacked, and
-# a file system with which it finds this machine's. To be sourced.
+# Prepares what scripts/lab-kernel starts a virtual machine with: the distribution's kernel, and an initial
+# file system that mounts this machine's. Scripts source this.
 
 linux=$checkout/build/lab-linux
 
-# Fills $linux, once. It has vmlinuz, initrd and lib/modules/VERSION.
+# Makes the directory $linux, with vmlinuz, initrd and lib/modules/VERSION, unless it exists.
 prepare_linux() {
-    local new=$linux.$$ # which lab-kernel removes on the way out
+    local temporary_directory=$linux.$$ # lab-kernel's clean_up removes it
     [[ ! -d $linux ]] || return 0
-    mkdir -p "$new" 2>/dev/null || die 125 "cannot write to ${linux%/*}"
+    mkdir -p "$temporary_directory" 2>/dev/null || die 125 "cannot write to ${linux%/*}"
     (
-        cd "$new" || exit
+        cd "$temporary_directory" || exit
         unpack_linux
         make_initrd
     )
-    mv -T -- "$new" "$linux" 2>/dev/null || [[ -d $linux ]] # another was first
+    mv -T -- "$temporary_directory" "$linux" 2>/dev/null || [[ -d $linux ]] # another lab made it meanwhile
 }
 
 unpack_linux() {
-    local packages package newest=linux-image-generic # Ubuntu's, which has its modules apart
-    [[ $(apt-cache show "$newest" 2>/dev/null) ]] || newest='linux-image-amd64'
+    local packages package metapackage=linux-image-generic # Ubuntu's; its modules are in another package
+    [[ $(apt-cache show "$metapackage" 2>/dev/null) ]] || metapackage='linux-image-amd64'
     mapfile -t packages < <(apt-cache depends --recurse --no-{recommends,suggests,conflicts,breaks,replaces,enhances} \
-        "$newest" | grep -E '^linux-(image|modules)-([a-z]+-)?[0-9]' | grep -v unsigned | sort -u)
+        "$metapackage" | grep -E '^linux-(image|modules)-([a-z]+-)?[0-9]' | grep -v unsigned | sort -u)
     ((${#packages[@]})) || die 125 'apt knows no kernel for this machine; first: apt-get update'
     echo "downloading ${packages[*]} into build/lab-linux" >&2
-    # Its user for downloads may not write here, of which it would warn.
+    # apt would warn that its user for downloads may not write here.
     apt-get -qq -o APT::Sandbox::User=root download busybox-static "${packages[@]}" >&2 || die 125 'apt could not download these: see above'
     for package in *.deb; do
         dpkg-deb -x "$package" unpacked
@@ -43,7 +43,7 @@ make_initrd() {
     mkdir -p initial/{bin,modules,proc,root}
     mv busybox initial/bin/
     while read -r module; do
-        zstd -qdcf "$module" >"initial/modules/$number" # of any form
+        zstd -qdcf "$module" >"initial/modules/$number" # whether it is compressed or not
         ((++number))
     done < <(modprobe -d . -S "$(ls lib/modules)" --show-depends --all virtio_pci 9p 9pnet_virtio |
         awk '$1 == "insmod" && !seen[$2]++ { print $2 }')

@@ -70,13 +70,13 @@ def test_files_that_sudo_left_in_a_clone_are_named_with_what_to_do(programs: Pat
     lock = programs / "build/venv.lock"
     lock.parent.mkdir()
     lock.touch()
-    assert said(programs, f"refuse_files_of_others '{programs}'") == (0, "")
+    assert said(programs, f"check_file_owners '{programs}'") == (0, "")
     os.chown(lock, 1, 1)
     expected = f"{lock} belongs to nobody; first: sudo chown -R somebody: {programs}"
-    assert said(programs, f"refuse_files_of_others '{programs}'") == (1, f"it: {expected}\n")
+    assert said(programs, f"check_file_owners '{programs}'") == (1, f"it: {expected}\n")
     expected = f"you may not write to {programs}; clone it to a directory of yours"
     programs.chmod(0o500)
-    assert said(programs, f"refuse_files_of_others '{programs}'") == (1, f"it: {expected}\n")
+    assert said(programs, f"check_file_owners '{programs}'") == (1, f"it: {expected}\n")
 
 
 ALL = [f"python3-{name}" for name in ("click", "jsonschema", "sh", "yaml")]
@@ -94,7 +94,7 @@ DEBIAN_13 = {"click": "8.2.0+0.really.8.1.8-1", "jsonschema": "4.19.2-6", "sh": 
 def test_packages_are_of_use(tmp_path: Path, offered: dict[str, str], of_use: list[str]) -> None:
     cases = [f'Cpython3-{name}) echo "  Candidate: {offered[name]}" ;;' for name in offered]
     stub(tmp_path, "apt-cache", "\n".join(['case "$LC_ALL$2" in', *cases, "esac"]))
-    script = f"{SOURCE} && python_packages"
+    script = f"{SOURCE} && list_python_packages"
     path = {"PATH": f"{tmp_path}:{os.defpath}"}
     done = run("bash", "-euo", "pipefail", "-c", script, env=path)
     assert (done.returncode, done.stdout.split()) == (0, of_use)

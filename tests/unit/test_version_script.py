@@ -79,7 +79,7 @@ def test_later_commits_and_releases_have_later_versions(clone: Path) -> None:
 
 def test_copy_of_the_package_names_its_commit(clone: Path, tmp_path: Path) -> None:
     for checkout in (clone, sources(tmp_path / "unpacked")):
-        script = SCRIPT.replace("find_version", 'name_commit "$1"').replace('echo "$version"', "")
+        script = SCRIPT.replace("find_version", 'write_commit "$1"').replace('echo "$version"', "")
         done = run("/bin/bash", "-euc", script, "build", checkout, cwd=CHECKOUT)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (clone / "commit").read_text() == git(clone, "rev-parse", "--short=12", "HEAD") + "\n"
