@@ -3,8 +3,8 @@
  * User-mode Linux 6.12 keeps 2,696 bytes of its processes' extended registers, which ends before
  * AMX's tiles. The host takes them back only as a whole (xstateregs_set() in
  * arch/x86/kernel/fpu/regset.c) and answers EFAULT otherwise: "ptrace set fp regs failed, errno =
- * 14", and the first process is killed. So what is missing is filled in from the process itself.
- * Without a libc's headers, as a compiler alone has none.
+ * 14", and the first process is killed. So this fills in the missing bytes from the process itself.
+ * It includes no headers, since tcc alone comes without those of a libc.
  */
 struct iovec {
     void *base;
@@ -20,16 +20,16 @@ void *memcpy(void *to, const void *from, unsigned long count);
 
 long ptrace(unsigned request, long pid, long address, void *data)
 {
-    static function *next;
+    static function *libc_ptrace;
     static char registers[1 << 16];
-    struct iovec whole = {registers, sizeof registers}, *given = data;
+    struct iovec all = {registers, sizeof registers}, *argument = data;
 
-    if (!next)
-        next = (function *)dlsym((void *)-1, "ptrace"); /* RTLD_NEXT */
+    if (!libc_ptrace)
+        libc_ptrace = (function *)dlsym((void *)-1, "ptrace"); /* RTLD_NEXT */
     if (request == PTRACE_SETREGSET && address == NT_X86_XSTATE &&
-        next(PTRACE_GETREGSET, pid, address, &whole) == 0 && given->length < whole.length) {
-        memcpy(registers, given->base, given->length);
-        data = &whole;
+        libc_ptrace(PTRACE_GETREGSET, pid, address, &all) == 0 && argument->length < all.length) {
+        memcpy(registers, argument->base, argument->length);
+        data = &all;
     }
-    return next(request, pid, address, data);
+    return libc_ptrace(request, pid, address, data);
 }

@@ -89,7 +89,7 @@ def test_lab_check_in_a_fresh_clone_fails_when_no_node_reaches_another(tmp_path:
     text = script.read_text().replace("for mode in l2 l3 l3s; do", "for mode in l2; do")
     text = text.replace("type veth peer name wire2", "type dummy && ip link add name wire2")
     script.write_text(
-        text.replace('wire2 netns "${holders[2]}"', 'wire2 netns "${holders[2]}" type dummy')
+        text.replace('wire2 netns "${processes[2]}"', 'wire2 netns "${processes[2]}" type dummy')
     )
     done = run(script, "--miniature")
     assert done.returncode == 1
