@@ -1,11 +1,11 @@
 /* Starts a program of a bundle (scripts/build-bundle) with the bundle's own loader and libraries.
  *
- * A program names its loader by an absolute path, which neither a bundle that may lie anywhere nor a
- * node without glibc has. So BUNDLE/bin and BUNDLE/programs have a static copy of this for each
- * program: its own name says which is meant, and its place where the bundle is.
+ * A program names its loader by an absolute path. A node without glibc has no such file, and a bundle may
+ * lie anywhere. So BUNDLE/bin and BUNDLE/programs have a static copy of this launcher for each program.
+ * The copy's name is the program's, and its path tells where the bundle is.
  *
- * bin/ipvlan starts Python as scripts/ipvlan does: isolated from its caller's Python, and only where
- * Python can live.
+ * bin/ipvlan starts Python as scripts/ipvlan does: isolated from its caller's Python, and after a check of
+ * its input and limits.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -22,7 +22,7 @@
 #define LEAST_MEMORY "33554432" /* these two as in scripts/ipvlan */
 #define NO_HOME "/nonexistent/home"
 
-static const char start[] =
+static const char python_code[] =
     "import os, sys\n"
     "sys.argv[0] = sys.argv.pop(1)\n"
     "if os.environ['HOME'] == '" NO_HOME "':\n"
@@ -31,34 +31,34 @@ static const char start[] =
     "sys.exit(main())\n";
 
 extern char **environ;
-static char root[PATH_MAX]; /* the bundle's directory */
-static char *name;          /* of the program */
+static char root[PATH_MAX];   /* the bundle's directory */
+static char *name = "ipvlan"; /* of the program, once it is known */
+static int is_ipvlan = 1;
 
-/* Answers a call that no Python will: a runtime as a plugin does, a person in plain words. */
-static void refuse(const char *why, const char *details)
+/* Reports an error that keeps a program from starting: to a runtime as a plugin does, to a user as text. */
+static void refuse(const char *problem, const char *details)
 {
     const char *verb = getenv("CNI_COMMAND");
-    int is_ipvlan = strcmp(name, "ipvlan") == 0;
 
     if (is_ipvlan && verb && *verb)
-        printf("{\"cniVersion\": \"1.0.0\", \"code\": 5, \"msg\": \"cannot start %s: %s\", \"details\": \"%s\"}\n", name, why, details);
+        printf("{\"cniVersion\": \"1.0.0\", \"code\": 5, \"msg\": \"cannot start %s: %s\", \"details\": \"%s\"}\n", name, problem, details);
     else
-        fprintf(stderr, "cannot start %s: %s\n%s\n", name, why, details);
+        fprintf(stderr, "cannot start %s: %s\n%s\n", name, problem, details);
     exit(is_ipvlan ? 1 : 127);
 }
 
-/* Sets root and name, from BUNDLE/DIRECTORY/NAME. */
+/* Sets root, name and is_ipvlan, from BUNDLE/DIRECTORY/NAME. */
 static void find_bundle(void)
 {
     ssize_t length = readlink("/proc/self/exe", root, sizeof root - 1);
     char *directory;
 
-    name = "ipvlan";
     if (length <= 0)
         refuse("/proc is not mounted", "It is where this program finds out where it is.");
     root[length] = 0;
     name = strrchr(root, '/');
     *name++ = 0;
+    is_ipvlan = strcmp(name, "ipvlan") == 0;
     directory = strrchr(root, '/');
     if (directory)
         *directory = 0;
@@ -66,7 +66,7 @@ static void find_bundle(void)
         refuse("its bundle lies in a directory with one of :;$ in its name", "The loader does not take these.");
 }
 
-static char *in_bundle(const char *directory, const char *file)
+static char *make_path(const char *directory, const char *file)
 {
     char *path;
 
@@ -75,28 +75,28 @@ static char *in_bundle(const char *directory, const char *file)
     return path;
 }
 
-/* Returns the name by which Python finds its library: the path through links, if it was called by one,
- * which scripts/install-node has written down, and compares. */
-static char *name_of_python(char *called)
+/* Returns the path by which Python finds its library, and which is its sys.executable. It is argv0 if that
+ * leads to this bundle, also through links, since what scripts/install-node writes compares the two. */
+static char *find_python_path(char *argv0)
 {
-    char *itself = in_bundle("bin", "python3"), real[PATH_MAX];
+    char *path = make_path("bin", "python3"), real[PATH_MAX];
 
-    return called && *called == '/' && realpath(called, real) && strcmp(real, itself) == 0 ? called : itself;
+    return argv0 && *argv0 == '/' && realpath(argv0, real) && strcmp(real, path) == 0 ? argv0 : path;
 }
 
 static void check_memory(int resource)
 {
     struct rlimit limit;
-    char why[80];
+    char problem[80];
 
     if (getrlimit(resource, &limit) || limit.rlim_cur >= strtoull(LEAST_MEMORY, NULL, 10)) /* RLIM_INFINITY is more */
         return;
-    snprintf(why, sizeof why, "its memory is limited to %llu bytes", (unsigned long long)limit.rlim_cur);
-    refuse(why, "Python needs " LEAST_MEMORY ": see ulimit -v and ulimit -d.");
+    snprintf(problem, sizeof problem, "its memory is limited to %llu bytes", (unsigned long long)limit.rlim_cur);
+    refuse(problem, "Python needs " LEAST_MEMORY ": see ulimit -v and ulimit -d.");
 }
 
-/* Refuses where Python would die before it could answer. */
-static void check_surroundings(void)
+/* Refuses a call in which Python would die before it could answer. */
+static void check_input_and_limits(void)
 {
     struct stat input;
     int file;
@@ -111,36 +111,35 @@ static void check_surroundings(void)
     close(file);
 }
 
-/* LD_PRELOAD and the like are meant for programs of the node, and fit another C library. */
-static void free_loader(void)
+/* LD_PRELOAD and other variables for the loader are for the node's programs, and need its C library. */
+static void remove_loader_variables(void)
 {
-    char **kept = environ;
+    char **next = environ;
 
     for (char **each = environ; *each; each++)
         if (strncmp(*each, "LD_", 3) && strncmp(*each, "GLIBC_TUNABLES=", 15))
-            *kept++ = *each;
-    *kept = NULL;
+            *next++ = *each;
+    *next = NULL;
 }
 
 int main(int argc, char **argv)
 {
     find_bundle();
-    int is_ipvlan = strcmp(name, "ipvlan") == 0;
     int is_python = is_ipvlan || strcmp(name, "python3") == 0;
     if (is_ipvlan)
-        check_surroundings();
-    free_loader();
+        check_input_and_limits();
+    remove_loader_variables();
 
     char *loader[] = {
-        in_bundle("lib", LOADER),
-        "--inhibit-cache", /* it lists the node's libraries */
+        make_path("lib", LOADER),
+        "--inhibit-cache", /* the cache has the node's libraries */
         "--library-path",
-        in_bundle("lib", ""),
+        make_path("lib", ""),
         "--argv0",
-        is_python ? name_of_python(argv[0]) : argv[0],
-        in_bundle("lib/programs", is_python ? "python3" : name),
+        is_python ? find_python_path(argv[0]) : argv[0],
+        make_path("lib/programs", is_python ? "python3" : name),
     };
-    char *python[] = {"-I", "-X", "utf8", "-c", (char *)start, in_bundle("bin", name)};
+    char *python[] = {"-I", "-X", "utf8", "-c", (char *)python_code, make_path("bin", name)};
     char *words[argc + 16], **next = mempcpy(words, loader, sizeof loader);
     if (is_ipvlan) {
         next = mempcpy(next, python, sizeof python);
@@ -148,7 +147,7 @@ int main(int argc, char **argv)
         if (argc == 1)
             signal(SIGINT, SIG_IGN); /* in its first 20 ms, Python would end with a traceback */
     }
-    memcpy(next, argv + 1, argc * sizeof *argv); /* with the NULL behind them */
+    memcpy(next, argv + 1, argc * sizeof *argv); /* and the NULL at the end */
     execv(*words, words);
     refuse(errno == ENOENT ? "the rest of its bundle is not where it was unpacked" : strerror(errno),
            "Unpack the bundle again, and link to its bin/ipvlan, or run it in a script, instead of copying it.");

@@ -21,8 +21,8 @@ COMPLETIONS = {
 }
 MAN_PAGE = "man/man8/ipvlan.8"
 
-# Parts of the man page that the command line does not have.
-PARTS = {
+# These sections of the man page are not in the command line's help.
+SECTIONS = {
     "ENVIRONMENT": {
         "CNI_PATH": "directories of IPAM plugins, unless --cni-path is given",
         "CNI_IPVLAN_LOG": "the absolute path of a log file",
@@ -45,82 +45,82 @@ PARTS = {
 }
 
 
-def write(share: Path) -> None:
+def write_files(share: Path) -> None:
     """Write the man page and the completions of this checkout's command line below ``share``."""
     from cni_ipvlan import __version__
     from cni_ipvlan.cli.program import ipvlan
 
-    texts = {MAN_PAGE: man_page(ipvlan, __version__)}
+    texts = {MAN_PAGE: render_man_page(ipvlan, __version__)}
     for kind, file in COMPLETIONS.items():
-        made = kind(ipvlan, {}, "ipvlan", "_IPVLAN_COMPLETE")
-        # Not made.source(), which for bash asks the bash of this machine for its version.
-        texts[file] = made.source_template % made.source_vars()
+        completion = kind(ipvlan, {}, "ipvlan", "_IPVLAN_COMPLETE")
+        # completion.source() would ask the bash of this machine for its version.
+        texts[file] = completion.source_template % completion.source_vars()
     for file, text in texts.items():
         path = share / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
 
-def man_page(program: click.Group, version: str) -> str:
+def render_man_page(program: click.Group, version: str) -> str:
     """Return the manual in roff(7)."""
     context = click.Context(program, info_name="ipvlan", **program.context_settings)
     lines = [f'.TH IPVLAN 8 "" "cni-ipvlan {version}"', ".SH NAME"]
-    lines += [r"ipvlan \- attach containers to a host interface through ipvlan", ".SH SYNOPSIS"]
-    lines += [*_usage(program, context), ".SH DESCRIPTION", *_prose(program.help or "")]
-    lines += [".SH OPTIONS", *_options(program, context), ".SH COMMANDS"]
+    lines += [r"ipvlan \- attach containers to a host interface through ipvlan"]
+    lines += [".SH SYNOPSIS", *_render_usage(program, context)]
+    lines += [".SH DESCRIPTION", *_render_text(program.help or "")]
+    lines += [".SH OPTIONS", *_render_options(program, context), ".SH COMMANDS"]
     for name in sorted(program.commands):
-        lines += _command(program.commands[name], context)
-    for title, records in PARTS.items():
-        lines += [f".SH {title}", *_list(records.items())]
+        lines += _render_command(program.commands[name], context)
+    for title, items in SECTIONS.items():
+        lines += [f".SH {title}", *_render_list(items.items())]
     lines += [".SH SEE ALSO", ".BR ip\\-link (8),", ".BR ip\\-netns (8)", ""]
     return "\n".join(lines)
 
 
-def _command(command: click.Command, parent: click.Context) -> Iterator[str]:
+def _render_command(command: click.Command, parent: click.Context) -> Iterator[str]:
     context = click.Context(command, info_name=command.name, parent=parent)
-    yield from (f".SS {command.name}", *_prose(command.help or ""), ".PP")
-    yield from _usage(command, context)
-    yield from _options(command, context)
+    yield from (f".SS {command.name}", *_render_text(command.help or ""), ".PP")
+    yield from _render_usage(command, context)
+    yield from _render_options(command, context)
     if command.epilog:
-        yield from (".PP", *_prose(command.epilog))
+        yield from (".PP", *_render_text(command.epilog))
 
 
-def _usage(command: click.Command, context: click.Context) -> Iterator[str]:
+def _render_usage(command: click.Command, context: click.Context) -> Iterator[str]:
     yield f".B {_escape(context.command_path)}"
     yield from map(_escape, command.collect_usage_pieces(context))
 
 
-def _options(command: click.Command, context: click.Context) -> Iterator[str]:
-    records = (each.get_help_record(context) for each in command.get_params(context))
-    return _list((names, text) for names, text in filter(None, records) if names.startswith("-"))
+def _render_options(command: click.Command, context: click.Context) -> Iterator[str]:
+    records = filter(None, (each.get_help_record(context) for each in command.get_params(context)))
+    return _render_list((names, text) for names, text in records if names.startswith("-"))
 
 
-def _list(records: Iterable[tuple[str, str]]) -> Iterator[str]:
-    for term, text in records:
+def _render_list(items: Iterable[tuple[str, str]]) -> Iterator[str]:
+    for term, text in items:
         option = re.sub(r"(?<!\S)(?:\\-)+[\w\\-]+", r"\\fB\g<0>\\fR", _escape(term))
         yield from (".TP", option, _escape(re.sub(r"\s+", " ", text)))
 
 
-def _prose(text: str) -> Iterator[str]:
-    r"""Paragraphs; one that starts with click's \b keeps its lines."""
+def _render_text(text: str) -> Iterator[str]:
+    r"""Render paragraphs; one that starts with click's \b keeps its lines."""
     for number, paragraph in enumerate(re.split(r"\n\s*\n", text.strip())):
         lines = paragraph.split("\n")
         if number:
             yield ".PP"
-        yield from _verbatim(lines[1:]) if lines[0] == "\b" else map(_escape, lines)
-
-
-def _verbatim(lines: Iterable[str]) -> Iterator[str]:
-    yield from (".RS 4", ".nf", *map(_escape, lines), ".fi", ".RE")
+        if lines[0] == "\b":
+            yield from (".RS 4", ".nf", *map(_escape, lines[1:]), ".fi", ".RE")
+        else:
+            yield from map(_escape, lines)
 
 
 def _escape(text: str) -> str:
-    """Return text that roff prints as it is: plain quotes and hyphens, no requests."""
-    for plain, escaped in (("\\", "\\e"), ("-", "\\-"), ("'", "\\(aq")):
-        text = text.replace(plain, escaped)
+    """Return text that roff prints unchanged: plain quotes and hyphens, no requests."""
+    for character, escape in (("\\", "\\e"), ("-", "\\-"), ("'", "\\(aq")):
+        text = text.replace(character, escape)
     text = "".join(char if char.isascii() else f"\\[u{ord(char):04X}]" for char in text)
     return f"\\&{text}" if text.startswith(".") else text
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    write_files(Path(sys.argv[1]))
