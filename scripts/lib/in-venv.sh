@@ -1,6 +1,5 @@
 # shellcheck shell=bash
-# Runs a command with the project of this checkout installed. Scripts that work in a fresh clone source
-# this.
+# Runs a command with the project of this checkout installed, also in a fresh clone. Scripts source this.
 
 # shellcheck source=scripts/lib/packages.sh
 source "${BASH_SOURCE[0]%/*}/packages.sh"

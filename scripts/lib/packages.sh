@@ -1,6 +1,5 @@
 # shellcheck shell=bash
-# Installs Debian packages that are missing, and tells whether this machine's kernel has ipvlan. Scripts
-# source this.
+# Installs missing Debian packages, and tells whether this machine's kernel has ipvlan. Scripts source this.
 
 # shellcheck source=scripts/lib/options.sh
 source "${BASH_SOURCE[0]%/*}/options.sh"
@@ -23,8 +22,7 @@ install_packages() {
 }
 
 # Usage: apt_get ARGUMENT…
-# A new machine updates itself when it has started. apt-get itself can wait for dpkg's lock then, but not
-# for the locks of its lists and archives.
+# A new machine updates itself first. apt-get can wait for dpkg's lock, but not for those of lists and archives.
 apt_get() {
     local errors is_waiting=false deadline=$((SECONDS + 300))
     until errors=$("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 apt-get -q "$@" 2>&1 >/dev/null); do
@@ -103,19 +101,10 @@ list_lab_packages() {
     # On a new machine, apt has no lists of what it can install.
     is_installed user-mode-linux || apt_has_lists || apt_get update 2>/dev/null || true
     if is_offered user-mode-linux; then
-        list_user_mode_packages
+        printf '%s\n' "${user_mode_packages[@]}"
     elif [[ $(uname -m) == x86_64 ]] && ! kernel_has_ipvlan; then
-        list_virtual_machine_packages
+        printf '%s\n' "${virtual_machine_packages[@]}"
     fi
-}
-
-list_user_mode_packages() {
-    printf '%s\n' user-mode-linux kmod util-linux-extra
-    ! cpu_has_amx || echo tcc
-}
-
-list_virtual_machine_packages() {
-    printf '%s\n' qemu-system-x86 kmod util-linux-extra zstd
 }
 
 # Prints python_packages, or nothing if apt has one of them only in a version that is too old.
@@ -129,8 +118,7 @@ list_python_packages() {
     printf '%s\n' "${python_packages[@]}"
 }
 
-# Sets as_root to the words before a command that root has to run. sudo may ask for a password only on a
-# terminal.
+# Sets as_root to the words before a command for root. On a terminal, sudo may ask for a password.
 find_sudo() {
     as_root=()
     ((EUID != 0)) || return 0
@@ -145,7 +133,12 @@ kernel_has_ipvlan() {
         ip link add name lab-slave link lab-master type ipvlan' &>/dev/null
 }
 
-# User-mode Linux needs uml-amx-fix.c on such a processor; that file says why.
+# On such a processor, user-mode Linux needs uml-amx-fix.c, which says why.
 cpu_has_amx() {
     grep -q '^flags.* amx_tile' /proc/cpuinfo
 }
+
+# The packages that scripts/lab-kernel needs for user-mode Linux, and for a virtual machine.
+user_mode_packages=(user-mode-linux kmod util-linux-extra)
+! cpu_has_amx || user_mode_packages+=(tcc)
+virtual_machine_packages=(qemu-system-x86 kmod util-linux-extra zstd)
