@@ -12,13 +12,13 @@ from pathlib import Path
 import lab
 import pytest
 import sampling
+from command_line import InProcessUser, User
 from doubles import FakeIpam
 from executable import Executable
 from patience import patient
-from people import Person, QuickPerson
 from runtime import Runtime, call_in_process
 
-pytest_plugins = ["outcomes", "scene"]
+pytest_plugins = ["outcomes", "setup"]
 
 KERNEL_TIERS = {"kernel", "e2e", "faults", "attacks"}
 
@@ -50,13 +50,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     here = config.rootpath / "tests"
     if not any("::" in argument for argument in config.args):
         quick = [item for item in items if here / "unit" in item.path.parents]
-        rows = sampling.of_rows([item for item in items if item not in quick])
+        rows = sampling.sample_rows([item for item in items if item not in quick])
         slow: dict[str, list[pytest.Item]] = {}
         for item in rows:
             if mark := item.get_closest_marker("slow"):
                 slow.setdefault(mark.kwargs.get("together", item.nodeid), []).append(item)
         together = [] if config.option.keyword else [*slow.values()]
-        chosen = sampling.spread(together, 5)
+        chosen = sampling.take_every(together, 5)
         kept = {*quick, *rows} - {*chain(*together)} | {*chain(*chosen)}
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = [item for item in items if item in kept]
@@ -102,19 +102,19 @@ def kernel_has_ipvlan() -> bool:
 
 
 @pytest.fixture(scope="session")
-def own_directories() -> None:
-    lab.keep_off_the_machine()
+def process_isolation() -> None:
+    lab.isolate_process()
 
 
 @pytest.fixture
-def node(own_directories: None) -> Iterator[lab.Node]:
-    with lab.node() as made:
+def node(process_isolation: None) -> Iterator[lab.Node]:
+    with lab.make_node() as made:
         yield made
 
 
 @pytest.fixture
-def no_ipvlan(own_directories: None) -> Iterator[None]:
-    with lab.kernel_without():
+def no_ipvlan(process_isolation: None) -> Iterator[None]:
+    with lab.remove_module():
         yield
 
 
@@ -135,13 +135,11 @@ def runtime(ipvlan: Executable, tier: str) -> Runtime:
 
 
 @pytest.fixture
-def person(
-    ipvlan: Executable, tmp_path: Path, tier: str, monkeypatch: pytest.MonkeyPatch
-) -> Person:
+def user(ipvlan: Executable, tmp_path: Path, tier: str, monkeypatch: pytest.MonkeyPatch) -> User:
     """Have a person in a directory with the project's examples."""
     shutil.copytree(Path(__file__).resolve().parents[1] / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
-    return (QuickPerson if tier == "kernel" else Person)(ipvlan, tmp_path)
+    return (InProcessUser if tier == "kernel" else User)(ipvlan, tmp_path)
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import termios
 
 import pytest
 from attacker import NOBODY
-from lab import FOR_ALL, run, wait_until
-from people import Person
+from command_line import User
+from lab import SHARED_VENV, run, wait_until
 from runtime import network, static
 from sampling import sample
-from scene import Scene
+from setup import Setup
 
 DEAF = [
     (">/dev/full", "ipvlan: cannot write to standard output: No space left on device\n"),
@@ -25,15 +25,15 @@ DEAF = [
 
 @pytest.mark.parametrize(("stdout", "printed"), DEAF)
 def test_output_that_cannot_be_written_is_a_failure(
-    stdout: str, printed: str, scene: Scene, person: Person
+    stdout: str, printed: str, setup: Setup, user: User
 ) -> None:
-    before = scene.node.snapshot()
-    conf = person.writes(network(ipam=static("10.1.0.2/24")))
+    before = setup.node.snapshot()
+    conf = user.write_conf(network(ipam=static("10.1.0.2/24")))
     about = f"-c {conf} --netns container1"
     into = f"bash -c 'exec {stdout}; exec"
 
     def is_reported(words: str) -> None:
-        status, out, err = person.types(f"{into} ipvlan {words}'")
+        status, out, err = user.run(f"{into} ipvlan {words}'")
         own = "".join(
             each for each in err.splitlines(keepends=True) if not each.startswith("not seen: ")
         )
@@ -41,54 +41,54 @@ def test_output_that_cannot_be_written_is_a_failure(
 
     for option in sample(("", "--json", "--dry-run"), 1):
         is_reported(f"add {about} {option}")
-        assert scene.node.snapshot() == before
-    person.succeeds(f"ipvlan add {about} --json >result")
+        assert setup.node.snapshot() == before
+    user.check_output(f"ipvlan add {about} --json >result")
     for words in sample((f"check {about} --prev-result result --json", "show"), 1):
         is_reported(words)
-    person.succeeds(f"{into} ipvlan del {about}'")  # which prints nothing
-    assert scene.node.snapshot() == before
-    person.succeeds(f"ipvlan add {about} -v 2>/dev/full")  # a trace delays nothing
+    user.check_output(f"{into} ipvlan del {about}'")  # which prints nothing
+    assert setup.node.snapshot() == before
+    user.check_output(f"ipvlan add {about} -v 2>/dev/full")  # a trace delays nothing
 
 
-def test_a_user_without_rights_can_make_a_dry_run(scene: Scene, person: Person) -> None:
+def test_a_user_without_rights_can_make_a_dry_run(setup: Setup, user: User) -> None:
     conf = json.dumps(network())
-    nobody = f"{shlex.join(NOBODY)} {FOR_ALL}/bin/ipvlan"
+    nobody = f"{shlex.join(NOBODY)} {SHARED_VENV}/bin/ipvlan"
 
     for command in ("add", "del"):
         about = f"{command} -c - --netns container1 --container-id one --dry-run"
-        before = scene.node.snapshot()
-        script = person.succeeds(f"{nobody} {about}", conf)
+        before = setup.node.snapshot()
+        script = user.check_output(f"{nobody} {about}", conf)
         assert "# assumed: you run this as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN" in script
         assert "# assumed: ip netns exec container1 ip -j -d link show " in script
         assert "(running it is not permitted)" in script
-        assert scene.node.snapshot() == before
+        assert setup.node.snapshot() == before
         if command == "add":
             run("sh", stdin=script)
         else:
             assert (
                 "\nip netns exec container1 ip link delete dev net1 || status=1  # remove" in script
             )
-    assert scene.host.links().keys() == {"lo", "eth0"}
+    assert setup.host.links().keys() == {"lo", "eth0"}
 
 
-def test_a_user_without_rights_is_told_so(scene: Scene, person: Person) -> None:
-    nobody = f"{shlex.join(NOBODY)} {FOR_ALL}/bin/ipvlan"
-    scene.add(at=scene.two)
+def test_a_user_without_rights_is_told_so(setup: Setup, user: User) -> None:
+    nobody = f"{shlex.join(NOBODY)} {SHARED_VENV}/bin/ipvlan"
+    setup.add(at=setup.container2)
     conf = json.dumps(network())
 
     only_root = "only root can look into containers; try: sudo ipvlan show\n"
-    assert person.types(f"{nobody} show") == (1, "", only_root)
-    out = person.types(f"{nobody} doctor -c -", conf)[1]
+    assert user.run(f"{nobody} show") == (1, "", only_root)
+    out = user.run(f"{nobody} doctor -c -", conf)[1]
     assert "  only root can see which addresses containers have\n" in out
     assert "  only root can see which mode is recorded\n" in out
     for dry in ("", "--dry-run"):
-        err = person.types(f"{nobody} add -c - --netns container1 {dry}", conf)[2]
+        err = user.run(f"{nobody} add -c - --netns container1 {dry}", conf)[2]
         assert "\n    try: run as root\n" in err
         assert "undone" not in err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_show_watches_until_stopped(scene: Scene, person: Person, number: signal.Signals) -> None:
+def test_show_watches_until_stopped(setup: Setup, user: User, number: signal.Signals) -> None:
     ours, theirs = pty.openpty()
     before = termios.tcgetattr(theirs)
     watching = subprocess.Popen(
@@ -96,7 +96,7 @@ def test_show_watches_until_stopped(scene: Scene, person: Person, number: signal
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env={**person.environment, "TERM": "xterm"},
+        env={**user.environment, "TERM": "xterm"},
     )
     shown = ""
 

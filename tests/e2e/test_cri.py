@@ -17,7 +17,7 @@ from containerd import (
     Containerd,
     assert_nothing_is_left,
     leases,
-    running,
+    run_containerd,
 )
 from cri import Cri, Pod
 from executable import Executable
@@ -25,8 +25,8 @@ from grpclib.exceptions import GRPCError
 
 
 @pytest.fixture(scope="module")
-def containerd(own_directories: None) -> Iterator[Containerd]:
-    with running() as daemon:
+def containerd(process_isolation: None) -> Iterator[Containerd]:
+    with run_containerd() as daemon:
         yield daemon
 
 

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import document_commands
 import pytest
+from command_line import User
 from lab import LOGS, Node, run
-from people import Person
 from runtime import Conf, Runtime, host_local, network, static
 
 DOCUMENT = "docs/debugging.md"
-COMMANDS = list(document_commands.commands(DOCUMENT))
+COMMANDS = list(document_commands.read_commands(DOCUMENT))
 POD = {
     "PATH": os.environ["PATH"],
     "CNI_CONTAINERID": "db",
@@ -65,19 +65,17 @@ CONTAINERS = {"front": "web", "back": "db"}
 
 
 @pytest.mark.parametrize("title", SECTIONS)
-def test_commands_print_what_is_shown(
-    node: Node, runtime: Runtime, person: Person, title: str
-) -> None:
-    node.master_on_a_wire().ip("address add 10.1.0.1/24 dev eth0")
+def test_commands_print_what_is_shown(node: Node, runtime: Runtime, user: User, title: str) -> None:
+    node.make_connected_master().ip("address add 10.1.0.1/24 dev eth0")
     node.host.ip("address add 10.1.0.10/24 dev eth0")
     section = SECTIONS[title]
-    person.writes(section.front, "front.conf")
-    person.writes(section.back, "back.conf")
+    user.write_conf(section.front, "front.conf")
+    user.write_conf(section.back, "back.conf")
     for name, container in CONTAINERS.items():
-        node.namespace(container)
+        node.make_namespace(container)
         if name in section.attached:
             what = f"-c {name}.conf --netns {container} --container-id {container}"
-            person.succeeds(f"ipvlan add {what}")
+            user.check_output(f"ipvlan add {what}")
     for container in section.ended:
         run("ip", "netns", "delete", container)
     if section.is_captured:
@@ -85,8 +83,8 @@ def test_commands_print_what_is_shown(
         runtime.add("/run/netns/db", section.back, **POD).error()
     for line, printed in typed(title):
         if "--dry-run" in line and "eth1" in section.front["master"]:
-            person.writes(FRONT, "front.conf")  # corrected as in the text
-        status, out, _ = person.types(f"{{ {line}; }} 2>&1")
+            user.write_conf(FRONT, "front.conf")  # corrected as in the text
+        status, out, _ = user.run(f"{{ {line}; }} 2>&1")
         shown = VOLATILE.sub("…", out).splitlines()
         if not printed:
             assert status == 0, (line, out)
@@ -95,7 +93,7 @@ def test_commands_print_what_is_shown(
         else:
             assert shown == printed
         for remedy in re.findall(r"^ +(ip .*)$", out, re.MULTILINE):
-            person.succeeds(remedy)
+            user.check_output(remedy)
 
 
 def typed(title: str) -> list[tuple[str, list[str]]]:

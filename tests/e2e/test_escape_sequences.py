@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from lab import LEASES, Node, Space, run
-from people import Person
+from command_line import User
+from lab import LEASES, Namespace, Node, run
 from runtime import PLUGINS, host_local, network
 from sampling import sample
 
@@ -13,18 +13,18 @@ ODD_NETNS = f"n\n{ODD}"
 
 
 @pytest.fixture
-def odd(node: Node, person: Person) -> str:
+def odd(node: Node, user: User) -> str:
     """A container, whose file is returned: it, its interface, label and master have odd names."""
-    node.master(ODD)
+    node.make_master(ODD)
     run("ip", "netns", "add", ODD_NETNS)
-    person.writes(network(master=ODD, ipam=host_local("10.1.0.0/24")))
-    person.environment |= {"NETNS": ODD_NETNS, "ODD": ODD}
-    person.succeeds('ipvlan add -c net.conf --netns "$NETNS" --ifname "$ODD" --container-id one')
+    user.write_conf(network(master=ODD, ipam=host_local("10.1.0.0/24")))
+    user.environment |= {"NETNS": ODD_NETNS, "ODD": ODD}
+    user.check_output('ipvlan add -c net.conf --netns "$NETNS" --ifname "$ODD" --container-id one')
     place = f"/run/netns/{ODD_NETNS}"
     label = f"cni-ipvlan/net/other/{ODD}\nforged/key"
     run("ip", "link", "add", "link", ODD, "name", f"{ODD}2", "type", "ipvlan", "mode", "l2")
     run("ip", "link", "set", "dev", f"{ODD}2", "netns", place)
-    Space(place).run("ip", "link", "set", "dev", f"{ODD}2", "alias", label)
+    Namespace(place).run("ip", "link", "set", "dev", f"{ODD}2", "alias", label)
     lease = LEASES / "networks" / "net" / "10.1.0.77"
     lease.write_text(f"gone{ODD}\r\n{ODD}")
     return place
@@ -54,19 +54,19 @@ LINES = [
 ]
 
 
-def test_no_command_prints_them(odd: str, person: Person) -> None:
-    person.writes(network(master=f"{ODD}3"), "lost.conf")
-    person.writes(network(mode=ODD, **{ODD: 1}), "wrong.conf")
+def test_no_command_prints_them(odd: str, user: User) -> None:
+    user.write_conf(network(master=f"{ODD}3"), "lost.conf")
+    user.write_conf(network(mode=ODD, **{ODD: 1}), "wrong.conf")
     for line in sample(LINES, 4):
-        _, out, err = person.types(line)
+        _, out, err = user.run(line)
         printed = (out + err).split("\n")
         assert [text for text in printed if not text.isprintable()] == [], line
         assert not any(text.startswith("forged") for text in printed), line
         assert len(printed) > 1, line
 
 
-def test_a_dry_run_can_be_pasted_and_json_has_them_as_they_are(odd: str, person: Person) -> None:
-    printed = person.succeeds("ipvlan show --json")
+def test_a_dry_run_can_be_pasted_and_json_has_them_as_they_are(odd: str, user: User) -> None:
+    printed = user.check_output("ipvlan show --json")
     assert printed.isascii()
     (master,) = json.loads(printed)["masters"]
     assert master["master"] == ODD
@@ -74,9 +74,9 @@ def test_a_dry_run_can_be_pasted_and_json_has_them_as_they_are(odd: str, person:
     assert {each["netns"] for each in master["attachments"]} == {odd}
 
     about = f'{ABOUT} --ifname "$ODD" --container-id one'
-    script = person.succeeds(f"ipvlan del {about} --dry-run")
-    person.succeeds("sh -e", script, CNI_PATH=PLUGINS)
+    script = user.check_output(f"ipvlan del {about} --dry-run")
+    user.check_output("sh -e", script, CNI_PATH=PLUGINS)
 
-    left = Space(odd).run("ip", "-o", "link", "show", "type", "ipvlan")
+    left = Namespace(odd).run("ip", "-o", "link", "show", "type", "ipvlan")
     assert f"{ODD}@" not in left
     assert f"{ODD}2@" in left

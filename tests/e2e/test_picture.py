@@ -5,8 +5,8 @@ from html import escape
 from pathlib import Path
 
 import pytest
+from command_line import User
 from lab import Node
-from people import Person
 from runtime import network, static
 
 PICTURE = Path(__file__).resolve().parents[2] / "docs/session.svg"
@@ -16,17 +16,17 @@ VOLATILE = re.compile(r"fe80::[0-9a-f:]+")  # different each time
 
 
 @pytest.mark.slow
-def test_picture_shows_what_the_commands_print(node: Node, person: Person) -> None:
-    node.master_on_a_wire()
+def test_picture_shows_what_the_commands_print(node: Node, user: User) -> None:
+    node.make_connected_master()
     for number, name in enumerate(("web", "db"), start=2):
         front = network(name="front", flag="private", ipam=static(f"10.1.0.{number}/24"))
-        person.writes(front, f"{name}.conf")
-        node.namespace(name)
-        person.succeeds(f"ipvlan add -c {name}.conf --netns {name} --container-id {name}")
-    person.writes(network(name="back", mode="l3", ipam=static("10.2.0.2/24")), "back.conf")
+        user.write_conf(front, f"{name}.conf")
+        node.make_namespace(name)
+        user.check_output(f"ipvlan add -c {name}.conf --netns {name} --container-id {name}")
+    user.write_conf(network(name="back", mode="l3", ipam=static("10.2.0.2/24")), "back.conf")
     shown: list[str] = []
     for line in LINES:
-        printed = person.types(f"{{ {line}; }} 2>&1")[1].splitlines()
+        printed = user.run(f"{{ {line}; }} 2>&1")[1].splitlines()
         shown += [f"$ {line}", *printed, ""]
     drawn, before = draw(shown[:-1]), PICTURE.read_text(encoding="utf-8")
     if VOLATILE.sub("", drawn) != VOLATILE.sub("", before):

@@ -12,10 +12,10 @@ from random import Random
 
 import pytest
 from executable import Executable
-from lab import LEASES, MEMORY, Node, Space, leases, run, wait_until
+from lab import LEASES, RECORDS, Namespace, Node, find_leases, run, wait_until
 from runtime import Answer, Conf, call_environment, host_local, network, stdin_of
 from sampling import is_long, seed
-from scene import Scene
+from setup import Setup
 
 ROUNDS = int(os.environ.get("ENDURANCE_ROUNDS", "5"))
 STORM = int(os.environ.get("ENDURANCE_STORM", "6"))
@@ -37,23 +37,23 @@ MOST = {
 IN_USE = ("AnonPages", "SUnreclaim", "KernelStack", "PageTables", "Percpu", "Shmem", "VmallocUsed")
 
 
-def test_rounds_leave_nothing(scene: Scene) -> None:
-    rounds(scene, 1)  # what is loaded and cached once
-    with nothing_stays(scene.node, f"{ROUNDS} rounds of ADD, CHECK, DEL"):
-        rounds(scene, ROUNDS)
+def test_rounds_leave_nothing(setup: Setup) -> None:
+    rounds(setup, 1)  # what is loaded and cached once
+    with nothing_stays(setup.node, f"{ROUNDS} rounds of ADD, CHECK, DEL"):
+        rounds(setup, ROUNDS)
 
 
 # Containers come and go together; what they share on the host is there while one of them is.
-@pytest.mark.scene(host=("10.255.0.1/8",))
+@pytest.mark.setup(host=("10.255.0.1/8",))
 @pytest.mark.parametrize("shared", [{"hostAccess": True}, {"vlan": 100}], ids=str)
-def test_storms_leave_nothing(scene: Scene, ipvlan: Executable, shared: Conf) -> None:
-    containers = [scene.container() for _ in range(STORM)]
+def test_storms_leave_nothing(setup: Setup, ipvlan: Executable, shared: Conf) -> None:
+    containers = [setup.make_container() for _ in range(STORM)]
     conf = stdin_of({**CONF, **shared})
     for verb in ("ADD", "DEL"):
         storm(ipvlan, conf, {verb: containers[:1]})
 
     half, rest = containers[: STORM // 2], containers[STORM // 2 :]
-    with nothing_stays(scene.node, f"{STORMS} storms of {STORM} ADD and DEL"):
+    with nothing_stays(setup.node, f"{STORMS} storms of {STORM} ADD and DEL"):
         for _ in range(STORMS):
             results = storm(ipvlan, conf, {"ADD": containers})
             addresses = {ip["address"] for each in results for ip in each.result()["ips"]}
@@ -77,7 +77,7 @@ wait
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600 if is_long() else 300)
-def test_a_power_cut_loses_no_address(scene: Scene, ipvlan: Executable, tmp_path: Path) -> None:
+def test_a_power_cut_loses_no_address(setup: Setup, ipvlan: Executable, tmp_path: Path) -> None:
     conf = network(ipam=host_local("10.1.0.0/24"))
     others = LEASES / "networks/other/10.1.0.9"  # of a network of another plugin
     others.parent.mkdir(parents=True)
@@ -86,46 +86,48 @@ def test_a_power_cut_loses_no_address(scene: Scene, ipvlan: Executable, tmp_path
     file.write_bytes(stdin_of(conf))
     cut, chosen = 0, Random(seed())  # noqa: S311
     for _ in range(200 if is_long() else 5):
-        containers = [scene.container() for _ in range(3)]
+        containers = [setup.make_container() for _ in range(3)]
         environment = call_environment("", containers[0], COMMAND=ipvlan.path, CONF=str(file))
         own = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
         argv = (*own, "sh", "-c", STORM_SCRIPT, "sh", *(each.path for each in containers))
         with subprocess.Popen(argv, env={**os.environ, **environment}) as process:
-            wait_until(lambda: len(leases()) > 1)
+            wait_until(lambda: len(find_leases()) > 1)
             time.sleep(chosen.uniform(0, 0.5))
             process.kill()
-        cut += len(leases()) > 1
-        restart(scene, containers)
-        living = scene.add(conf)
+        cut += len(find_leases()) > 1
+        restart(setup, containers)
+        living = setup.add(conf)
         run(ipvlan.path, "gc", "-c", str(file), "--keep-existing")
-        has = scene.one.addresses("net1")[0].partition("/")[0]
-        left = {path.name: path.read_bytes() for path in leases()}
+        has = setup.container.addresses("net1")[0].partition("/")[0]
+        left = {path.name: path.read_bytes() for path in find_leases()}
         assert left.keys() == {others.name, has}, left
         living.delete()
-        assert leases() == [others]
+        assert find_leases() == [others]
     assert cut > 0  # otherwise nothing was tried
 
 
-def restart(scene: Scene, containers: Sequence[Space]) -> None:
+def restart(setup: Setup, containers: Sequence[Namespace]) -> None:
     """Take away what does not outlive a restart of the node."""
     for each in containers:
-        scene.node.remove(each)
-    for name, link in scene.host.links().items():
+        setup.node.remove(each)
+    for name, link in setup.host.links().items():
         if link.get("linkinfo", {}).get("info_kind") == "ipvlan":
-            scene.host.ip(f"link delete dev {name}")
-    shutil.rmtree(MEMORY, ignore_errors=True)
+            setup.host.ip(f"link delete dev {name}")
+    shutil.rmtree(RECORDS, ignore_errors=True)
 
 
-def rounds(scene: Scene, count: int) -> None:
+def rounds(setup: Setup, count: int) -> None:
     for number in range(count):
-        added = scene.add(CONF, CNI_CONTAINERID=f"c{number}")
+        added = setup.add(CONF, CNI_CONTAINERID=f"c{number}")
         added.check()
         added.delete()
         if number % 100 == 99:
             sys.stderr.write(f"{number + 1} rounds: {resources()}\n")
 
 
-def storm(ipvlan: Executable, conf: bytes, verbs: Mapping[str, Sequence[Space]]) -> list[Answer]:
+def storm(
+    ipvlan: Executable, conf: bytes, verbs: Mapping[str, Sequence[Namespace]]
+) -> list[Answer]:
     """Call for all containers at once; none may fail."""
     calls = [
         ipvlan.start(call_environment(verb, each, CNI_CONTAINERID=Path(each.path).name), conf)

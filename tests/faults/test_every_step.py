@@ -11,9 +11,9 @@ from typing import Any
 import faulty
 import pytest
 import sampling
-from doubles import stand_in
+from doubles import replace_program
 from faulty import COMMAND_FAULTS, Fault, Faults, Point
-from lab import LEASES, Node, Space
+from lab import LEASES, Namespace, Node
 from runtime import PLUGINS, Answer, Conf, call_environment, host_local, network, stdin_of
 
 from cni_ipvlan.cni.errors import INTERNAL
@@ -43,10 +43,9 @@ REST = (
     "ipv4/conf/*/arp_notify ipv6/conf/*/ndisc_notify ipv6/conf/*/keep_addr_on_down"
 )
 DEATHS: dict[str, Fault] = {
-    fault.__name__: fault
-    for fault in (faulty.dies_with_the_plugin, faulty.dies_with_the_plugin_after_its_work)
+    fault.__name__: fault for fault in (faulty.kill_plugin, faulty.kill_plugin_after_work)
 }
-FAULTS: dict[str, Fault] = {**COMMAND_FAULTS, "is_refused": faulty.is_refused, **DEATHS}
+FAULTS: dict[str, Fault] = {**COMMAND_FAULTS, "is_refused": faulty.refuse, **DEATHS}
 ALL = sampling.is_long()
 pytestmark = [pytest.mark.timeout(0)] if ALL else []
 STRIDE = 108
@@ -56,16 +55,16 @@ WAYS = ("in batches", "one by one")  # the latter where no ip netns exec leads
 SHARED: dict[str, dict[str, Any]] = {WAYS[0]: {"hostAccess": True}, WAYS[1]: {"vlan": 100}}
 
 
-class Scene:
+class Setup:
     """A node with an attached container, and one to attach."""
 
-    def __init__(self, node: Node, container: Space, conf: Conf, path: str, way: str) -> None:
+    def __init__(self, node: Node, container: Namespace, conf: Conf, path: str, way: str) -> None:
         self.node, self.container, self.path, self.way = node, container, path, way
         self.conf = {**conf, **SHARED[way]}
-        node.master()
+        node.make_master()
         for address in ("10.1.0.200/24", "fd00:1::200/64"):
             node.host.ip(f"address add {address} dev eth0 nodad")
-        neighbour = node.container()
+        neighbour = node.make_container()
         for space in (neighbour, container):
             prepare(space)
         # Not with what is shared, so that the host's interface comes and goes with the container.
@@ -103,7 +102,7 @@ class Scene:
             fitting = [x for x in points if kind in DEATHS or x.is_command == is_of_commands]
             if ALL or number % len(WAYS) == WAYS.index(self.way):
                 stride = STRIDES.get(kind, STRIDE)
-                found += [(point, kind) for point in sampling.spread(fitting, stride, kind)]
+                found += [(point, kind) for point in sampling.take_every(fitting, stride, kind)]
         return found
 
     def snapshot(self) -> dict[str, Any]:
@@ -123,36 +122,36 @@ class Scene:
         return self.state()
 
 
-def prepare(container: Space) -> None:
+def prepare(container: Namespace) -> None:
     """Have IPv6 off, so that ADD switches it on, and without duplicate address detection."""
     script = "echo 0 >default/accept_dad; echo 1 >all/disable_ipv6; echo 1 >default/disable_ipv6"
     container.run("sh", "-c", f"ip link set dev lo up; cd /proc/sys/net/ipv6/conf; {script}")
 
 
 @pytest.fixture(params=WAYS)
-def scene(node: Node, request: pytest.FixtureRequest) -> Scene:
+def setup(node: Node, request: pytest.FixtureRequest) -> Setup:
     routes = [{"dst": "0.0.0.0/0"}, {"dst": "fd00:7::/64"}]
     conf = network(ipam=host_local("10.1.0.0/24", "fd00:1::/64", routes=routes))
     is_named = request.param == WAYS[0]
-    container = node.container() if is_named else node.container_of_a_process()
-    return Scene(node, container, conf, PLUGINS, request.param)
+    container = node.make_container() if is_named else node.make_anonymous_container()
+    return Setup(node, container, conf, PLUGINS, request.param)
 
 
 @pytest.fixture(params=WAYS)
-def leasing_scene(node: Node, tmp_path: Path, request: pytest.FixtureRequest) -> Scene:
-    stand_in(tmp_path, "leasing", LEASING)
+def leasing_setup(node: Node, tmp_path: Path, request: pytest.FixtureRequest) -> Setup:
+    replace_program(tmp_path, "leasing", LEASING)
     conf = network(cniVersion="1.1.0", ipam={"type": "leasing"})
-    return Scene(node, node.container(), conf, str(tmp_path), request.param)
+    return Setup(node, node.make_container(), conf, str(tmp_path), request.param)
 
 
-def test_add_does_everything_or_nothing_or_what_delete_removes(scene: Scene) -> None:
-    points = scene.points("ADD")
+def test_add_does_everything_or_nothing_or_what_delete_removes(setup: Setup) -> None:
+    points = setup.points("ADD")
     assert len(points) > 30
-    scene.call("DEL")
-    before = scene.cleared()
+    setup.call("DEL")
+    before = setup.cleared()
     wrong: dict[str, Any] = {}
-    for point, kind in scene.trials(points):
-        answer = scene.disturbed("ADD", point, kind)
+    for point, kind in setup.trials(points):
+        answer = setup.disturbed("ADD", point, kind)
         evidence: list[Answer | None] = [answer]
         is_undone = False
         if answer and answer.status:
@@ -160,131 +159,131 @@ def test_add_does_everything_or_nothing_or_what_delete_removes(scene: Scene) -> 
             if answer.error()["code"] == INTERNAL:
                 wrong[f"{kind} at {point}"] = answer
         elif answer:
-            evidence.append(scene.call("CHECK", {**scene.conf, "prevResult": answer.result()}))
+            evidence.append(setup.call("CHECK", {**setup.conf, "prevResult": answer.result()}))
         if not is_undone:
-            evidence.append(scene.call("DEL"))
-        after = scene.state() if is_undone else scene.cleared()
+            evidence.append(setup.call("DEL"))
+        after = setup.state() if is_undone else setup.cleared()
         if after != before or any(each and each.status for each in evidence[1:]):
             wrong[f"{kind} at {point}"] = (evidence, difference(before, after))
-            scene.call("DEL")
+            setup.call("DEL")
     assert wrong == {}
 
 
-def test_check_changes_nothing_and_fails_when_anything_does(scene: Scene) -> None:
-    conf = {**scene.conf, "prevResult": scene.call("ADD").result()}
-    points = scene.points("CHECK", conf)
-    before = scene.state()
+def test_check_changes_nothing_and_fails_when_anything_does(setup: Setup) -> None:
+    conf = {**setup.conf, "prevResult": setup.call("ADD").result()}
+    points = setup.points("CHECK", conf)
+    before = setup.state()
     wrong: dict[str, Any] = {}
-    for point, kind in scene.trials(points):
-        answer = scene.disturbed("CHECK", point, kind, conf)
+    for point, kind in setup.trials(points):
+        answer = setup.disturbed("CHECK", point, kind, conf)
         # What an IPAM plugin prints at CHECK means nothing; and a namespace whose path leads
         # nowhere is entered by its descriptor.
         is_meaningless = kind.startswith("prints") and "/cni/" in point.words
-        is_meaningless |= point.words == f"stat {scene.container.path}" or kind in DEATHS
+        is_meaningless |= point.words == f"stat {setup.container.path}" or kind in DEATHS
         is_reported = answer and answer.status and answer.error()["code"] != INTERNAL
-        after = scene.state()
+        after = setup.state()
         if after != before or not (is_reported or is_meaningless):
             wrong[f"{kind} at {point}"] = (answer, difference(before, after))
     assert wrong == {}
 
 
 @pytest.mark.slow
-def test_delete_may_be_repeated_when_anything_fails(scene: Scene) -> None:
-    wrong = after_faults(scene, "DEL", scene.conf, lambda: scene.call("ADD"), scene.cleared)
+def test_delete_may_be_repeated_when_anything_fails(setup: Setup) -> None:
+    wrong = after_faults(setup, "DEL", setup.conf, lambda: setup.call("ADD"), setup.cleared)
     assert wrong == {}
 
 
 @pytest.mark.slow
-def test_gc_may_be_repeated_when_anything_fails(leasing_scene: Scene) -> None:
-    scene = leasing_scene
-    points = scene.points("ADD")
-    scene.call("DEL")
-    scene.node.remove(scene.container)
+def test_gc_may_be_repeated_when_anything_fails(leasing_setup: Setup) -> None:
+    setup = leasing_setup
+    points = setup.points("ADD")
+    setup.call("DEL")
+    setup.node.remove(setup.container)
     moving = next(point for point in points if " netns " in point.words)
 
     def leave_something() -> None:
-        leave_behind(scene, moving, "dies_with_the_plugin")
+        leave_behind(setup, moving, "dies_with_the_plugin")
 
-    assert after_faults(scene, "GC", gc_conf(scene), leave_something, scene.snapshot) == {}
+    assert after_faults(setup, "GC", gc_conf(setup), leave_something, setup.snapshot) == {}
 
 
 def after_faults(
-    scene: Scene, verb: str, conf: Conf, prepared: Callable[[], object], state: Callable[[], Any]
+    setup: Setup, verb: str, conf: Conf, prepared: Callable[[], object], state: Callable[[], Any]
 ) -> dict[str, Any]:
     """Return what is wrong: a call must remove everything, or fail, and do so when repeated."""
     before = state()
     prepared()
-    points = scene.points(verb, conf)
+    points = setup.points(verb, conf)
     wrong: dict[str, Any] = {}
-    for point, kind in scene.trials(points):
+    for point, kind in setup.trials(points):
         prepared()
-        answer = scene.disturbed(verb, point, kind, conf)
+        answer = setup.disturbed(verb, point, kind, conf)
         if answer and answer.status:
             is_right = answer.error()["code"] != INTERNAL
         else:
             is_right = not answer or not point.is_command or state() == before
-        repeated = scene.call(verb, conf)
+        repeated = setup.call(verb, conf)
         after = state()
         if not is_right or repeated.status or after != before:
             wrong[f"{kind} at {point}"] = (answer, repeated, difference(before, after))
     return wrong
 
 
-def test_gc_removes_what_an_add_left_that_died_in_what_is_gone(leasing_scene: Scene) -> None:
-    scene = leasing_scene
-    points = scene.points("ADD")
-    scene.call("DEL")
-    scene.node.remove(scene.container)
-    before = scene.snapshot()
+def test_gc_removes_what_an_add_left_that_died_in_what_is_gone(leasing_setup: Setup) -> None:
+    setup = leasing_setup
+    points = setup.points("ADD")
+    setup.call("DEL")
+    setup.node.remove(setup.container)
+    before = setup.snapshot()
     wrong: dict[str, Any] = {}
-    for point, kind in scene.trials(points):
+    for point, kind in setup.trials(points):
         if kind in DEATHS:
-            leave_behind(scene, point, kind)
+            leave_behind(setup, point, kind)
 
-            collected = scene.call("GC", gc_conf(scene))
+            collected = setup.call("GC", gc_conf(setup))
 
-            after = scene.snapshot()
+            after = setup.snapshot()
             if collected.status or after != before:
                 wrong[f"{kind} at {point}"] = (collected, difference(before, after))
     assert wrong == {}
 
 
-def leave_behind(scene: Scene, point: Point, kind: str) -> None:
+def leave_behind(setup: Setup, point: Point, kind: str) -> None:
     """Leave what an ADD has made that dies; its container is gone."""
-    scene.container = scene.node.container()
-    scene.disturbed("ADD", point, kind)
-    scene.node.remove(scene.container)
+    setup.container = setup.node.make_container()
+    setup.disturbed("ADD", point, kind)
+    setup.node.remove(setup.container)
 
 
-def gc_conf(scene: Scene) -> Conf:
+def gc_conf(setup: Setup) -> Conf:
     valid = [{"containerID": NEIGHBOUR, "ifname": "net1"}]
-    return {**scene.conf, "cni.dev/valid-attachments": valid}
+    return {**setup.conf, "cni.dev/valid-attachments": valid}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scene", WAYS, indirect=True)
-def test_what_a_second_fault_keeps_from_being_undone_is_named(scene: Scene) -> None:
-    commands = [point for point in scene.points("ADD") if point.is_command]
-    scene.call("DEL")
-    before = scene.cleared()
+@pytest.mark.parametrize("setup", WAYS, indirect=True)
+def test_what_a_second_fault_keeps_from_being_undone_is_named(setup: Setup) -> None:
+    commands = [point for point in setup.points("ADD") if point.is_command]
+    setup.call("DEL")
+    before = setup.cleared()
     wrong: dict[str, Any] = {}
     pairs = 0
     for first in commands if ALL else commands[-2:]:
-        planned = {first: faulty.fails_after_its_work}
+        planned = {first: faulty.fail_after_work}
         recorded = Faults(planned)
-        if scene.call("ADD", faults=recorded).status == 0:
-            scene.call("DEL")  # it was a step that may fail
+        if setup.call("ADD", faults=recorded).status == 0:
+            setup.call("DEL")  # it was a step that may fail
             continue
         undoing = recorded.points[recorded.points.index(first) + 1 :]
         for second in sampling.sample((point for point in undoing if point.is_command), 3):
             pairs += 1
-            faults = Faults({**planned, second: faulty.fails_at_once})
-            error = scene.call("ADD", faults=faults).error()
-            is_named = "could not be undone: " in error["details"] or scene.state() == before
+            faults = Faults({**planned, second: faulty.fail_at_once})
+            error = setup.call("ADD", faults=faults).error()
+            is_named = "could not be undone: " in error["details"] or setup.state() == before
 
-            deleted = scene.call("DEL")
+            deleted = setup.call("DEL")
 
-            after = scene.cleared()
+            after = setup.cleared()
             if not is_named or deleted.status or after != before:
                 wrong[f"{first}, {second}"] = (error, deleted, difference(before, after))
     assert wrong == {}

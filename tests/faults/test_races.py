@@ -15,9 +15,9 @@ import pytest
 import sampling
 from executable import Executable
 from faulty import Faults, Point
-from lab import Node, Space, records, run
+from lab import Namespace, Node, find_records, run
 from runtime import Answer, Conf, call_environment, host_local, network, stdin_of
-from scene import Scene
+from setup import Setup
 
 from cni_ipvlan.cni.errors import INTERNAL, TRY_AGAIN_LATER
 from cni_ipvlan.plugin.codes import INTERRUPTED, MODE_CONFLICT
@@ -38,18 +38,18 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def words(
-    verb: str, container: Space, conf: Conf = CONF, **others: str
+    verb: str, container: Namespace, conf: Conf = CONF, **others: str
 ) -> tuple[dict[str, str], bytes]:
     return call_environment(verb, container, **others), stdin_of(conf)
 
 
 def moments(points: list[Point], salt: str = "") -> list[Point]:
     """Return the point before which nothing has happened, and some of the others."""
-    return [points[0], *sampling.spread(points[1:], STRIDE, salt)]
+    return [points[0], *sampling.take_every(points[1:], STRIDE, salt)]
 
 
 def add_with(
-    container: Space, point: Point, action: Callable[[], Any], conf: Conf = CONF, **others: str
+    container: Namespace, point: Point, action: Callable[[], Any], conf: Conf = CONF, **others: str
 ) -> Answer:
     def fault(_: Any, work: Callable[[], Any]) -> Any:
         action()
@@ -59,7 +59,7 @@ def add_with(
 
 
 class Other:
-    def __init__(self, verb: str, container: Space, conf: Conf = CONF, **others: str) -> None:
+    def __init__(self, verb: str, container: Namespace, conf: Conf = CONF, **others: str) -> None:
         self._words = words(verb, container, conf, **others)
         self.status, self.code = NEVER, NEVER
 
@@ -69,18 +69,18 @@ class Other:
         self.status, self.code = answer.status, answer.status and answer.error()["code"]
 
 
-def leftovers(node: Node, *containers: Space) -> Any:
+def leftovers(node: Node, *containers: Namespace) -> Any:
     links = [name for name in node.host.links() if name.startswith("iv")]
     inside = [container.links().keys() - {"lo"} for container in containers]
-    found = (links, [names for names in inside if names], node.leases(), records())
+    found = (links, [names for names in inside if names], node.leases(), find_records())
     return found if any(found) else None
 
 
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
-def test_a_second_call_for_the_interface_at_any_moment_of_an_add(scene: Scene, verb: str) -> None:
-    container = scene.one
+def test_a_second_call_for_the_interface_at_any_moment_of_an_add(setup: Setup, verb: str) -> None:
+    container = setup.container
     wrong: dict[str, Any] = {}
-    points = moments(faulty.points_of_add(*words("ADD", container)))
+    points = moments(faulty.find_points_of_add(*words("ADD", container)))
     for point in points:
         other = Other(verb, container)
 
@@ -96,7 +96,7 @@ def test_a_second_call_for_the_interface_at_any_moment_of_an_add(scene: Scene, v
             is_reported = other.code in {TRY_AGAIN_LATER, NEVER}
             is_fine = first.status == 0 and (is_whole if is_reported else other.status == 0)
         deleted = faulty.call(*words("DEL", container), Faults())
-        left = leftovers(scene.node, container)
+        left = leftovers(setup.node, container)
         if not is_fine or deleted.status or left:
             wrong[f"{point}"] = (first, vars(other), addresses, deleted, left)
         run("rm", "-rf", "/var/lib/cni/networks")
@@ -104,30 +104,30 @@ def test_a_second_call_for_the_interface_at_any_moment_of_an_add(scene: Scene, v
     assert len(points) > 2
 
 
-def test_gc_at_any_moment_of_an_add_removes_nothing_of_it(scene: Scene) -> None:
-    container = scene.one
-    conf = network(cniVersion="1.1.0", ipam=scene.ipam(ips=["10.1.0.2/24"]))
-    path = {"CNI_PATH": scene.fake.path}
+def test_gc_at_any_moment_of_an_add_removes_nothing_of_it(setup: Setup) -> None:
+    container = setup.container
+    conf = network(cniVersion="1.1.0", ipam=setup.ipam(ips=["10.1.0.2/24"]))
+    path = {"CNI_PATH": setup.fake.path}
     wrong: dict[str, Any] = {}
-    for point in moments(faulty.points_of_add(*words("ADD", container, conf, **path))):
+    for point in moments(faulty.find_points_of_add(*words("ADD", container, conf, **path))):
         gc = Other("GC", container, {**conf, "cni.dev/valid-attachments": []}, **path)
 
         answer = add_with(container, point, gc, conf, **path)
 
         is_whole = container.addresses("net1") == ["10.1.0.2/24"]
         deleted = faulty.call(*words("DEL", container, conf, **path), Faults())
-        left = leftovers(scene.node, container)
+        left = leftovers(setup.node, container)
         if not is_whole or answer.status or gc.status > 0 or deleted.status or left:
             wrong[f"{point}"] = (answer, vars(gc), is_whole, deleted, left)
     assert wrong == {}
 
 
-def test_an_add_in_another_mode_at_any_moment_never_changes_the_mode(scene: Scene) -> None:
-    one, two = scene.one, scene.two
+def test_an_add_in_another_mode_at_any_moment_never_changes_the_mode(setup: Setup) -> None:
+    one, two = setup.container, setup.container2
     conf = {**CONF, "mode": "l3", "name": "other"}
     wrong: dict[str, Any] = {}
     winners = set()
-    for point in moments(faulty.points_of_add(*words("ADD", one))):
+    for point in moments(faulty.find_points_of_add(*words("ADD", one))):
         other = Other("ADD", two, conf)
 
         first = add_with(one, point, other)
@@ -143,7 +143,7 @@ def test_an_add_in_another_mode_at_any_moment_never_changes_the_mode(scene: Scen
         is_fine = is_one and code in {MODE_CONFLICT, TRY_AGAIN_LATER, NEVER}
         faulty.call(*words("DEL", one), Faults())
         faulty.call(*words("DEL", two, conf), Faults())
-        left = leftovers(scene.node, one, two)
+        left = leftovers(setup.node, one, two)
         if not is_fine or left or len(modes) != 1 or modes[0][0] != modes[0][1]:
             wrong[f"{point}"] = (first, vars(other), modes, left)
     assert wrong == {}
@@ -159,15 +159,15 @@ CHANGES: dict[str, Callable[[Node], object]] = {
 }
 
 
-def test_the_world_changes_at_any_moment_of_an_add(scene: Scene) -> None:
-    node, elsewhere = scene.node, scene.node.namespace("elsewhere")
-    points = faulty.points_of_add(*words("ADD", scene.one))
+def test_the_world_changes_at_any_moment_of_an_add(setup: Setup) -> None:
+    node, elsewhere = setup.node, setup.node.make_namespace("elsewhere")
+    points = faulty.find_points_of_add(*words("ADD", setup.container))
     trials = [(change, point) for change in CHANGES for point in moments(points, change)]
-    node.remove(scene.one)
+    node.remove(setup.container)
     wrong: dict[str, Any] = {}
     refused = set()
     for change, point in trials:
-        container = node.namespace("changed")
+        container = node.make_namespace("changed")
 
         answer = add_with(container, point, partial(CHANGES[change], node))
 
@@ -185,18 +185,18 @@ def test_the_world_changes_at_any_moment_of_an_add(scene: Scene) -> None:
     assert refused >= CHANGES.keys() - {"master down"}
 
 
-def make_master_again(node: Node, elsewhere: Space) -> None:
+def make_master_again(node: Node, elsewhere: Namespace) -> None:
     for space, name in ((elsewhere, "eth0"), (node.host, "eth0"), (node.host, "eth7")):
         if name in space.links():
             space.ip(f"link delete dev {name}")
-    node.master()
+    node.make_master()
 
 
 # Calls that are started at once.
 
 
-def test_adds_in_two_modes_at_once_on_an_idle_master(scene: Scene, ipvlan: Executable) -> None:
-    containers = [scene.one, scene.two, scene.container(), scene.container()]
+def test_adds_in_two_modes_at_once_on_an_idle_master(setup: Setup, ipvlan: Executable) -> None:
+    containers = [setup.container, setup.container2, setup.make_container(), setup.make_container()]
     modes = ("l2", "l3", "l2", "l3")
     confs = [{**CONF, "name": mode, "mode": mode} for mode in modes]
     for _ in range(ROUNDS):
@@ -215,4 +215,4 @@ def test_adds_in_two_modes_at_once_on_an_idle_master(scene: Scene, ipvlan: Execu
                 assert answer.error()["code"] == MODE_CONFLICT
         for number, (container, conf) in enumerate(zip(containers, confs, strict=True)):
             ipvlan(*words("DEL", container, conf, CNI_CONTAINERID=f"c{number}")).succeeds()
-        assert leftovers(scene.node, *containers) is None
+        assert leftovers(setup.node, *containers) is None

@@ -11,10 +11,10 @@ from functools import partial
 
 import pytest
 from executable import Executable, descendants
-from lab import MEMORY, sleeps_in, wait_until
+from lab import RECORDS, sleeps_in, wait_until
 from patience import patient
 from runtime import Answer, Conf, call_environment, host_local, network, stdin_of
-from scene import Scene
+from setup import Setup
 
 CONF = network(ipam=host_local("10.1.0.0/24"))
 SHARING = [CONF, {**CONF, "hostAccess": True}, {**CONF, "vlan": 100}]
@@ -29,7 +29,7 @@ def limit(kind: int, value: int) -> Preparation:
 
 def call(
     verb: str,
-    scene: Scene,
+    setup: Setup,
     conf: Conf,
     *preparations: Preparation,
     first: str = "",
@@ -43,7 +43,7 @@ def call(
     done = subprocess.run(
         argv,
         input=stdin_of(conf),
-        env=call_environment(verb, scene.one, **environment),
+        env=call_environment(verb, setup.container, **environment),
         preexec_fn=lambda: [prepare() for prepare in preparations] and None,
         capture_output=True,
         check=False,
@@ -74,17 +74,17 @@ STRANGE: dict[str, list[Preparation]] = {
 
 
 @pytest.mark.parametrize("name", STRANGE)
-def test_attachment_lives_and_ends_with(scene: Scene, name: str) -> None:
+def test_attachment_lives_and_ends_with(setup: Setup, name: str) -> None:
     preparations = STRANGE[name]
-    with scene.unchanged():
-        answer = call("ADD", scene, CONF, *preparations)
-        assert scene.one.addresses("net1") == ["10.1.0.2/24"], answer
+    with setup.unchanged():
+        answer = call("ADD", setup, CONF, *preparations)
+        assert setup.container.addresses("net1") == ["10.1.0.2/24"], answer
         assert answer.stderr == ""
-        assert MEMORY.stat().st_mode & 0o77 == 0
-        assert {path.stat().st_mode & 0o77 for path in MEMORY.rglob("*")} == {0}
+        assert RECORDS.stat().st_mode & 0o77 == 0
+        assert {path.stat().st_mode & 0o77 for path in RECORDS.rglob("*")} == {0}
         conf = {**CONF, "prevResult": answer.result()}
-        call("CHECK", scene, conf, *preparations).succeeds()
-        call("DEL", scene, conf, *preparations).succeeds()
+        call("CHECK", setup, conf, *preparations).succeeds()
+        call("DEL", setup, conf, *preparations).succeeds()
 
 
 def mounted(path: str, option: str) -> str:
@@ -119,67 +119,67 @@ LIMITED = {
 DELETE_WORKS_WITH = {"a read-only /run", "a full /run", "no more files on /run"}
 
 
-@pytest.mark.scene(host=("10.1.0.1/24",))
+@pytest.mark.setup(host=("10.1.0.1/24",))
 @pytest.mark.parametrize("name", POOR)
-def test_add_works_or_undoes_everything_with(scene: Scene, name: str) -> None:
+def test_add_works_or_undoes_everything_with(setup: Setup, name: str) -> None:
     shell, text = POOR[name]
-    before = scene.node.snapshot()
+    before = setup.node.snapshot()
 
-    answer = call("ADD", scene, CONF, *LIMITED.get(name, []), first=shell)
+    answer = call("ADD", setup, CONF, *LIMITED.get(name, []), first=shell)
 
     if answer.status == 0:
-        assert scene.one.addresses("net1") == ["10.1.0.2/24"]
+        assert setup.container.addresses("net1") == ["10.1.0.2/24"]
         assert not text
-        call("DEL", scene, CONF).succeeds()
+        call("DEL", setup, CONF).succeeds()
     else:
         error = answer.error()
         assert text in f"{error['msg']} {error.get('details')}"
-    for each in (answer, call("DEL", scene, CONF, *LIMITED.get(name, []), first=shell)):
+    for each in (answer, call("DEL", setup, CONF, *LIMITED.get(name, []), first=shell)):
         assert each.status == 0 or each.error()["code"] != 199
-    empty = scene.node.snapshot()
+    empty = setup.node.snapshot()
     empty["files"].pop(RUN, None)  # where the file system was mounted
     assert empty == before
     for conf in SHARING if name in DELETE_WORKS_WITH else ():
-        call("ADD", scene, conf).result()
-        call("DEL", scene, conf, first=shell).succeeds()
-        assert scene.one.links().keys() == {"lo"}
-        call("DEL", scene, conf).succeeds()
-        assert scene.node.snapshot() == before
+        call("ADD", setup, conf).result()
+        call("DEL", setup, conf, first=shell).succeeds()
+        assert setup.container.links().keys() == {"lo"}
+        call("DEL", setup, conf).succeeds()
+        assert setup.node.snapshot() == before
 
 
-def test_a_lease_that_can_not_be_released_is_named(scene: Scene) -> None:
-    with scene.unchanged():
-        call("ADD", scene, CONF).result()
-        answer = call("DEL", scene, CONF, first=read_only("/var/lib/cni"))
+def test_a_lease_that_can_not_be_released_is_named(setup: Setup) -> None:
+    with setup.unchanged():
+        call("ADD", setup, CONF).result()
+        answer = call("DEL", setup, CONF, first=read_only("/var/lib/cni"))
         answer.succeeds()
         place = "/var/lib/cni/networks/net"
         why = f"{place} can't be written to; try: findmnt -T {place}"
         assert answer.stderr == f"one net1: 10.1.0.2 stays leased: {why}\n"
-        call("DEL", scene, CONF).succeeds()
+        call("DEL", setup, CONF).succeeds()
 
 
-def test_add_warns_where_no_sysctl_can_be_set(scene: Scene) -> None:
+def test_add_warns_where_no_sysctl_can_be_set(setup: Setup) -> None:
     """Where IPv6 is off, it fails: tests/kernel/test_refusals.py."""
-    answer = call("ADD", scene, BOTH, first=read_only("/proc/sys"))
+    answer = call("ADD", setup, BOTH, first=read_only("/proc/sys"))
     assert len(answer.result()["ips"]) == 2
     assert "neighbours" in answer.stderr
     assert "Read-only file system" in answer.stderr
-    call("DEL", scene, BOTH, first=read_only("/proc/sys")).succeeds()
+    call("DEL", setup, BOTH, first=read_only("/proc/sys")).succeeds()
 
 
-def test_a_result_without_a_reader_waits_until_a_signal_undoes_it(scene: Scene) -> None:
+def test_a_result_without_a_reader_waits_until_a_signal_undoes_it(setup: Setup) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     filled = 0
     while select.select([], [writer], [], 0)[1]:
         filled += os.write(writer, b"x" * 4096)
     os.set_blocking(writer, True)
-    with scene.unchanged():
-        environment = call_environment("ADD", scene.one)
+    with setup.unchanged():
+        environment = call_environment("ADD", setup.container)
         process = Executable().start(environment, stdin_of(CONF), stdout=writer).process
         wait_until(lambda: waits_for_its_reader(process.pid))
-        assert scene.node.leases() == ["10.1.0.2"]
-        assert "net1" in scene.one.links()
+        assert setup.node.leases() == ["10.1.0.2"]
+        assert "net1" in setup.container.links()
 
         process.terminate()
         _, stderr = process.communicate(timeout=patient(30))
@@ -197,23 +197,23 @@ def waits_for_its_reader(process: int) -> bool:
     return idle and sleeps_in(process, "sys_poll") and not descendants(process)
 
 
-def test_stderr_without_a_reader_delays_nothing(scene: Scene) -> None:
+def test_stderr_without_a_reader_delays_nothing(setup: Setup) -> None:
     """A delegate's megabytes fit in no pipe."""
     answer = """echo '{"ips": [{"address": "10.1.0.2/24"}]}'"""
-    ipam = scene.ipam(script=f"head -c 1000000 /dev/zero >&2\n{answer}")
+    ipam = setup.ipam(script=f"head -c 1000000 /dev/zero >&2\n{answer}")
     reader, writer = os.pipe()
-    environment = call_environment("ADD", scene.one, CNI_PATH=scene.fake.path)
+    environment = call_environment("ADD", setup.container, CNI_PATH=setup.fake.path)
     stdin = stdin_of(network(ipam=ipam))
     process = Executable().start(environment, stdin, stderr=writer).process
     os.close(writer)
     stdout, _ = process.communicate(timeout=patient(60))
     assert process.returncode == 0, stdout
-    assert scene.one.addresses("net1") == ["10.1.0.2/24"]
+    assert setup.container.addresses("net1") == ["10.1.0.2/24"]
     os.close(reader)
 
 
 @pytest.mark.parametrize("redirection", ["3>/dev/null <&3", "</dev/zero"])
 @pytest.mark.parametrize("verb", ["ADD", "DEL", "VERSION"])
-def test_unreadable_stdin_is_reported(scene: Scene, verb: str, redirection: str) -> None:
-    error = call(verb, scene, CONF, first=f"exec {redirection}").error()
+def test_unreadable_stdin_is_reported(setup: Setup, verb: str, redirection: str) -> None:
+    error = call(verb, setup, CONF, first=f"exec {redirection}").error()
     assert (error["code"], "standard input" in error["msg"]) == (5, True), error

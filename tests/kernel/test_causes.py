@@ -50,7 +50,7 @@ def test_a_failed_commands_answer_is_understood(node: Node) -> None:
     for row in re.findall(r"^\S.*\n(?: .*\n)*", PROVOKED, re.MULTILINE):
         code, _, text = row.partition(" | ")
         *before, command = (" ".join(each.split()) for each in text.split(";"))
-        node.master()
+        node.make_master()
         assert [answer(each) for each in before] == [""] * len(before), command
 
         cause = causes.explain(Command(tuple(command.split())), answer(command))

@@ -17,11 +17,11 @@ from unittest import mock
 
 import pytest
 from attacker import NOBODY
-from lab import FOR_ALL, LEASES, run, wait_until, without_program
-from people import ipvlan
+from command_line import ipvlan
+from lab import LEASES, SHARED_VENV, hide_program, run, wait_until
 from runtime import static
 from sampling import sample
-from scene import Scene
+from setup import Setup
 
 from cni_ipvlan.cli import options
 from cni_ipvlan.iproute import namespace
@@ -644,7 +644,7 @@ a service | routed; host: nft 'table ip t {chain s {};map m {type ipv4_addr . in
 iptables | pair; two: iptables-nft -A INPUT -s 10.1.0.2 -j DROP; trace one two
     => a rule of TWO drops packets: iptables-nft -A INPUT => iptables-nft -t filter -D INPUT
 """
-pytestmark = pytest.mark.scene(master="wire")
+pytestmark = pytest.mark.setup(master="wire")
 
 
 def read(text: str) -> dict[str, str]:
@@ -682,10 +682,10 @@ MTU black hole | routed; neighbour: ip link set dev far0 mtu 1400;
 class Network:
     """The namespaces of a network, by the names that it gives them."""
 
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
-        self.spaces = {"one": scene.one, "two": scene.two, "host": scene.host}
-        self.spaces["neighbour"] = scene.neighbour
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.spaces = {"one": setup.container, "two": setup.container2, "host": setup.host}
+        self.spaces["neighbour"] = setup.neighbour
 
     def make(self, commands: str) -> None:
         for command in filter(None, commands.split("; ")):
@@ -693,7 +693,7 @@ class Network:
             if command in MADE:
                 self.make(MADE[command])
             elif command.startswith("space "):
-                self.spaces[command[6:]] = self.scene.node.namespace(command[6:])
+                self.spaces[command[6:]] = self.setup.node.make_namespace(command[6:])
             elif command.startswith("add "):
                 self._add(*command.split()[1:])
             elif words.startswith("net/"):
@@ -712,7 +712,7 @@ class Network:
         routes = [{"dst": "::/0" if ":" in address else "0.0.0.0/0"}]
         has_default = gateway != "-" or "mode" in conf
         ipam = static(address, gateway=gateway.strip("-"), routes=routes if has_default else [])
-        self.scene.add(at=self.spaces[place], ipam=ipam, CNI_CONTAINERID=place, **conf)
+        self.setup.add(at=self.spaces[place], ipam=ipam, CNI_CONTAINERID=place, **conf)
 
     @contextmanager
     def hide(self, name: str) -> Iterator[None]:
@@ -736,8 +736,8 @@ class Network:
 
 
 @pytest.fixture
-def network(scene: Scene) -> Network:
-    return Network(scene)
+def network(setup: Setup) -> Network:
+    return Network(setup)
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -754,8 +754,8 @@ def test_rules_of_nft_are_blamed(network: Network, name: str) -> None:
 
 
 def check_verdict(network: Network, row: str, *, is_broken: bool) -> None:
-    setup, *expected = row.split(" => ")
-    commands, _, question = setup.rpartition("; ")
+    arrangement, *expected = row.split(" => ")
+    commands, _, question = arrangement.rpartition("; ")
     network.make(commands)
     answer = network.ask(question)
     for words, text in zip(expected, (answer["verdict"], answer["next"]), strict=False):
@@ -771,8 +771,8 @@ def test_an_end_has_several_names(network: Network) -> None:
     network.make("pair; add one 10.1.0.5/24 - name=other CNI_IFNAME=net2")
     pod = {"CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0"}
     identity = "0123456789abcdef"
-    third = network.scene.container()
-    network.scene.add(at=third, ipam=static("10.1.0.7/24"), CNI_CONTAINERID=identity, **pod)
+    third = network.setup.make_container()
+    network.setup.add(at=third, ipam=static("10.1.0.7/24"), CNI_CONTAINERID=identity, **pod)
     words = ("container3", third.path, identity, identity[:12], "web-0", "default/web-0")
     for word in sample(words, 1):
         assert network.ask(f"trace {word} 10.1.0.3")["verdict"] == FINE
@@ -792,16 +792,16 @@ def test_an_end_has_several_names(network: Network) -> None:
 
 @pytest.mark.slow
 def test_a_word_for_several_containers_is_refused(network: Network) -> None:
-    for number, at in enumerate((network.scene.one, network.scene.two), 1):
+    for number, at in enumerate((network.setup.container, network.setup.container2), 1):
         pod = f"IgnoreUnknown=1;K8S_POD_NAMESPACE=n{number};K8S_POD_NAME=web-0"
         variables = {"CNI_CONTAINERID": f"01234{number}", "CNI_ARGS": pod}
-        network.scene.add(at=at, ipam=static(f"10.1.0.{number + 1}/24"), **variables)
+        network.setup.add(at=at, ipam=static(f"10.1.0.{number + 1}/24"), **variables)
     for words in ("trace 0123 host", "probe --netns web-0"):
         process = ipvlan(*words.split())
         assert process.status == 2
         assert "is 2 containers: pod n1/web-0, container 012341 in /run/netns/" in process.err
         assert "; give NAMESPACE/NAME, the whole ID or the namespace" in process.err
-    for word in ("n2/web-0", "012342", network.scene.two.path):
+    for word in ("n2/web-0", "012342", network.setup.container2.path):
         assert network.ask(f"trace {word} 10.1.0.2")["verdict"] == FINE
     offered = [each.value for each in options.complete_ends(None, None, "")]
     assert {"n1/web-0", "n2/web-0"} < {each for each in offered if "web-0" in each}
@@ -823,7 +823,9 @@ def test_a_pod_of_another_plugin_is_found_by_what_libcni_keeps(network: Network)
 @pytest.mark.slow
 def test_words_that_name_no_end(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     network.make("pair; " + "host: ip link add name other0 type dummy")
-    network.scene.add(at=network.scene.one, name="b", ipam=static("10.1.0.5/24"), CNI_IFNAME="net2")
+    network.setup.add(
+        at=network.setup.container, name="b", ipam=static("10.1.0.5/24"), CNI_IFNAME="net2"
+    )
     for words, why in {
         "trace nobody host": "'nobody' is not host, an address, a namespace",
         "probe --netns one": "choose one with --ifname: net1, net2",
@@ -849,7 +851,7 @@ def test_words_that_name_no_end(network: Network, monkeypatch: pytest.MonkeyPatc
     with mock.patch.object(inventory, "search", search_two):
         for name in ("one", "two"):
             network.ask(f"probe --netns {name} --ifname net1 --to 10.1.0.1")
-    network.scene.node.remove(network.scene.two)
+    network.setup.node.remove(network.setup.container2)
     assert "the container two is gone" in ipvlan("trace", "two", "host").err
     hidden_namespace = namespace.Namespace("/run/netns/unseen", "", (0, 0))
     with mock.patch.object(namespace, "find_others", return_value=[hidden_namespace]):
@@ -862,11 +864,11 @@ def test_words_that_name_no_end(network: Network, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.slow
 def test_missing_programs_are_named_and_not_blamed(network: Network) -> None:
     network.make("pair")
-    with without_program("arping"):
+    with hide_program("arping"):
         answer = network.ask("trace one two")
     assert answer["verdict"] == FINE
     assert "iputils-arping" in json.dumps(answer["findings"])
-    with without_program("ping"):
+    with hide_program("ping"):
         answer = network.ask("trace one two")
         assert "iputils-ping" in answer["next"]
         network.make("two: ip link set dev net1 down")
@@ -874,7 +876,7 @@ def test_missing_programs_are_named_and_not_blamed(network: Network) -> None:
     network.make("two: ip link set dev net1 up; two: iptables-legacy -A INPUT -j DROP")
     with ExitStack() as hidden:
         for name in ("iptables-legacy-save", "iptables-nft-save", "iptables-save", "nft"):
-            hidden.enter_context(without_program(name))
+            hidden.enter_context(hide_program(name))
         answer = network.ask("trace one two")
     assert [each for each in answer["findings"] if "filters were not looked at" in each["text"]]
 
@@ -885,23 +887,25 @@ def test_who_is_not_root_is_told_so(network: Network) -> None:
     unable = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
     for words in ("trace one two", "trace host 10.1.0.2", "probe --netns one"):
         for prefix in (NOBODY, unable):
-            argv = (*prefix, f"{FOR_ALL}/bin/ipvlan", *network.replace_words(words))
+            argv = (*prefix, f"{SHARED_VENV}/bin/ipvlan", *network.replace_words(words))
             process = subprocess.run(argv, check=False, capture_output=True)
             assert process.returncode in (1, 2)
             assert b"only root can look into containers" in process.stdout + process.stderr
 
 
 @pytest.mark.slow
-@pytest.mark.scene(master="wire", dad=True)
+@pytest.mark.setup(master="wire", dad=True)
 def test_an_address_of_another_host(network: Network) -> None:
-    neighbour = network.scene.neighbour
+    neighbour = network.setup.neighbour
     network.make("add one 10.1.0.2/24 10.1.0.1; neighbour: ip address add 10.1.0.2/24 dev eth0")
     with network.hide("neighbour"):
         answer = network.ask("probe --netns one")
     assert neighbour.links()["eth0"]["address"] in answer["verdict"]
     network.make("neighbour: ip address add fd00:1::2/64 dev eth0 nodad")
     network.make("one: ip address add fd00:1::2/64 dev net1")
-    wait_until(lambda: "fd00:1::2" in network.scene.one.ip("-6 address show dev net1 dadfailed"))
+    wait_until(
+        lambda: "fd00:1::2" in network.setup.container.ip("-6 address show dev net1 dadfailed")
+    )
     answer = network.ask("probe --netns one")
     assert "another host on the network has fd00:1::2/64" in json.dumps(answer["findings"])
 
@@ -909,8 +913,8 @@ def test_an_address_of_another_host(network: Network) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HIDDEN)
 def test_another_host_can_only_be_asked(network: Network, name: str) -> None:
-    setup, verdict = HIDDEN[name].split(" => ")
-    commands, _, question = setup.rpartition("; ")
+    arrangement, verdict = HIDDEN[name].split(" => ")
+    commands, _, question = arrangement.rpartition("; ")
     network.make(commands)
     with network.hide("neighbour"):
         answer = network.ask(question)
@@ -921,8 +925,8 @@ def test_another_host_can_only_be_asked(network: Network, name: str) -> None:
 def test_dns_servers_of_the_kept_result(network: Network) -> None:
     network.make("pair")
     servers = {"nameservers": ["10.1.0.1", "10.1.0.77", "-f"]}
-    third, conf = network.scene.container(), {"CNI_CONTAINERID": "three", "dns": servers}
-    result = network.scene.add(at=third, ipam=static("10.1.0.5/24"), **conf).result
+    third, conf = network.setup.make_container(), {"CNI_CONTAINERID": "three", "dns": servers}
+    result = network.setup.add(at=third, ipam=static("10.1.0.5/24"), **conf).result
     file = LEASES / "multus/results/net-three-net1"
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps({"kind": "cniCacheV1", "result": result}))
@@ -936,7 +940,7 @@ def test_dns_servers_of_the_kept_result(network: Network) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.scene(master="wire", host=("10.1.0.10/24",))
+@pytest.mark.setup(master="wire", host=("10.1.0.10/24",))
 @pytest.mark.parametrize("mode", ["l2", "l3", "l3s"])
 def test_the_remedy_for_the_host_and_its_own_container(network: Network, mode: str) -> None:
     address = "10.1.0.2/24" if mode == "l2" else "10.2.0.2/24"
@@ -950,6 +954,6 @@ def test_the_remedy_for_the_host_and_its_own_container(network: Network, mode: s
     for words in ("trace one host", "trace host one"):
         assert network.ask(words)["verdict"] == FINE
     # The host still reaches others, and others the container.
-    assert network.scene.host.reaches("10.1.0.1")
+    assert network.setup.host.can_ping("10.1.0.1")
     if mode == "l2":
-        assert network.scene.neighbour.reaches("10.1.0.2")
+        assert network.setup.neighbour.can_ping("10.1.0.2")

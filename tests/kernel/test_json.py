@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+from command_line import User
 from executable import Executable
-from people import Person
 from runtime import call_environment, network, static
-from scene import Scene
+from setup import Setup
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "json.md"
 ABOUT = "-c net.conf --netns container1 --container-id one"
@@ -49,29 +49,32 @@ def documented() -> dict[str, set[str]]:
 KEYS = documented()
 
 
-@pytest.mark.scene(master="wire")
+@pytest.mark.setup(master="wire")
 @pytest.mark.parametrize("command", KEYS)
-def test_a_command_prints_what_is_described(scene: Scene, person: Person, command: str) -> None:
-    scene.neighbour.ip("address add 10.1.0.1/24 dev eth0")
-    at_shell = Person(Executable(), person.directory)
+def test_a_command_prints_what_is_described(setup: Setup, user: User, command: str) -> None:
+    setup.neighbour.ip("address add 10.1.0.1/24 dev eth0")
+    at_shell = User(Executable(), user.directory)
     ipam = static("10.1.0.2/24", gateway="10.1.0.1", routes=[{"dst": "10.7.0.0/24"}])
     conf = network(ipam=ipam, dns={"nameservers": ["10.1.0.1"]})
-    person.writes(conf)
+    user.write_conf(conf)
     if command not in ("status", "--dry-run"):
-        person.writes(json.loads(person.succeeds(f"ipvlan add {ABOUT} --json")), "result")
+        user.write_conf(json.loads(user.check_output(f"ipvlan add {ABOUT} --json")), "result")
     if command in ("add", "add --dry-run"):
-        person.writes({**conf, "ipam": static("10.1.0.3/24", routes=[{"dst": "10.8.0.0/24"}])})
+        user.write_conf({**conf, "ipam": static("10.1.0.3/24", routes=[{"dst": "10.8.0.0/24"}])})
     if command.startswith("replay"):
-        at_shell.succeeds("mkdir /run/captures")
-        variables = {**call_environment("DEL", scene.one), "CNI_IPVLAN_CAPTURE": "/run/captures"}
-        at_shell.succeeds("ipvlan <net.conf", **variables)
-    environment = call_environment("ADD", scene.one) if command == "--dry-run" else {}
+        at_shell.check_output("mkdir /run/captures")
+        variables = {
+            **call_environment("DEL", setup.container),
+            "CNI_IPVLAN_CAPTURE": "/run/captures",
+        }
+        at_shell.check_output("ipvlan <net.conf", **variables)
+    environment = call_environment("ADD", setup.container) if command == "--dry-run" else {}
     line = LINES[command]
 
-    out = (at_shell if {*"<*"} & {*line} else person).types(line, **environment)[1]
+    out = (at_shell if {*"<*"} & {*line} else user).run(line, **environment)[1]
 
     assert json.loads(out).keys() == KEYS[command], out
-    at_shell.succeeds("rm -rf /run/captures")
+    at_shell.check_output("rm -rf /run/captures")
 
 
 def test_every_document_is_tried() -> None:

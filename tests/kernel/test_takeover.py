@@ -3,22 +3,22 @@
 import faulty
 import pytest
 from faulty import Faults, Point
-from lab import LEASES, Space, records
+from lab import LEASES, Namespace, find_records
 from runtime import Conf, Runtime, call_environment, host_local, network, static, stdin_of
 from sampling import sample
-from scene import Scene
+from setup import Setup
 
 # Two names whose digests have the same first 25 bits, which are a network's key.
 NAME, COLLIDING = "kube-prod", "n21567"
 LEASED = network(name=NAME, ipam=host_local("10.1.0.0/24"))
-DEATHS = (faulty.dies_with_the_plugin, faulty.dies_with_the_plugin_after_its_work)
+DEATHS = (faulty.kill_plugin, faulty.kill_plugin_after_work)
 REMOVALS = ["DEL", "DEL without the namespace", "GC"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["l2", "l3"])
-def test_add_again_takes_over_what_an_add_that_died_has_left(scene: Scene, mode: str) -> None:
-    node, runtime, container = scene.node, scene.runtime, scene.one
+def test_add_again_takes_over_what_an_add_that_died_has_left(setup: Setup, mode: str) -> None:
+    node, runtime, container = setup.node, setup.runtime, setup.container
     conf = {**LEASED, "mode": mode}
     found = commands(container, LEASED)
     moved = next(each for each in found if " netns /" in each.words)
@@ -28,19 +28,19 @@ def test_add_again_takes_over_what_an_add_that_died_has_left(scene: Scene, mode:
                 runtime.delete(container, LEASED).succeeds()  # it had not to wait as often
                 continue
 
-            scene.dry(conf=conf, ipam=static("10.1.0.2/24"))
+            setup.dry_run(conf=conf, ipam=static("10.1.0.2/24"))
             runtime.add(container, conf).result()
 
             assert container.ipvlan("net1")["mode"] == mode, point
             assert node.host.links().keys() == {"lo", "eth0"}
             assert len(node.leases()) == 1
             runtime.delete(container, conf).succeeds()
-            assert records() == []
+            assert find_records() == []
 
 
 @pytest.mark.parametrize("removal", REMOVALS)
-def test_what_is_left_on_the_host_is_named_if_it_is_in_the_way(scene: Scene, removal: str) -> None:
-    node, runtime, container, other = scene.node, scene.runtime, scene.one, scene.two
+def test_what_is_left_on_the_host_is_named_if_it_is_in_the_way(setup: Setup, removal: str) -> None:
+    node, runtime, container, other = setup.node, setup.runtime, setup.container, setup.container2
     moving = next(each for each in commands(container, LEASED) if " netns /" in each.words)
     assert dies(container, LEASED, moving)
     conf = {**LEASED, "mode": "l3"}
@@ -56,10 +56,10 @@ def test_what_is_left_on_the_host_is_named_if_it_is_in_the_way(scene: Scene, rem
     runtime.add(other, conf, CNI_CONTAINERID="other").result()
 
 
-@pytest.mark.scene(master="")
+@pytest.mark.setup(master="")
 @pytest.mark.parametrize("removal", REMOVALS)
-def test_what_is_left_on_a_master_in_the_container_is_removed(scene: Scene, removal: str) -> None:
-    container, runtime = scene.one, scene.runtime
+def test_what_is_left_on_a_master_in_the_container_is_removed(setup: Setup, removal: str) -> None:
+    container, runtime = setup.container, setup.runtime
     container.ip("link add name eth0 up type dummy")
     conf = {**LEASED, "linkInContainer": True}
     naming = next(each for each in commands(container, conf) if " alias " in each.words)
@@ -67,16 +67,19 @@ def test_what_is_left_on_a_master_in_the_container_is_removed(scene: Scene, remo
     assert len(container.links()) == 3
     remove(runtime, container, conf, removal)
     assert container.links().keys() == {"lo", "eth0"}
-    assert records() == []
+    assert find_records() == []
 
 
-def commands(container: Space, conf: Conf) -> list[Point]:
-    points = faulty.points_of_add(call_environment("ADD", container), stdin_of(conf))
+def commands(container: Namespace, conf: Conf) -> list[Point]:
+    points = faulty.find_points_of_add(call_environment("ADD", container), stdin_of(conf))
     return [point for point in points if point.is_command]
 
 
 def dies(
-    container: Space, conf: Conf, point: Point, death: faulty.Fault = faulty.dies_with_the_plugin
+    container: Namespace,
+    conf: Conf,
+    point: Point,
+    death: faulty.Fault = faulty.kill_plugin,
 ) -> bool:
     for last in LEASES.rglob("last_reserved_ip.*"):
         last.unlink()  # or the address is another one, and the point is never met
@@ -84,7 +87,7 @@ def dies(
     return faulty.call_or_die(environment, stdin_of(conf), Faults({point: death})) is None
 
 
-def remove(runtime: Runtime, container: Space, conf: Conf, removal: str) -> None:
+def remove(runtime: Runtime, container: Namespace, conf: Conf, removal: str) -> None:
     if removal == "GC":
         runtime.gc(network(name=NAME, cniVersion="1.1.0", ipam=None)).succeeds()
     else:

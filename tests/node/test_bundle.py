@@ -15,18 +15,18 @@ from typing import Any
 
 import documents
 import pytest
-from doubles import stand_in, write_program
+from doubles import replace_program, write_program
 from image_layout import ARCHITECTURE
 from installing import (
     AS_ROOT,
     CHECKOUT,
     assert_serves,
+    install_options,
     installer,
-    places,
-    plugin,
-    refusal,
+    list_tree,
+    plugin_path,
+    read_launcher_error,
     run,
-    tree,
 )
 
 BUILD = "scripts/build-bundle"
@@ -131,19 +131,19 @@ def test_it_installs_itself_without_python(bundle: Path, tmp_path: Path, prefix:
     if prefix == "through a link":
         (tmp_path / "there").mkdir()
         (tmp_path / "prefix").symlink_to("there")
-    before = tree(tmp_path)
+    before = list_tree(tmp_path)
     for _ in range(2):  # the second time is an upgrade
         done = install(bundle, tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
-        assert_serves(plugin(tmp_path))
+        assert_serves(plugin_path(tmp_path))
         assert_serves(tmp_path / "command/ipvlan")
-    assert not plugin(tmp_path).is_symlink()
+    assert not plugin_path(tmp_path).is_symlink()
     links = [path for path in (tmp_path / "share").rglob("*") if path.is_symlink()]
     assert len(links) == 4
     assert "doctor" in (tmp_path / "share/man/man8/ipvlan.8").read_text()
     done = install(bundle, tmp_path, "--uninstall")
     assert (done.returncode, done.stderr) == (0, "")
-    assert tree(tmp_path) == before
+    assert list_tree(tmp_path) == before
 
 
 def test_bundle_takes_packages_from_nowhere_else(bundle: Path, tmp_path: Path) -> None:
@@ -156,13 +156,15 @@ def test_bundle_takes_packages_from_nowhere_else(bundle: Path, tmp_path: Path) -
         assert done.stderr == (
             "install-node: a bundle has its packages: leave out --wheels and --system-packages\n"
         )
-        assert tree(node) == {}
+        assert list_tree(node) == {}
 
 
 def install(bundle: Path, node: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Have the bundle install itself where Python can't be started."""
     hide = 'mount --bind /dev/null "$(realpath /usr/bin/python3)" && exec "$@"'
-    return run(*AS_ROOT, "sh", "-c", hide, "sh", installer(bundle), *places(node), *options)
+    return run(
+        *AS_ROOT, "sh", "-c", hide, "sh", installer(bundle), *install_options(node), *options
+    )
 
 
 def test_nothing_of_the_callers_environment_is_used(bundle: Path, tmp_path: Path) -> None:
@@ -201,7 +203,7 @@ def assert_answers(bundle: Path, kind: int, limit: int) -> dict[str, Any]:
 def test_directory_as_standard_input_is_reported(bundle: Path, tmp_path: Path) -> None:
     directory = os.open(tmp_path, os.O_RDONLY)
     try:
-        answer = refusal(bundle / "bin/ipvlan", stdin=directory)
+        answer = read_launcher_error(bundle / "bin/ipvlan", stdin=directory)
     finally:
         os.close(directory)
     assert answer["msg"] == "cannot start ipvlan: standard input is a directory"
@@ -210,7 +212,7 @@ def test_directory_as_standard_input_is_reported(bundle: Path, tmp_path: Path) -
 def test_copy_without_its_bundle_is_reported(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     copy = Path(shutil.copy(bundle / "bin/ipvlan", tmp_path / "bin"))
-    answer = refusal(copy)
+    answer = read_launcher_error(copy)
     assert "the rest of its bundle is not where it was unpacked" in answer["msg"]
     assert "instead of copying it" in answer["details"]
     done = run(copy, "--help")
@@ -221,7 +223,7 @@ def test_copy_without_its_bundle_is_reported(bundle: Path, tmp_path: Path) -> No
 def test_directory_that_the_loader_can_not_take_is_reported(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "a:b/bin").mkdir(parents=True)
     copy = Path(shutil.copy(bundle / "bin/ipvlan", tmp_path / "a:b/bin"))
-    assert "with one of :;$ in its name" in refusal(copy)["msg"]
+    assert "with one of :;$ in its name" in read_launcher_error(copy)["msg"]
 
 
 @pytest.mark.slow
@@ -287,7 +289,7 @@ def put_busybox(directory: Path, busybox: Path) -> None:
 
 
 def test_packages_that_can_not_be_fetched_are_reported(tmp_path: Path) -> None:
-    path = stand_in(tmp_path, "mmdebstrap", "echo 'E: no network' >&2; exit 1")
+    path = replace_program(tmp_path, "mmdebstrap", "echo 'E: no network' >&2; exit 1")
     output = tmp_path / "dist"
     environment = {**os.environ, "PATH": path, "TMPDIR": str(tmp_path)}
     done = run(CHECKOUT / BUILD, "--output", output, env=environment)

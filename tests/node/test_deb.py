@@ -13,7 +13,7 @@ import pytest
 import roots
 import sampling
 from cloning import commit, git, make_clone
-from doubles import stand_in
+from doubles import replace_program
 from installing import CHECKOUT, needs_system_packages, run
 
 pytestmark = needs_system_packages  # build-deb makes the manual with them
@@ -66,7 +66,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def package(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build it on a machine that has what it depends on only in older versions, and is told so."""
     place = tmp_path_factory.mktemp("dist")
-    path = {"PATH": stand_in(place / "path", "apt-cache", "echo '  Candidate: 1.0'")}
+    path = {"PATH": replace_program(place / "path", "apt-cache", "echo '  Candidate: 1.0'")}
     printed = subprocess.check_output(
         [clone / BUILD, "--output", place], env={**os.environ, **path}, text=True
     )
@@ -82,7 +82,7 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     keep = f"mkdir $1/debs && cp $1/var/cache/apt/archives/{RIVAL}_*.deb $1/debs"
     options = ["--variant=essential", f"--include=mount,{DEPENDENCIES},{RIVAL}"]
     options.append(f"--customize-hook={keep}")
-    with roots.made(directory, "trixie", *options) as root:
+    with roots.make_root(directory, "trixie", *options) as root:
         yield root
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from image_layout import archive, contents, with_layer
+from image_layout import add_layer, make_archive, read_archive
 from installing import CHECKOUT, run
 
 LAB = CHECKOUT / "scripts/lab-kernel"
@@ -152,7 +152,7 @@ def test_kustomize_takes_no_network_of_the_examples(overlay: Path) -> None:
 
 def test_image_has_the_daemonsets_name_and_a_tag(daemonset: Manifest, images: list[Path]) -> None:
     (container,) = daemonset["spec"]["template"]["spec"]["containers"]
-    index = json.loads(contents(images[0].read_bytes())["index.json"])
+    index = json.loads(read_archive(images[0].read_bytes())["index.json"])
     version = images[0].name.removeprefix("cni-ipvlan-").removesuffix(".oci.tar")
     name = index["manifests"][0]["annotations"]["io.containerd.image.name"]
     assert name == f"{container['image']}:{version.replace('~', '-')}"
@@ -199,7 +199,9 @@ def another_version(image: Path, bundle: Path) -> bytes:
         f"{PACKAGE}/__init__.py": source.replace(b'"0.1.0"', b'"0.2.0"'),
         f"{PACKAGE}/__pycache__/.wh.{compiled.name}": b"",
     }
-    return archive(with_layer(contents(image.read_bytes()), "localhost/cni-ipvlan:0.2.0", files))
+    return make_archive(
+        add_layer(read_archive(image.read_bytes()), "localhost/cni-ipvlan:0.2.0", files)
+    )
 
 
 @pytest.mark.slow(together="the DaemonSet's life")

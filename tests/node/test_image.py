@@ -7,8 +7,8 @@ import tarfile
 from pathlib import Path, PurePath
 
 import pytest
-from image_layout import ARCHITECTURE, Image, blob, contents, manifests
-from installing import AS_ROOT, CHECKOUT, run, tree
+from image_layout import ARCHITECTURE, Image, read_archive, read_blob, read_manifests
+from installing import AS_ROOT, CHECKOUT, list_tree, run
 
 BUILD = CHECKOUT / "scripts/build-image"
 ENTRY = CHECKOUT / "scripts/lib/image-entry"
@@ -16,7 +16,7 @@ ENTRY = CHECKOUT / "scripts/lib/image-entry"
 
 @pytest.fixture(scope="module")
 def image(images: list[Path]) -> Image:
-    return contents(images[0].read_bytes())
+    return read_archive(images[0].read_bytes())
 
 
 def test_same_bundle_gives_the_same_image(images: list[Path], archives: list[Path]) -> None:
@@ -29,9 +29,9 @@ def test_same_bundle_gives_the_same_image(images: list[Path], archives: list[Pat
 
 def test_image_has_the_bundle_and_starts_the_entry(image: Image, archives: list[Path]) -> None:
     assert json.loads(image["oci-layout"]) == {"imageLayoutVersion": "1.0.0"}
-    ((architecture, manifest),) = manifests(image).items()
-    config = json.loads(blob(image, manifest["config"]))
-    (layer,) = (contents(blob(image, each)) for each in manifest["layers"])
+    ((architecture, manifest),) = read_manifests(image).items()
+    config = json.loads(read_blob(image, manifest["config"]))
+    (layer,) = (read_archive(read_blob(image, each)) for each in manifest["layers"])
     assert config["architecture"] == architecture == ARCHITECTURE
     named = re.fullmatch(r"cni-ipvlan-(.*git1\.(\w+))-linux-.*", archives[0].name)
     assert named
@@ -43,7 +43,7 @@ def test_image_has_the_bundle_and_starts_the_entry(image: Image, archives: list[
     (entry,) = config["config"]["Entrypoint"]
     bundle = {
         f"{place}{name.partition('/')[2]}": content
-        for name, content in contents(archives[0].read_bytes()).items()
+        for name, content in read_archive(archives[0].read_bytes()).items()
     }
     bundle[entry.removeprefix("/")] = ENTRY.read_bytes()
     assert {name: layer[name] for name in layer if name.startswith(place)} == bundle
@@ -69,18 +69,18 @@ def test_signal_during_it_changes_nothing(bundle: Path, tmp_path: Path, on_stop:
         process.terminate()
         process.communicate()
     assert process.returncode == (143 if on_stop == "keep" else 0)
-    assert tree(tmp_path) == {}
+    assert list_tree(tmp_path) == {}
 
 
 def test_installation_that_fails_ends_the_entry(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "cni/bin/ipvlan").mkdir(parents=True)
-    before = tree(tmp_path)
+    before = list_tree(tmp_path)
     with entry(bundle, tmp_path) as process:
         stdout, stderr = process.communicate()
     assert (process.returncode, stdout) == (1, "")
     assert len(stderr.splitlines()) == 1
     assert "is another program" in stderr
-    assert tree(tmp_path) == before
+    assert list_tree(tmp_path) == before
 
 
 def test_health_asks_the_directory_of_the_installation(bundle: Path, tmp_path: Path) -> None:

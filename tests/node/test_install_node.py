@@ -16,22 +16,22 @@ from typing import Any, NamedTuple
 
 import pytest
 import sampling
-from doubles import stand_in
+from doubles import replace_program
 from executable import descendants
 from installing import (
     AS_ROOT,
     CHECKOUT,
-    LACKING,
-    answered,
+    MISSING_PACKAGES,
     assert_serves,
+    call_plugin,
     copy_checkout,
+    install_options,
     installer,
+    list_tree,
     make_environment,
     needs_system_packages,
-    places,
-    plugin,
+    plugin_path,
     run,
-    tree,
 )
 from lab import wait_until
 
@@ -54,12 +54,14 @@ Done = subprocess.CompletedProcess[str]
 def node_at(directory: Path) -> Iterator[Path]:
     """Have a directory for a node; what is installed there is removed without a trace."""
     (directory / "other").write_text("something that was here before\n")
-    before = tree(directory)
+    before = list_tree(directory)
     yield directory
-    subprocess.run([*AS_ROOT, installer(CHECKOUT), *places(directory), "--uninstall"], check=False)
+    subprocess.run(
+        [*AS_ROOT, installer(CHECKOUT), *install_options(directory), "--uninstall"], check=False
+    )
     if (directory / "cni").is_dir():  # made by the test
         shutil.rmtree(directory / "cni")
-    assert tree(directory) == before, "uninstalling left something"
+    assert list_tree(directory) == before, "uninstalling left something"
 
 
 @pytest.fixture
@@ -78,7 +80,7 @@ class Install:
     def __call__(
         self, *options: object, checkout: Path = CHECKOUT, within: Sequence[str] = ()
     ) -> Done:
-        argv = [*OFFLINE, *within, str(installer(checkout)), *places(self.node)]
+        argv = [*OFFLINE, *within, str(installer(checkout)), *install_options(self.node)]
         environment = {**PIPLESS, "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0"}
         return run(*argv, *map(str, options), env=environment)
 
@@ -90,16 +92,16 @@ class Install:
 
     def refuses(self, words: str, *options: object, **more: Any) -> None:
         """Assert that it changes nothing, and says why in one sentence."""
-        before = tree(self.node)
+        before = list_tree(self.node)
         done = self(*options, **more)
         assert done.returncode == 1
         assert words in one_line(done)
-        assert tree(self.node) == before
+        assert list_tree(self.node) == before
 
 
 @pytest.fixture(scope="module")
 def quick(request: pytest.FixtureRequest) -> list[str]:
-    if not LACKING:
+    if not MISSING_PACKAGES:
         return ["--system-packages"]
     return ["--wheels", str(request.getfixturevalue("wheels"))]
 
@@ -131,7 +133,7 @@ def upgraded(
 
         def call_until_the_end() -> None:
             while not ended.is_set():
-                made.answers.append(run(plugin(node), env=VERSION))
+                made.answers.append(run(plugin_path(node), env=VERSION))
 
         caller = threading.Thread(target=call_until_the_end)
         caller.start()
@@ -140,7 +142,7 @@ def upgraded(
                 done = install(*options, checkout=checkout)
                 assert (done.returncode, done.stderr) == (0, "")
                 made.installed.append(done)
-                assert_serves(plugin(node))
+                assert_serves(plugin_path(node))
         finally:
             ended.set()
             caller.join()
@@ -168,10 +170,10 @@ def test_each_step_of_an_installation_is_told(upgraded: Upgraded, wheels: Path) 
     assert steps[0] == f"making a virtual environment in {home}"
     assert re.fullmatch(rf"installing click\S+ .*PyYAML\S+ .*into it, from {wheels}", steps[1])
     assert steps[2] == f"putting the plugin into {home}"
-    assert f"to check this node: {plugin(node)} doctor" in steps
+    assert f"to check this node: {plugin_path(node)} doctor" in steps
     newest = (node / "prefix/versions/3").rglob("*")
     assert not [each for each in newest if not each.stat().st_mode & 0o004]
-    assert str(plugin(node)) in from_wheels.stdout
+    assert str(plugin_path(node)) in from_wheels.stdout
     assert "--uninstall" in from_wheels.stdout
 
 
@@ -194,7 +196,7 @@ def test_upgrades_fail_no_call_and_keep_the_version_before(upgraded: Upgraded) -
     # Another directory for the same prefix is refused.
     install.refuses("serves", *install.quick, "--bin-dir", node / "elsewhere")
     assert {path.name for path in (node / "prefix/versions").iterdir()} == {"2", "3"}
-    shebang = plugin(node).read_text().splitlines()[0]  # starts Python directly and isolated
+    shebang = plugin_path(node).read_text().splitlines()[0]  # starts Python directly and isolated
     assert shebang == f"#!{node}/prefix/versions/3/bin/python3 -IXutf8"
     assert len(answers) > 10
     assert [each for each in answers if each.returncode or not json.loads(each.stdout)] == []
@@ -202,7 +204,7 @@ def test_upgrades_fail_no_call_and_keep_the_version_before(upgraded: Upgraded) -
 
 def test_people_find_the_newest_command_manual_and_completions(upgraded: Upgraded) -> None:
     node, install, *_ = upgraded
-    assert (node / "command/ipvlan").readlink() == plugin(node)
+    assert (node / "command/ipvlan").readlink() == plugin_path(node)
     assert_serves(node / "command/ipvlan")
     for file in DOCUMENTS:
         assert (node / "share" / file).readlink() == node / "prefix/versions/3/manual" / file
@@ -213,7 +215,7 @@ def test_people_find_the_newest_command_manual_and_completions(upgraded: Upgrade
 def test_interpreter_of_an_older_version_hands_over(upgraded: Upgraded) -> None:
     # Which is what happens when the file changes after the kernel has read its first line.
     python = upgraded.node / "prefix/versions/2/bin/python3"
-    done = run(python, "-IXutf8", plugin(upgraded.node), env=VERSION)
+    done = run(python, "-IXutf8", plugin_path(upgraded.node), env=VERSION)
     assert json.loads(done.stdout)["supportedVersions"]
 
 
@@ -241,19 +243,19 @@ BEFORE = {
 @pytest.mark.parametrize("what", BEFORE)
 def test_what_was_in_its_place_comes_back(node: Path, install: Install, what: str) -> None:
     put_other_plugin(node)
-    plugin(node).rename(plugin(node).with_name("other"))
+    plugin_path(node).rename(plugin_path(node).with_name("other"))
     script, needs_force = BEFORE[what]
-    subprocess.run(["sh", "-ec", script], cwd=plugin(node).parent, check=True)
+    subprocess.run(["sh", "-ec", script], cwd=plugin_path(node).parent, check=True)
     (node / "prefix/share/man").mkdir(parents=True)  # a prefix with nothing but directories is fine
-    before = tree(node)
+    before = list_tree(node)
     if needs_force:
         install.refuses("--force", *install.quick)
     for options in (["--force"] * needs_force, []):  # the upgrade of ours needs none
         install.quickly(*options)
     assert "1.1.0" in versions_answered(node)
-    assert not plugin(node).is_symlink()
+    assert not plugin_path(node).is_symlink()
     assert install("--uninstall").returncode == 0
-    assert tree(node) == before
+    assert list_tree(node) == before
     shutil.rmtree(node / "prefix")
 
 
@@ -265,7 +267,7 @@ def test_what_is_protected_is_named(
     node: Path, install: Install, place: str, mode: int, words: str
 ) -> None:
     put_other_plugin(node)
-    before = tree(node)
+    before = list_tree(node)
     former = (node / place).stat().st_mode
     (node / place).chmod(mode)
     without = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
@@ -273,7 +275,7 @@ def test_what_is_protected_is_named(
     assert done.returncode == 1
     assert f"{words} " in one_line(done)
     (node / place).chmod(former)  # or only root can look, and remove it
-    assert tree(node) == before
+    assert list_tree(node) == before
 
 
 @needs_system_packages
@@ -295,21 +297,21 @@ def test_link_to_a_command_that_pip_installed_is_replaced_for_good(
         pip = f"{python} -m pip install --no-index --find-links {wheels} cni-ipvlan"
         subprocess.run(pip.split(), check=True)
         assert_serves(command)
-    inside = tree(environment)
-    plugin(node).parent.mkdir(parents=True)
+    inside = list_tree(environment)
+    plugin_path(node).parent.mkdir(parents=True)
     linked = environment.with_name("linked")  # as pipx and uv do
     linked.symlink_to(command)
-    plugin(node).symlink_to(linked)
+    plugin_path(node).symlink_to(linked)
 
     done = install.quickly()
 
     assert f"replaced the link to {command}, which" in done.stdout
-    assert not plugin(node).is_symlink()
-    assert_serves(plugin(node))
-    assert tree(environment) == inside  # calls under way may need it
+    assert not plugin_path(node).is_symlink()
+    assert_serves(plugin_path(node))
+    assert list_tree(environment) == inside  # calls under way may need it
     install("--uninstall")
-    assert not plugin(node).is_symlink()
-    assert not plugin(node).exists()
+    assert not plugin_path(node).is_symlink()
+    assert not plugin_path(node).exists()
 
 
 def test_others_command_and_documents_stay_as_they_are(node: Path, install: Install) -> None:
@@ -317,12 +319,12 @@ def test_others_command_and_documents_stay_as_they_are(node: Path, install: Inst
     for file in theirs:
         file.parent.mkdir(parents=True)
         file.write_text("theirs")
-    before = tree(node)
-    expected = f"{theirs[0]} is something else, so call {plugin(node)} instead\n"
+    before = list_tree(node)
+    expected = f"{theirs[0]} is something else, so call {plugin_path(node)} instead\n"
     for _ in range(2):
         assert install.quickly().stderr == expected
     assert install("--uninstall").returncode == 0
-    assert tree(node) == before
+    assert list_tree(node) == before
     for name in ("command", "share"):
         shutil.rmtree(node / name)
 
@@ -339,7 +341,7 @@ def test_unusable_places_for_people_are_reported(node: Path, install: Install) -
 def test_missing_ipam_plugins_are_copied_and_renewed_unless_changed(
     node: Path, install: Install
 ) -> None:
-    directory = plugin(node).parent
+    directory = plugin_path(node).parent
     directory.mkdir(parents=True)
     (directory / "static").write_text("theirs")
     install.quickly()
@@ -362,20 +364,21 @@ def test_ipam_plugins_in_fedoras_directory_are_copied_and_others_named(
     node: Path, install: Install
 ) -> None:
     done = install.quickly(within=with_plugins("/usr/libexec/cni", "static"))
-    assert (plugin(node).parent / "static").read_text() == "newer\n"
+    directory = plugin_path(node).parent
+    assert (directory / "static").read_text() == "newer\n"
     assert done.stderr == (
-        f"{plugin(node).parent} lacks the IPAM plugins host-local dhcp; if networks need them: "
+        f"{directory} lacks the IPAM plugins host-local dhcp; if networks need them: "
         "apt-get update && apt-get install containernetworking-plugins, then run this again\n"
     )
 
 
 def test_uninstall_runs_twice_and_leaves_what_came_later(node: Path, install: Install) -> None:
     install.quickly()
-    plugin(node).unlink()
-    plugin(node).write_text(OTHER_PLUGIN)
+    plugin_path(node).unlink()
+    plugin_path(node).write_text(OTHER_PLUGIN)
     for _ in range(2):
         assert install("--uninstall").returncode == 0
-        assert plugin(node).read_text() == OTHER_PLUGIN
+        assert plugin_path(node).read_text() == OTHER_PLUGIN
 
 
 def test_logs_have_a_directory_of_roots_and_stay(node: Path, install: Install) -> None:
@@ -393,7 +396,7 @@ def test_logs_have_a_directory_of_roots_and_stay(node: Path, install: Install) -
         ln -s /nowhere $logs
         "$@" $quick >&2 && readlink $logs
     """
-    done = run(*AS_ROOT, "sh", "-c", script, "sh", installer(CHECKOUT), *places(node))
+    done = run(*AS_ROOT, "sh", "-c", script, "sh", installer(CHECKOUT), *install_options(node))
     assert done.stdout.splitlines() == [
         *("700 0:0", "/var/log/cni-ipvlan", "/var/log/cni-ipvlan/kept"),
         "700 0:0",
@@ -403,17 +406,19 @@ def test_logs_have_a_directory_of_roots_and_stay(node: Path, install: Install) -
 
 def test_uninstall_waits_for_calls_under_way(node: Path, install: Install) -> None:
     install.quickly()
-    argv = [*AS_ROOT, str(installer(CHECKOUT)), *places(node), "--uninstall"]
+    argv = [*AS_ROOT, str(installer(CHECKOUT)), *install_options(node), "--uninstall"]
     environment = {"CNI_COMMAND": "ADD"}
     with subprocess.Popen(
-        [plugin(node)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [plugin_path(node)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as call:
         stdin = call.stdin
         assert stdin
         os.write(stdin.fileno(), b"{")
         wait_until(lambda: ioctl(stdin, FIONREAD, bytes(4)) == bytes(4))  # it has read that
         with subprocess.Popen(argv) as removal:
-            wait_until(lambda: not plugin(node).exists() and "sleep" in programs_of(removal.pid))
+            wait_until(
+                lambda: not plugin_path(node).exists() and "sleep" in programs_of(removal.pid)
+            )
             assert removal.poll() is None
             answer, _ = call.communicate(b"}")
     assert "CNI_CONTAINERID" in json.loads(answer)["msg"]
@@ -425,11 +430,11 @@ def test_interrupted_installation_leaves_nothing(
     node: Path, wheels: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     temporary = tmp_path_factory.mktemp("temporary")
-    before = tree(node)
+    before = list_tree(node)
     stages = ("versions", "versions/1/bin/pip", "versions/1/lib/python3*/site-packages/click")
     for stage in sampling.sample(stages, 1):
         with subprocess.Popen(
-            [*AS_ROOT, installer(CHECKOUT), *places(node), "--wheels", wheels],
+            [*AS_ROOT, installer(CHECKOUT), *install_options(node), "--wheels", wheels],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
@@ -440,8 +445,8 @@ def test_interrupted_installation_leaves_nothing(
             os.killpg(process.pid, signal.SIGTERM)
             process.communicate()
         assert process.returncode == 128 + signal.SIGTERM
-        assert tree(node) == before
-        assert tree(temporary) == {}
+        assert list_tree(node) == before
+        assert list_tree(temporary) == {}
 
 
 @pytest.mark.parametrize("before", ["nothing", "an older version", "another program"])
@@ -452,13 +457,13 @@ def test_signal_just_after_a_file_was_renamed_leaves_the_old_or_the_new_plugin(
         install.quickly()
     elif before == "another program":
         put_other_plugin(node)
-    there = tree(node)
-    path = stand_in(tmp_path_factory.mktemp("path"), "mv", '"$real" "$@"; kill -TERM $PPID')
+    there = list_tree(node)
+    path = replace_program(tmp_path_factory.mktemp("path"), "mv", '"$real" "$@"; kill -TERM $PPID')
     options = [*install.quick, *["--force"] * (before == "another program")]
     done = install(*options, within=("env", f"PATH={path}"))
     assert done.returncode == 128 + signal.SIGTERM
     if before == "another program":  # the first that is renamed is its copy
-        assert tree(node) == there
+        assert list_tree(node) == there
     else:
         assert versions_answered(node)
     install.quickly(*options[len(install.quick) :])
@@ -481,13 +486,13 @@ def test_uninstalling_leaves_nothing_of_a_run_that_was_killed(
     script: str,
 ) -> None:
     """Before the switch, or just after a link for people or its directory."""
-    before = tree(node)
-    path = stand_in(tmp_path_factory.mktemp("path"), program, script)
+    before = list_tree(node)
+    path = replace_program(tmp_path_factory.mktemp("path"), program, script)
     done = install(*install.quick, within=("env", f"PATH={path}"))
     assert done.returncode == -signal.SIGKILL
     install.quickly()
     assert install("--uninstall").returncode == 0
-    assert tree(node) == before
+    assert list_tree(node) == before
 
 
 def test_what_is_not_on_the_disk_is_not_used(
@@ -496,12 +501,14 @@ def test_what_is_not_on_the_disk_is_not_used(
     """A power cut would leave it with empty files."""
     put_other_plugin(node)
     script = 'case $* in *"$unwritten"*) echo no room >&2; exit 1 ;; esac'
-    within = ["env", f"PATH={stand_in(tmp_path_factory.mktemp('path'), 'sync', script)}"]
+    within = ["env", f"PATH={replace_program(tmp_path_factory.mktemp('path'), 'sync', script)}"]
     options = ("--force", *install.quick)
     install.refuses("to the disk: no room", *options, within=[*within, "unwritten=cni/bin"])
     done = install.quickly("--force", within=[*within, "unwritten=.host-local."])
-    assert f"cannot copy {DEBIANS}/host-local to {plugin(node).parent}/host-local" in done.stderr
-    assert not (plugin(node).parent / "host-local").exists()
+    assert (
+        f"cannot copy {DEBIANS}/host-local to {plugin_path(node).parent}/host-local" in done.stderr
+    )
+    assert not (plugin_path(node).parent / "host-local").exists()
 
 
 @needs_system_packages
@@ -524,10 +531,10 @@ def test_unusable_prefix_is_one_sentence(install: Install) -> None:
 def test_check_tells_whether_the_plugin_is_there_and_answers(node: Path, install: Install) -> None:
     install.refuses("is not the plugin that is installed in", "--check")
     install.quickly()
-    before = tree(node)
+    before = list_tree(node)
     done = install("--check")
-    assert (done.returncode, done.stdout) == (0, f"{plugin(node)} answers\n")
-    assert tree(node) == before
+    assert (done.returncode, done.stdout) == (0, f"{plugin_path(node)} answers\n")
+    assert list_tree(node) == before
     (changed,) = (node / "prefix/versions/1/lib").rglob("cni_ipvlan/suggest.py")
     source = changed.read_text()
     changed.write_text(f"{source}\n")
@@ -536,16 +543,16 @@ def test_check_tells_whether_the_plugin_is_there_and_answers(node: Path, install
     (node / "prefix/versions/1/lib").rename(node / "prefix/versions/1/gone")
     install.refuses("does not answer VERSION: ", "--check")
     (node / "prefix/versions/1/gone").rename(node / "prefix/versions/1/lib")
-    plugin(node).rename(node / "cni/bin/ours")
+    plugin_path(node).rename(node / "cni/bin/ours")
     put_other_plugin(node, exist_ok=True)
     install.refuses("is not the plugin", "--check")
-    (node / "cni/bin/ours").rename(plugin(node))
+    (node / "cni/bin/ours").rename(plugin_path(node))
 
 
 def put_other_plugin(node: Path, *, exist_ok: bool = False) -> None:
-    plugin(node).parent.mkdir(parents=True, exist_ok=exist_ok)
-    plugin(node).write_text(OTHER_PLUGIN)
-    plugin(node).chmod(0o750)
+    plugin_path(node).parent.mkdir(parents=True, exist_ok=exist_ok)
+    plugin_path(node).write_text(OTHER_PLUGIN)
+    plugin_path(node).chmod(0o750)
 
 
 def with_plugins(directory: str, *names: str) -> list[str]:
@@ -572,7 +579,7 @@ def programs_of(process: int) -> set[str]:
 
 
 def versions_answered(node: Path) -> list[str]:
-    versions: list[str] = answered(plugin(node), "", "/", VERSION)["supportedVersions"]
+    versions: list[str] = call_plugin(plugin_path(node), "", "/", VERSION)["supportedVersions"]
     return versions
 
 

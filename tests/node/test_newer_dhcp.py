@@ -27,9 +27,9 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     place = tmp_path_factory.mktemp("plugins") / "root"
     options = ("--variant=extract", f"--include={PACKAGE}")
     try:
-        with roots.made(place, SUITE, *options) as root:
+        with roots.make_root(place, SUITE, *options) as root:
             yield root / PLUGINS.lstrip("/")
-    except roots.NotMadeError as error:
+    except roots.RootError as error:
         pytest.skip(str(error))
 
 

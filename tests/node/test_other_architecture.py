@@ -12,7 +12,7 @@ import pytest
 import sampling
 from cloning import make_clone
 from doubles import write_program
-from image_layout import ARCHITECTURE, blob, contents, manifests
+from image_layout import ARCHITECTURE, read_archive, read_blob, read_manifests
 from installing import CHECKOUT, assert_serves, run
 
 pytestmark = [
@@ -71,12 +71,12 @@ def test_image_is_one_index_for_both(archives: list[Path], tmp_path: Path) -> No
     given = [f"--bundle={each}" for each in archives]
     build = CHECKOUT / "scripts/build-image"
     subprocess.run([build, f"--output={tmp_path}", *given], check=True)
-    image = contents(next(tmp_path.iterdir()).read_bytes())
-    found = manifests(image)
+    image = read_archive(next(tmp_path.iterdir()).read_bytes())
+    found = read_manifests(image)
     assert found.keys() == {ARCHITECTURE, OTHER}
     heads = {}
     for architecture, manifest in found.items():
-        files = contents(blob(image, *manifest["layers"]))
+        files = read_archive(read_blob(image, *manifest["layers"]))
         programs = ("usr/bin/bash", "usr/lib/cni-ipvlan/bin/ipvlan")
         heads[architecture] = {files[name][18:20] for name in programs}
     assert [len(each) for each in heads.values()] == [1, 1]

@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import lab
-from containerd import CTR, HOME, SOCKET, Containerd
+from containerd import CTR, DIRECTORY, SOCKET, Containerd
 from executable import Executable
-from installing import answered, tree
+from installing import call_plugin, list_tree
 from runtime import Runtime, host_local, network
 
 SETTINGS = f"""
 version = 2
-root = "{HOME}/root"
-state = "{HOME}/state"
+root = "{DIRECTORY}/root"
+state = "{DIRECTORY}/state"
 disabled_plugins = ["io.containerd.grpc.v1.cri"]
 [grpc]
 address = "{SOCKET}"
@@ -51,13 +51,13 @@ def main() -> None:
     alone, with_network = (
         json.loads(Path(each).read_text())["spec"]["template"]["spec"] for each in sys.argv[1:3]
     )
-    lab.keep_off_the_machine()
+    lab.isolate_process()
     lab.LOGS.rmdir()
-    HOME.mkdir()
-    (HOME / "config.toml").write_text(SETTINGS)
-    with lab.node() as node:
+    DIRECTORY.mkdir()
+    (DIRECTORY / "config.toml").write_text(SETTINGS)
+    with lab.make_node() as node:
         daemon = Containerd(node)
-        node.master()
+        node.make_master()
         first, second = (Image(archive, alone) for archive in sys.argv[3:])
         found = use(node, first, second)
         first.describe(with_network)
@@ -72,12 +72,12 @@ def use(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
     PLUGIN.chmod(0o755)
     for path in (PLUGIN, PLUGIN.parent):
         os.chown(path, *BUILDER)
-    before = tree(Path("/opt"))
+    before = list_tree(Path("/opt"))
     found: dict[str, object] = {"foreign": first.once("--once")}
     found["not allowed"] = first.once("--once", "--force", capabilities=set())
-    found["foreign, changed"] = tree(Path("/opt")) != before
+    found["foreign, changed"] = list_tree(Path("/opt")) != before
     found |= replace(first) | upgrade(node, first, second)
-    found["removed, changed"] = tree(Path("/opt")) != before
+    found["removed, changed"] = list_tree(Path("/opt")) != before
     found["removed, owner"] = [PLUGIN.stat().st_uid, PLUGIN.stat().st_gid]
     return found
 
@@ -87,7 +87,9 @@ def replace(first: Image) -> dict[str, object]:
     found: dict[str, object] = {}
     with first.running("--force") as installed:
         installed.wait_for("waiting")
-        found["forced"] = answered(PLUGIN, "", "/", {"CNI_COMMAND": "VERSION"})["supportedVersions"]
+        found["forced"] = call_plugin(PLUGIN, "", "/", {"CNI_COMMAND": "VERSION"})[
+            "supportedVersions"
+        ]
         found["installed"] = number()
         found["ready"] = installed.is_ready()
         found["doctor"] = first.examine_node()
@@ -101,7 +103,7 @@ def upgrade(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
     """Upgrade while pods are attached, roll back, and remove; return what became of the pods."""
     os.chown(PLUGIN.parent, 0, 0)  # what is root's takes no capabilities
     found: dict[str, object] = {}
-    places: list[lab.Space] = []
+    places: list[lab.Namespace] = []
     runtime = Runtime(Executable(str(PLUGIN)))
     conf = network(ipam=host_local("10.1.0.0/24"), logFile="net.log")
 
@@ -120,7 +122,7 @@ def upgrade(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
         with ThreadPoolExecutor(3) as pool:
             early = pool.submit(lambda: upgraded.is_ready() and number() == "0.1.0")
             while len(places) < PODS and not any(each[0] > switched > former for each in added):
-                places += [node.container() for _ in range(4)]
+                places += [node.make_container() for _ in range(4)]
                 added += pool.map(add, range(len(added), len(places)))
                 switched = PLUGIN.stat().st_ctime_ns
         found["ready, too early"] = early.result()
@@ -149,7 +151,7 @@ def bring_network(node: lab.Node, image: Image) -> list[object]:
         brought.wait_for("waiting")
         (given,) = CONFIGURATIONS.iterdir()
         brings = json.loads(given.read_text())
-        added = Runtime(Executable(str(PLUGIN))).add(node.container(), brings)
+        added = Runtime(Executable(str(PLUGIN))).add(node.make_container(), brings)
         found = [brought.is_ready(), given.name, added.status]
     return [*found, brought.status, [each.name for each in CONFIGURATIONS.iterdir()]]
 

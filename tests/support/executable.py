@@ -72,9 +72,9 @@ class Call(NamedTuple):
 
 
 def descendants(process: int) -> list[int]:
-    found = []
+    processes = []
     with suppress(FileNotFoundError, ProcessLookupError):
         children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
         for child in map(int, children):
-            found += [child, *descendants(child)]
-    return found
+            processes += [child, *descendants(child)]
+    return processes

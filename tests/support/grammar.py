@@ -31,7 +31,7 @@ def is_possible(text: str) -> bool:
         return False
 
 
-def _parsed(parse: Any) -> Any:
+def _make_check(parse: Any) -> Any:
     def accept(word: str) -> bool:
         try:
             return str(parse(word)) == word and "%" not in word
@@ -51,10 +51,10 @@ SLOTS: dict[str, Any] = {
     "PATH": is_path,
     "SPACE": lambda word: bool(word) and "/" not in word,
     "NUMBER": lambda word: re.fullmatch(r"[0-9]{1,10}", word) and int(word) < 2**32,
-    "ADDRESS": _parsed(ip_interface),
-    "GATEWAY": _parsed(ip_address),
-    "IPV4": _parsed(IPv4Address),
-    "PREFIX": _parsed(ip_network),
+    "ADDRESS": _make_check(ip_interface),
+    "GATEWAY": _make_check(ip_address),
+    "IPV4": _make_check(IPv4Address),
+    "PREFIX": _make_check(ip_network),
     "FAMILY": ("-4", "-6").__contains__,
     "MAC": lambda word: re.fullmatch(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", word),
     "MODE": ("l2", "l3", "l3s").__contains__,
@@ -130,7 +130,7 @@ SCRIPTS = [
 ]
 
 
-def entered(command: tuple[str, ...]) -> tuple[str, list[str]]:
+def split_namespace(command: tuple[str, ...]) -> tuple[str, list[str]]:
     """Return the namespace that a command is run in, if any, and its words there."""
     words = list(command)
     if words[:3] == ["ip", "netns", "exec"]:
@@ -142,10 +142,10 @@ def entered(command: tuple[str, ...]) -> tuple[str, list[str]]:
     return "", words
 
 
-def is_meant(command: tuple[str, ...]) -> bool:
-    space, words = entered(command)
+def is_allowed(command: tuple[str, ...]) -> bool:
+    namespace, words = split_namespace(command)
     if words != [*command] and not (
-        is_path(space) if command[0] == "nsenter" else SLOTS["SPACE"](space)
+        is_path(namespace) if command[0] == "nsenter" else SLOTS["SPACE"](namespace)
     ):
         return False
     if words[:1] == ["sh"]:  # a script that is always the same, with names as its arguments
@@ -153,8 +153,12 @@ def is_meant(command: tuple[str, ...]) -> bool:
         if words[:4] in SCRIPTS:
             return _fits(words[4:], [*["SYSCTL"] * 3, "ip", "-j", "-d", "-batch", "-"])
         addresses = words[6:]
-        are_ours = all(":" in each and SLOTS["ADDRESS"](f"{each}/128") for each in addresses)
-        return is_name(name) and are_ours and words == [*commands.wait_for_ipv6(name, 5, addresses)]
+        are_addresses = all(":" in each and SLOTS["ADDRESS"](f"{each}/128") for each in addresses)
+        return (
+            is_name(name)
+            and are_addresses
+            and words == [*commands.wait_for_ipv6(name, 5, addresses)]
+        )
     # In a batch, the options of the ip that runs it apply to every line, also to changes.
     if words[0] == "ip" and "-batch" not in words and not is_query(tuple(words)):
         words = without_options(tuple(words))

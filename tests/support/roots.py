@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # The suite of this machine.
-OWN = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+SUITE = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
 USER = "newcomer"
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 APT_SETTING = re.compile(r"Acquire::(https?::Proxy(::\S+)?|Check-\S+|Retries) .*")
@@ -20,7 +20,7 @@ PIP_SETTING = re.compile(
     re.MULTILINE,
 )
 # $1 is the directory, $2 the user, the rest a command.
-ENTER = """
+ENTER_SCRIPT = """
     mount --bind "$1" "$1"
     cd "$1"
     mount -t proc proc proc
@@ -39,12 +39,12 @@ ENTER = """
 """
 
 
-class NotMadeError(Exception):
+class RootError(Exception):
     """A root is not to be had here, and why."""
 
 
 @contextmanager
-def made(directory: Path, suite: str, *options: str) -> Iterator[Path]:
+def make_root(directory: Path, suite: str, *options: str) -> Iterator[Path]:
     """Have a root of a suite, with apt and not much more; it is removed in the end."""
     # Nobody misses it after a power failure.
     common = ["--variant=minbase", "--dpkgopt=force-unsafe-io"]
@@ -54,7 +54,7 @@ def made(directory: Path, suite: str, *options: str) -> Iterator[Path]:
         done = subprocess.run(argv, check=False, capture_output=True, text=True)
         if done.returncode:
             reason = re.search("^E: (.*)", done.stderr, re.MULTILINE)
-            raise NotMadeError(f"no root of {suite}: {reason[1] if reason else done.stderr}")
+            raise RootError(f"no root of {suite}: {reason[1] if reason else done.stderr}")
         yield directory
     finally:
         if directory.exists():
@@ -67,7 +67,7 @@ def sources(suite: str) -> list[str]:
     argv = ("apt-get", "indextargets", "--format", form, "Created-By: Packages")
     indexes = [line.split() for line in subprocess.check_output(argv, text=True).splitlines()]
     releases = {release for _, release, _ in indexes}
-    name = suite if suite in releases else OWN
+    name = suite if suite in releases else SUITE
     return [
         f"deb {uri} {release.replace(name, suite, 1)} {component}"
         for uri, release, component in indexes
@@ -106,6 +106,6 @@ def add_newcomer(root: Path) -> None:
     (root / "etc/pip.conf").write_text("\n".join(["[global]", *settings, ""]))
 
 
-def as_newcomer(root: Path, *argv: str) -> list[str]:
-    apart = ("unshare", "--mount", "--pid", "--ipc", "--fork", "--kill-child")
-    return [*apart, "sh", "-ec", ENTER, "sh", str(root), USER, *argv]
+def make_newcomer_argv(root: Path, *argv: str) -> list[str]:
+    namespaces = ("unshare", "--mount", "--pid", "--ipc", "--fork", "--kill-child")
+    return [*namespaces, "sh", "-ec", ENTER_SCRIPT, "sh", str(root), USER, *argv]

@@ -35,21 +35,21 @@ def sample(items: Iterable[Item], count: int) -> list[Item]:
     return [pool[at] for at in sorted(Random(seed()).sample(range(len(pool)), count))]  # noqa: S311
 
 
-def of_rows(tests: Sequence[pytest.Item]) -> list[pytest.Item]:
+def sample_rows(tests: Sequence[pytest.Item]) -> list[pytest.Item]:
     """Return the tests, but of one with rows only a fifth: one row or two, by the seed."""
     if is_long():
         return [*tests]
     rows: dict[str, list[pytest.Item]] = {}
     for test in tests:
         rows.setdefault(test.nodeid.partition("[")[0], []).append(test)
-    kept = []
+    chosen = []
     for name, items in rows.items():
         count = min(2, -(-len(items) // 5))
-        kept += Random(f"{seed()} {name}").sample(items, count)  # noqa: S311
-    return kept
+        chosen += Random(f"{seed()} {name}").sample(items, count)  # noqa: S311
+    return chosen
 
 
-def spread(items: Sequence[Item], stride: int, salt: str = "") -> list[Item]:
+def take_every(items: Sequence[Item], stride: int, salt: str = "") -> list[Item]:
     """Return every so manyth item from one that seed and salt say; all of them in a long run."""
     if is_long():
         return [*items]
@@ -57,7 +57,7 @@ def spread(items: Sequence[Item], stride: int, salt: str = "") -> list[Item]:
     return [*items[start::stride]]
 
 
-def each_once(items: Iterable[Item], others: Sequence[Other]) -> list[tuple[Item, Other]]:
+def pair_each(items: Iterable[Item], others: Sequence[Other]) -> list[tuple[Item, Other]]:
     """Return each item with one of the others, by the seed; with all of them in a long run."""
     if is_long():
         return list(product(items, others))
@@ -69,19 +69,19 @@ def combine(parameters: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Return combinations of one value for each parameter, in which every two values meet."""
     settings = [(name, value) for name, values in parameters.items() for value in values]
     pairs = [pair for pair in combinations(settings, 2) if pair[0][0] != pair[1][0]]
-    have_not_met = {frozenset(pair): None for pair in pairs}
-    found = []
-    while have_not_met:
-        chosen = dict(next(iter(have_not_met)))
+    missing_pairs = {frozenset(pair): None for pair in pairs}
+    combinations_found = []
+    while missing_pairs:
+        combination = dict(next(iter(missing_pairs)))
         for name, values in parameters.items():
-            if name not in chosen:
-                others = tuple(chosen.items())
-                new = [
-                    sum(frozenset((other, (name, value))) in have_not_met for other in others)
+            if name not in combination:
+                others = tuple(combination.items())
+                counts = [
+                    sum(frozenset((other, (name, value))) in missing_pairs for other in others)
                     for value in values
                 ]
-                chosen[name] = values[new.index(max(new))]
-        for pair in combinations(chosen.items(), 2):
-            have_not_met.pop(frozenset(pair), None)
-        found.append({name: chosen[name] for name in parameters})
-    return found
+                combination[name] = values[counts.index(max(counts))]
+        for pair in combinations(combination.items(), 2):
+            missing_pairs.pop(frozenset(pair), None)
+        combinations_found.append({name: combination[name] for name in parameters})
+    return combinations_found

@@ -19,11 +19,11 @@ _PROMPT = "and now? "
 _SECONDS = 60
 
 
-def run_by(shell: str, script: str, **environment: str) -> tuple[int, str]:
+def run_script(shell: str, script: str, **environment: str) -> tuple[int, str]:
     """Let a shell run a script, in its own process group; return the status and the output."""
     program, _, way = shell.partition(" ")
     if way == "at a terminal":
-        return paste_into(program, script)
+        return paste_script(program, script)
     is_piped = way == "in a pipe"
     done = subprocess.run(
         [program] if is_piped else [program, "-c", script],
@@ -39,21 +39,21 @@ def run_by(shell: str, script: str, **environment: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def paste_into(
-    program: str, script: str, wait_for_the_time: Callable[[], None] | None = None
+def paste_script(
+    program: str, script: str, wait_for_interrupt: Callable[[], None] | None = None
 ) -> tuple[int, str]:
     """Paste a script into an interactive shell, which must live on; perhaps type ^C at a time."""
     own, terminal = pty.openpty()
-    questions = 'echo "the status was $?"\ntype undo || echo and "nothing stayed"\nexit\n'
+    closing_lines = 'echo "the status was $?"\ntype undo || echo and "nothing stayed"\nexit\n'
 
     def type_all() -> None:
         screen.write(f"{script}\n".encode())
-        if wait_for_the_time:
-            wait_for_the_time()
+        if wait_for_interrupt:
+            wait_for_interrupt()
             screen.write(b"\x03")
             # What is typed before the shell has seen it is thrown away.
-            wait_until(lambda: _PROMPT.encode() in shown.partition(b"^C")[2])
-        screen.write(questions.encode())
+            wait_until(lambda: _PROMPT.encode() in screen_text.partition(b"^C")[2])
+        screen.write(closing_lines.encode())
 
     with (
         subprocess.Popen(
@@ -68,16 +68,18 @@ def paste_into(
         os.fdopen(own, "r+b", buffering=0) as screen,
     ):
         os.close(terminal)
-        shown = bytearray()
+        screen_text = bytearray()
         Thread(target=type_all).start()
         with suppress(OSError):  # that is how a terminal ends
             while more := screen.read(65536):
-                shown += more
+                screen_text += more
     assert process.returncode == 0
-    assert b"and nothing stayed" in shown, shown
-    status = re.search(rb"the status was ([0-9]+)", shown)
-    assert status, shown
-    return int(status[1]), shown.decode(errors="replace")  # an echo may be cut within a character
+    assert b"and nothing stayed" in screen_text, screen_text
+    status = re.search(rb"the status was ([0-9]+)", screen_text)
+    assert status, screen_text
+    return int(status[1]), screen_text.decode(
+        errors="replace"
+    )  # an echo may be cut within a character
 
 
 def _take_terminal() -> None:

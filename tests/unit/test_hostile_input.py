@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grammar import is_meant, is_possible
+from fake_runner import FakeRunner, call
+from grammar import is_allowed, is_possible
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
-from made_up import World, call
 from runtime import call_environment
 from sampling import sample
 
@@ -183,7 +183,7 @@ def test_any_input_gets_one_answer(
     world: None, tmp_path: Path, stdin: bytes, environment: dict[str, str]
 ) -> None:
     complete = {**complete_environment("ADD"), **environment}
-    judge(complete, *call(complete, stdin, tmp_path, World()))
+    judge(complete, *call(complete, stdin, tmp_path, FakeRunner()))
 
 
 @MANY
@@ -195,10 +195,10 @@ def test_no_input_becomes_an_option_or_another_command(
     configuration: dict[str, Any],
     result: object,
 ) -> None:
-    made_up = World(result)
+    made_up = FakeRunner(result)
     answer = call(environment, encode(configuration), tmp_path, made_up)
     judge(environment, *answer)
-    assert [command for command in made_up.commands if not is_meant(command)] == []
+    assert [command for command in made_up.commands if not is_allowed(command)] == []
 
 
 @MANY
@@ -214,13 +214,13 @@ def test_an_add_that_gets_far_runs_only_expected_commands(
     }
     conf = {**valid, **fine}
     environment = complete_environment("ADD")
-    made_up = World(result)
+    made_up = FakeRunner(result)
 
     answer = call(environment, encode(conf), tmp_path, made_up)
 
     judge(environment, *answer)
     assume(made_up.commands)
-    assert [command for command in made_up.commands if not is_meant(command)] == []
+    assert [command for command in made_up.commands if not is_allowed(command)] == []
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,9 @@ def test_an_add_that_gets_far_runs_only_expected_commands(
 def test_the_made_up_world_lets_an_add_come_to_its_end(
     world: None, tmp_path: Path, mtu: int, addresses: list[str], status: int, calls: int
 ) -> None:
-    made_up = World({"ips": [{"address": each} for each in addresses], "routes": [{"dst": "::/0"}]})
+    made_up = FakeRunner(
+        {"ips": [{"address": each} for each in addresses], "routes": [{"dst": "::/0"}]}
+    )
     stdin = with_defaults(f'{{"ipam": {{"type": "host-local"}}, "mtu": {mtu}}}')
     answer = call(complete_environment("ADD"), stdin, tmp_path, made_up)
     assert (answer[0], made_up.commands.count(("/cni/host-local",))) == (status, calls)
@@ -257,7 +259,7 @@ DEPTHS = (10, 500, 900, 990, 2_000, 50_000, 400_000)
 def test_any_depth_is_fine(world: None, tmp_path: Path, verb: str, depth: int, place: str) -> None:
     stdin = with_defaults(place.format("[" * depth + "]" * depth))
     environment = complete_environment(verb)
-    judge(environment, *call(environment, stdin, tmp_path, World()))
+    judge(environment, *call(environment, stdin, tmp_path, FakeRunner()))
 
 
 @pytest.mark.parametrize(
@@ -267,7 +269,7 @@ def test_size_is_no_trouble(world: None, tmp_path: Path, verb: str, key: str) ->
     for value in ("x" * 1_000_000, ["y"] * 200_000, 10**4000):  # the most that is read is 1 MiB
         stdin = with_defaults(json.dumps({key: value}))
         environment = complete_environment(verb)
-        judge(environment, *call(environment, stdin, tmp_path, World()))
+        judge(environment, *call(environment, stdin, tmp_path, FakeRunner()))
 
 
 def with_defaults(text: str) -> bytes:

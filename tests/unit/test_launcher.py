@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from installing import CHECKOUT, refusal, run
+from installing import CHECKOUT, read_launcher_error, run
 
 from cni_ipvlan import __main__
 
@@ -172,12 +172,12 @@ def test_python_of_the_system_stands_in_for_one_that_is_gone(tree: Tree) -> None
 
 def test_missing_python_is_reported(tree: Tree) -> None:
     (tree.root / "lib" / PYTHON).rename(tree.root / "lib" / "python3.00")
-    assert "no python3.00 for it" in refusal(tree.command)["msg"]
+    assert "no python3.00 for it" in read_launcher_error(tree.command)["msg"]
 
 
 def test_copy_without_an_installation_says_so(tree: Tree, tmp_path: Path) -> None:
     shutil.copy(tree.command, tmp_path / "ipvlan")
-    assert "not where it was installed" in refusal(tmp_path / "ipvlan")["msg"]
+    assert "not where it was installed" in read_launcher_error(tmp_path / "ipvlan")["msg"]
     done = run(tmp_path / "ipvlan", "--help", env={})
     assert (done.returncode, done.stdout) == (1, "")
     assert "not where it was installed" in done.stderr

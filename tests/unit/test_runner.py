@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attacker import lives
+from attacker import is_running
 from doubles import write_program
 from lab import wait_until
 
@@ -63,11 +63,11 @@ def test_command_and_its_children_are_killed_in_time(runner: Runner, tmp_path: P
     assert done.killed_because == "it had not ended after 0.3 s"
     assert 0.3 <= done.seconds < 30
     child = int(done.stdout)
-    wait_until(lambda: not lives(child))
+    wait_until(lambda: not is_running(child))
     done = runner.run(shell("sleep 60 >&- 2>&- <&- & echo $!; exit 3"), seconds=30)
     assert (done.status, done.killed_because) == (3, "")
     child = int(done.stdout)
-    wait_until(lambda: not lives(child))
+    wait_until(lambda: not is_running(child))
 
 
 def test_nothing_can_fail_that_follows_the_start(

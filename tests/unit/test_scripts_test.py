@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from attacker import lives
+from attacker import is_running
 from doubles import write_program
 from lab import wait_until
 
@@ -83,7 +83,7 @@ def said(checkout: Path, outcomes: dict[str, str], *argv: str) -> tuple[int, lis
 
 
 def left(checkout: Path) -> list[str]:
-    return [each for each in (checkout / "processes").read_text().split() if lives(int(each))]
+    return [each for each in (checkout / "processes").read_text().split() if is_running(int(each))]
 
 
 def test_one_tier_is_counted_and_what_failed_is_named(checkout: Path) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from command_line import ipvlan
 from grammar import is_possible
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from people import ipvlan
 
 from cni_ipvlan.cli.options import is_json_wanted
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import ipvlan
 from doubles import write_program
-from people import ipvlan
 
 from cni_ipvlan.cli import calls, configs
 from cni_ipvlan.cli.doctor import plugins

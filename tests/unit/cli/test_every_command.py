@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 import pytest
-from people import ipvlan
+from command_line import ipvlan
 from sampling import sample
 
 from cni_ipvlan.cli import program
@@ -113,7 +113,7 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_help_with_an_example(command: str) -> None:
     assert {*parameters(command)} <= {*WRONG, *OTHERS}  # as the tests below need it
-    text = ipvlan(command, "--help").fine()
+    text = ipvlan(command, "--help").check_output()
     example = text.partition("\n  Example:")[2]
     assert f"\n    ipvlan {command} " in example
     assert all(len(line) <= 100 for line in text.splitlines())
@@ -122,7 +122,7 @@ def test_each_command_has_help_with_an_example(command: str) -> None:
 
 
 def test_the_help_has_all_commands_in_groups() -> None:
-    text = ipvlan("--help").fine()
+    text = ipvlan("--help").check_output()
     groups = [text.index(f"\n{title}:\n") for title in ("Look", "Change", "Files")]
     places = {command: text.index(f"\n  {command} ") for command in COMMANDS}
     assert groups[0] < places["show"] < groups[1] < places["add"] < groups[2] < places["validate"]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from people import Said, ipvlan
+from command_line import CommandResult, ipvlan
 from runtime import call_environment
 
 CONF = {"cniVersion": "1.0.0", "name": "net", "type": "ipvlan", "ipam": {"type": "static"}}
@@ -14,7 +14,7 @@ CAPTURE = {"capture": 1, "time": "2026", "environment": VARIABLES, "stdin": json
 OUTCOME = {"status": 0, "answer": "{}"}
 
 
-def replay(tmp_path: Path, request: Any, *options: str, outcome: Any = OUTCOME) -> Said:
+def replay(tmp_path: Path, request: Any, *options: str, outcome: Any = OUTCOME) -> CommandResult:
     lines = [request, {"command": {"argv": ["ip"]}}, {"outcome": outcome}]
     file = tmp_path / "call.jsonl"
     texts = [each if isinstance(each, str) else json.dumps(each) for each in lines]

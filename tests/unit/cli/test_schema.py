@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
+from command_line import ipvlan
 from jsonschema import Draft202012Validator
-from people import ipvlan
 
 from cni_ipvlan.config import netconf
 
@@ -20,7 +20,7 @@ TUNING = {"type": "tuning", "sysctl": {}}
 
 @pytest.fixture(scope="module")
 def schema() -> dict[str, Any]:
-    printed: dict[str, Any] = json.loads(ipvlan("validate", "--schema").fine())
+    printed: dict[str, Any] = json.loads(ipvlan("validate", "--schema").check_output())
     Draft202012Validator.check_schema(printed)
     return printed
 
@@ -37,7 +37,7 @@ def faults(schema: dict[str, Any], document: Any) -> list[str]:
 
 
 def test_the_examples_are_valid(schema: dict[str, Any]) -> None:
-    ipvlan("validate", *map(str, EXAMPLES.iterdir())).fine()
+    ipvlan("validate", *map(str, EXAMPLES.iterdir())).check_output()
     for file in EXAMPLES.iterdir():
         assert faults(schema, yaml.safe_load(file.read_text())) == [], file
 
@@ -76,7 +76,9 @@ def test_it_has_every_option_each_with_a_description(schema: dict[str, Any]) -> 
     assert schema["$defs"]["options"]["properties"] == netconf.load_schema()["properties"]
     options = properties(netconf.load_schema())
     assert [name for name, rule in options if "description" not in rule] == []
-    printed = ipvlan("validate", "--json", "--schema", "/no/such/file").fine()  # which is not read
+    printed = ipvlan(
+        "validate", "--json", "--schema", "/no/such/file"
+    ).check_output()  # which is not read
     assert json.loads(printed) == schema
     # What a manifest holds is described as a document.
     config = schema["$defs"]["definition"]["properties"]["spec"]["properties"]["config"]

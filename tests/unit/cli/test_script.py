@@ -10,7 +10,7 @@ import pytest
 from doubles import write_program
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from shells import paste_into
+from shells import paste_script
 
 from cni_ipvlan.cli.dry_run import predict, script
 from cni_ipvlan.cli.dry_run.predict import Prediction
@@ -101,7 +101,7 @@ def test_input_and_parameters_reach_the_command(tmp_path: Path) -> None:
 def test_any_input_survives_an_interactive_shell(tmp_path: Path, program: str, length: int) -> None:
     document = {"long": ["!echo !! it's\\n$x"] * (length // 20)}
     step = Command(("tee", str(tmp_path / "stdin")), "keep it", stdin=json.dumps(document).encode())
-    assert paste_into(program, shell(step, verb="DEL"))[0] == 0
+    assert paste_script(program, shell(step, verb="DEL"))[0] == 0
     assert json.loads((tmp_path / "stdin").read_text()) == document
 
 

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import judged
 import pytest
+import wrong_ipam
 import yaml
-from judged import DEFAULT, pool, ranges, route
-from people import ipvlan
+from command_line import ipvlan
 from runtime import network, static
+from wrong_ipam import DEFAULT, pool, ranges, route
 
 from cni_ipvlan.cli import configs
 from cni_ipvlan.cli import validate as problems
@@ -21,7 +21,7 @@ CONF = network(ipam=STATIC)
 POOL = pool()
 
 # What is changed in a valid configuration; the path of the problem; words of its text. What
-# test_netconf.py has of values is here only for the path; judged.py has the same for IPAM.
+# test_netconf.py has of values is here only for the path; wrong_ipam.py has the same for IPAM.
 ERRORS: list[tuple[dict[str, Any], str, str]] = [
     ({"mtu": 40.0}, "$.mtu", "mtu is 40; it must be 68 or more, or 0"),
     ({"master": ["a", "b c"]}, "$.master[1]", "' ' is not allowed"),
@@ -46,7 +46,7 @@ ERRORS: list[tuple[dict[str, Any], str, str]] = [
     ({"mtu": 1000.0, "ipam": pool("fd00::/64")}, "$.mtu", "IPv6 addresses need 1280 or more"),
     *(
         ({"ipam": each.ipam}, f"$.ipam{each.path}", each.words)
-        for each in (*judged.REFUSED, *judged.HARMFUL)
+        for each in (*wrong_ipam.REFUSED, *wrong_ipam.HARMFUL)
     ),
 ]
 NO_IPV6 = "$.ipam.routes[1]", "the route to ::/0 is of IPv6, of which the container has no address"

@@ -19,20 +19,20 @@ from cni_ipvlan.cli import program
 from cni_ipvlan.iproute.interrupts import Interrupts
 
 
-class Said(NamedTuple):
+class CommandResult(NamedTuple):
     """How a command ended, and what it printed."""
 
     status: int
     out: str
     err: str
 
-    def fine(self) -> str:
+    def check_output(self) -> str:
         """The output of a command that must succeed."""
         assert self.status == 0, self
         return self.out
 
 
-def ipvlan(*arguments: str) -> Said:
+def ipvlan(*arguments: str) -> CommandResult:
     """Run a command; this process keeps its own handlers of signals."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="") for _ in range(2))
     with (
@@ -42,10 +42,10 @@ def ipvlan(*arguments: str) -> Said:
         mock.patch.object(sys, "argv", [str(Path(sys.executable).with_name("ipvlan"))]),
     ):
         status = program.main(arguments)
-    return Said(status, *map(_written, (out, err)))
+    return CommandResult(status, *map(_read_text, (out, err)))
 
 
-def _written(stream: io.TextIOWrapper) -> str:
+def _read_text(stream: io.TextIOWrapper) -> str:
     stream.flush()
     stream.seek(0)
     return stream.read()
@@ -60,7 +60,7 @@ def options(**given: str | Sequence[str]) -> list[str]:
     return found
 
 
-class Person:
+class User:
     """Runs the command from a shell, in the project's directory."""
 
     def __init__(self, ipvlan: Executable, directory: Path) -> None:
@@ -69,7 +69,7 @@ class Person:
         path = f"{Path(ipvlan.path).parent}:{os.environ['PATH']}"
         self.environment = {"PATH": path, "CNI_PATH": PLUGINS}
 
-    def types(self, line: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
+    def run(self, line: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
         done = subprocess.run(
             ["sh", "-c", line],
             input=stdin,
@@ -82,20 +82,20 @@ class Person:
         assert "Traceback" not in done.stderr
         return done.returncode, done.stdout, done.stderr
 
-    def succeeds(self, line: str, stdin: str = "", **environment: str) -> str:
-        status, out, err = self.types(line, stdin, **environment)
+    def check_output(self, line: str, stdin: str = "", **environment: str) -> str:
+        status, out, err = self.run(line, stdin, **environment)
         assert status == 0, (line, out, err)
         return out
 
-    def writes(self, conf: Conf, name: str = "net.conf") -> str:
+    def write_conf(self, conf: Conf, name: str = "net.conf") -> str:
         (self.directory / name).write_text(json.dumps(conf))
         return str(self.directory / name)
 
 
-class QuickPerson(Person):
+class InProcessUser(User):
     """Types nothing but calls of the command; this process, in the directory, makes them itself."""
 
-    def types(self, line: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
+    def run(self, line: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
         name, *arguments = shlex.split(line)
         assert (name, stdin) == ("ipvlan", "")
         with mock.patch.dict(os.environ, {**self.environment, **environment}, clear=True):
