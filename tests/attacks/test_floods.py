@@ -146,7 +146,7 @@ def test_an_add_starts_as_many_commands_beside_users_namespaces(setup: Setup, st
 
 
 def test_no_open_file_is_looked_at_too_late(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process may have a million."""
+    """A process may have a million open files."""
     setup.add()
     setup.container.rename("net1", "hidden")
     monkeypatch.setattr(modes, "_SEARCH_SECONDS", 0.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from executable import Executable
-from lab import Namespace, run
+from lab import NetNS, run
 from runtime import Conf, call_environment, network, static, stdin_of
 from sampling import sample
 from setup import Attachment, Setup
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.setup(master="wire", host=["10.1.0.10/24", "fd00:1::10/
 
 
 @pytest.fixture
-def host(setup: Setup) -> Namespace:
-    """A host with the master eth0, on which it has more addresses, and eth1."""
+def host(setup: Setup) -> NetNS:
+    """A host with more addresses on the master eth0, and with the interface eth1."""
     setup.node.make_master("eth1")
     for words in ("10.2.0.9 peer 10.3.0.1/24", "169.254.7.7/16 scope link"):
         setup.host.ip(f"address add {words} dev eth0")
@@ -33,8 +33,8 @@ def conf(*addresses: str, name: str = "net", mode: str = "l2") -> Conf:
 
 
 @contextmanager
-def change_host(host: Namespace, *commands: str) -> Iterator[None]:
-    """Have commands of ip done, and undone after it."""
+def change_host(host: NetNS, *commands: str) -> Iterator[None]:
+    """Run ip with each command, and undo them in the end."""
     for command in commands:
         host.ip(command)
     try:
@@ -82,7 +82,7 @@ NOT_PERMITTED = [
 ]
 
 
-def test_an_address_that_nothing_permits_is_refused(setup: Setup, host: Namespace) -> None:
+def test_an_address_that_nothing_permits_is_refused(setup: Setup, host: NetNS) -> None:
     for address, expected, *commands in sample(NOT_PERMITTED, 4):
         length = 64 if ":" in address else 24
         with change_host(host, *commands):
@@ -99,7 +99,7 @@ PERMITTED = [
 ]
 
 
-def test_what_is_permitted(setup: Setup, host: Namespace) -> None:
+def test_what_is_permitted(setup: Setup, host: NetNS) -> None:
     for address, mode, *commands in sample(PERMITTED, 3):
         configuration = conf(f"{address}/{128 if ':' in address else 32}", mode=mode)
         with change_host(host, *commands):
@@ -109,9 +109,7 @@ def test_what_is_permitted(setup: Setup, host: Namespace) -> None:
 
 
 @pytest.mark.parametrize("host_access", [True, False])
-def test_an_address_of_the_host_is_refused(
-    setup: Setup, host: Namespace, *, host_access: bool
-) -> None:
+def test_an_address_of_the_host_is_refused(setup: Setup, host: NetNS, *, host_access: bool) -> None:
     for device, address in (
         ("lo", "192.0.2.5/32"),
         ("lo", "2001:db8::5/128"),
@@ -123,11 +121,8 @@ def test_an_address_of_the_host_is_refused(
     further = ("10.1.0.70", "127.0.0.53", "::1", "10.5.0.10")
     addresses = ("192.0.2.5", "2001:db8::5", "10.1.0.77", "fd00:1::77", *further)
     for address in sample(addresses, 2):
-        configuration = {
-            **conf(f"{address}/{64 if ':' in address else 24}"),
-            "hostAccess": host_access,
-        }
-        setup.expect_error(106, "is the host's own address", conf=configuration)
+        options = {**conf(f"{address}/{64 if ':' in address else 24}"), "hostAccess": host_access}
+        setup.expect_error(106, "is the host's own address", conf=options)
 
 
 # An address has one owner: the next one gets the host's route, and the last one's DEL spares it.
@@ -139,23 +134,18 @@ def add_without_address(setup: Setup) -> Attachment:
     return added
 
 
-def test_the_route_to_a_living_container_is_not_taken_from_it(
-    setup: Setup, host: Namespace
-) -> None:
+def test_the_route_to_a_living_container_is_not_taken_from_it(setup: Setup, host: NetNS) -> None:
     add_without_address(setup)
     words = f"the host's route to {CONTAINER_IP} is another container's"
-    error = setup.expect_error(
-        106, words, conf=conf(f"{CONTAINER_IP}/24", name="other"), at=setup.container2
-    )
+    other = conf(f"{CONTAINER_IP}/24", name="other")
+    error = setup.expect_error(106, words, conf=other, at=setup.container2)
     assert "container first" in error["private"]
     setup.container.ip(f"address add {CONTAINER_IP}/24 dev net1")
     host.ip(f"route get {CONTAINER_IP}")
 
 
 @pytest.mark.parametrize("ends", ["its namespace", "its route"])
-def test_a_late_delete_spares_the_next_owners_route(
-    setup: Setup, host: Namespace, ends: str
-) -> None:
+def test_a_late_delete_spares_the_next_owners_route(setup: Setup, host: NetNS, ends: str) -> None:
     first = add_without_address(setup)
     if ends == "its namespace":
         setup.node.remove(setup.container)
@@ -173,7 +163,7 @@ def test_a_late_delete_spares_the_next_owners_route(
 
 
 def test_an_ipam_plugin_that_hangs_delays_no_other_add(setup: Setup, ipvlan: Executable) -> None:
-    """The host's part is undone, and its lock released, before that plugin is asked."""
+    """The host's part is undone, and its lock released, before the IPAM plugin is called."""
     ipam = setup.ipam(ips=["10.1.0.3/24"])
     setup.ipam("DEL", script="exec sleep 300")
     path = {"CNI_PATH": setup.fake.path}
@@ -206,15 +196,13 @@ def test_few_questions_for_conflicts_are_asked_at_once(setup: Setup, tmp_path: P
         rm {tools}/running/$$
     """
     run("sh", "-c", f"cat >{tools}/arping; chmod +x {tools}/arping", stdin=script)
-    addresses = [f"10.1.1.{number}/16" for number in range(1, 66)]
+    ips = [f"10.1.1.{number}/16" for number in range(1, 66)]
     path = f"{tools}:/usr/sbin:/usr/bin:/sbin:/bin"
 
-    setup.add(ipam=static(*addresses[:20]), checkIPv4Conflict=True, PATH=path)
+    setup.add(ipam=static(*ips[:20]), checkIPv4Conflict=True, PATH=path)
 
     counts = list(map(int, (tmp_path / "tools/counts").read_text().split()))
     assert len(counts) == 20
     assert 1 < max(counts) <= 16
     words = "checkIPv4Conflict is for at most 64 addresses"
-    setup.expect_error(
-        7, words, at=setup.container2, ipam=static(*addresses), checkIPv4Conflict=True
-    )
+    setup.expect_error(7, words, at=setup.container2, ipam=static(*ips), checkIPv4Conflict=True)

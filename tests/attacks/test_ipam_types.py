@@ -9,7 +9,7 @@ import pytest
 from command_line import User
 from doubles import FakeIpam
 from executable import Executable
-from lab import mount_empty_directory
+from lab import hide_directory
 from runtime import PLUGINS, Conf, call_environment, network, stdin_of
 from setup import Setup
 
@@ -24,7 +24,7 @@ class FakeBridge(FakeIpam):
 
 @pytest.fixture
 def bridge(tmp_path: Path) -> FakeBridge:
-    """An interface plugin that tells whether it was run."""
+    """Make an interface plugin that records its calls."""
     fake = FakeBridge(tmp_path)
     for verb in ("ADD", "CHECK"):
         fake.answer(verb, ADDRESSES)
@@ -80,7 +80,7 @@ def test_no_verb_runs_a_bridge(setup: Setup, bridge: FakeBridge) -> None:
 # tests/unit/test_delegate.py has what root may list, and each mode that others could write in.
 def test_a_list_of_another_user_permits_nothing(setup: Setup) -> None:
     setup.add()
-    with mount_empty_directory(PERMITTED.parent):
+    with hide_directory(PERMITTED.parent):
         PERMITTED.write_text("static\n")
         os.chown(PERMITTED, 65534, 65534)
         setup.expect_error(7, str(PERMITTED), CNI_IFNAME="net2")

@@ -9,15 +9,10 @@ from pathlib import Path
 
 import faulty
 import pytest
-from attacker import (
-    find_files_with,
-    forge_from_nested,
-    forge_link,
-    start_user_namespaces,
-)
+from attacker import find_files_with, forge_from_nested, forge_link, start_user_namespaces
 from doubles import Steps
 from faulty import Faults
-from lab import RECORDS, Namespace, find_records, run, sleeps_in, wait_until
+from lab import RECORDS, NetNS, find_records, run, sleeps_in, wait_until
 from runtime import Answer, Conf, call_environment, network, static, stdin_of
 from setup import Attachment, Setup
 
@@ -43,7 +38,7 @@ def delete_container(setup: Setup, number: int = 3) -> None:
 
 
 def test_a_link_recreated_on_a_containers_own_interface_permits_no_mode(setup: Setup) -> None:
-    """Attackers before and after the victim, since the order of the search is unknown."""
+    """One attacker is before the victim and one after, since the search may be in any order."""
     first, victim, last = (setup.make_container() for _ in range(3))
     for number, container in enumerate((first, victim, last), 2):
         setup.add(at=container, ipam=static(f"10.1.0.{number}/24"), CNI_CONTAINERID=f"a{number}")
@@ -74,7 +69,7 @@ def test_a_link_whose_parent_only_has_the_masters_index_permits_no_mode(setup: S
 def test_an_ordinary_users_namespace_blocks_no_add_and_hides_nothing_that_is_opened(
     setup: Setup, tmp_path: Path
 ) -> None:
-    """What covers it may lead to /dev/watchdog. Here, who writes to a FIFO waits for a reader."""
+    """An opened mount may be /dev/watchdog. Here it is a FIFO, whose writer waits for a reader."""
     setup.make_foreign_link(setup.container2, "l2")  # which is searched for
     link = setup.host.links()["eth0"]
     os.mkfifo(tmp_path / "fifo", 0o600)
@@ -99,10 +94,10 @@ def test_an_ordinary_users_namespace_blocks_no_add_and_hides_nothing_that_is_ope
 
 
 @contextmanager
-def hide_link(container: Namespace) -> Iterator[None]:
-    """Move a container's net1 to where no search enters, which only a socket keeps."""
+def hide_link(container: NetNS) -> Iterator[None]:
+    """Move a container's net1 to a namespace that only a socket keeps, so no search finds it."""
     with start_user_namespaces(1) as [process]:
-        socket = Namespace(f"/proc/{process}/ns/net").socket()
+        socket = NetNS(f"/proc/{process}/ns/net").socket()
         container.ip(f"link set dev net1 netns {process}")
     with socket:
         yield
@@ -151,7 +146,7 @@ def test_the_mode_of_a_hidden_link_is_the_only_one_permitted(setup: Setup, seque
 
 
 def check_master_is_released(setup: Setup) -> None:
-    """Attach in another mode, which is possible when the hidden link is gone."""
+    """Attach in another mode, which is possible once the hidden link is removed."""
     add_container(setup, 4, mode="l3").result()
     delete_container(setup, 4)
     setup.runtime.gc(GC).succeeds()
@@ -278,7 +273,7 @@ def test_an_add_whose_namespace_is_replaced_fails_and_touches_no_other(
     try:
         answer = faulty.call(*call, Faults({move: replace}))
 
-        former = Namespace(f"/proc/{os.getpid()}/fd/{descriptor}")
+        former = NetNS(f"/proc/{os.getpid()}/fd/{descriptor}")
         assert answer.error()["code"] in {4, 11}
         assert former.links().keys() == {"lo"}
         if change == "a new namespace":

@@ -71,7 +71,7 @@ def test_an_ipam_plugins_stderr_adds_no_line_and_no_escape_sequence(setup: Setup
 
 
 def assert_printable(log: str, stderr: str) -> None:
-    """Each line starts as the plugin wrote it; lines and stderr have no escape sequences."""
+    """Assert that each line starts as the plugin wrote it, and has no escape sequences."""
     lines = log.removesuffix("\n").split("\n")
     assert all(LINE.match(line) for line in lines), lines
     assert all(line.isprintable() for line in lines), lines

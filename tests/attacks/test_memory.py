@@ -1,4 +1,4 @@
-"""What root remembers of an attachment stays until its link is gone, and so does the refusal."""
+"""Root's record of an attachment stays until its link is removed, and so does the refusal."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from attacker import find_files_with
 from doubles import FakeDhcp, Steps
 from executable import Executable
 from faulty import Faults
-from lab import Namespace
+from lab import NetNS
 from runtime import Runtime, call_environment, network, static, stdin_of
 from sampling import sample
 from setup import Setup
@@ -25,7 +25,7 @@ STOP_PLUGIN = "kill -TERM $PPID; exec sleep 60"
 def test_a_delete_removes_the_recorded_link_whatever_its_owner_calls_it(
     setup: Setup, name: str, *, in_container: bool, is_known: bool
 ) -> None:
-    """Its lease goes, so its address may be the next container's."""
+    """The lease is released, so another container may get the address of this link."""
     if in_container:
         setup.container.ip("link add name eth0 up type dummy")
     added = setup.add(linkInContainer=in_container)
@@ -53,9 +53,7 @@ def test_two_attachments_that_their_owner_has_swapped_are_removed_as_recorded(se
     assert not find_files_with("one")
 
 
-def rename_with_label(
-    container: Namespace, name: str, new_name: str, attachment: AttachmentId
-) -> None:
+def rename_with_label(container: NetNS, name: str, new_name: str, attachment: AttachmentId) -> None:
     container.ip(f"link set dev {name} down")
     container.ip(f"link set dev {name} name {new_name} alias {attachment.label}")
 
@@ -74,7 +72,7 @@ def test_a_delete_that_fails_forgets_nothing(setup: Setup) -> None:
 
 
 def test_interrupted_delete_forgets_none(setup: Setup, ipvlan: Executable, tmp_path: Path) -> None:
-    """At any of its steps, over and over: the deletion itself may be among those that are hit."""
+    """Each step in turn is interrupted, so also the deletion of the link."""
     runtime, added = Runtime(ipvlan), setup.add()  # its process may be ended
     setup.container.ip("link set dev net1 down")
     steps = Steps(tmp_path)

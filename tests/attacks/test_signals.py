@@ -1,4 +1,4 @@
-"""Signals to the whole group, as of ^C: the undo does its work."""
+"""Signals to the whole process group, as by ^C: everything is undone."""
 
 from pathlib import Path
 

@@ -56,7 +56,7 @@ def test_little_memory_is_answered(ipvlan: Executable, shell: str, verb: str, li
 
 @pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
 def test_python_that_runs_out_of_memory_answers_yet(limit: str) -> None:
-    """The launcher refuses so little, but another Python may need more."""
+    """The launcher refuses so little memory, but another Python may need more than it asks for."""
     python = [sys.executable, "-I", "-X", "utf8", str(MAIN)]
     # Explaining an invalid option takes more memory than anything else.
     stdin = stdin_of(network(mtu="x"))
@@ -84,7 +84,7 @@ def test_a_directory_as_standard_input_is_reported(ipvlan: Executable, shell: st
 def call_with_limit(
     command: list[str], verb: str, limit: int, value: int, stdin: bytes | None = None
 ) -> dict[str, Any]:
-    """Call within a limit; return the one document of an error, or of VERSION."""
+    """Call within a limit; return the one document, which is an error or VERSION's answer."""
     environment, default_stdin = VERBS[verb]
     done = subprocess.run(
         command,

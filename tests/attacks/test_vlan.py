@@ -9,7 +9,7 @@ from setup import Setup
 from cni_ipvlan.iproute.running import Completed
 
 NEWEST = network(vlan=8, cniVersion="1.1.0", ipam=None)
-BY_HAND = "ip link add link eth0 name NAME type vlan id 8"
+HINT = "ip link add link eth0 name NAME type vlan id 8"
 # What other programs may have made, by the name that the plugin gives to the VLAN.
 FOREIGN = {
     "the same VLAN of another": "link add link other name eth0.8 type vlan id 8",
@@ -38,7 +38,7 @@ def test_on_a_port_none_is_made_and_roots_own_is_used_and_stays(setup: Setup, ki
     assert setup.host.links().keys() == {"lo", "eth0", "other", "above"}
     assert error["code"] == 103
     assert f"the master 'eth0' is a port of a {kind}" in error["msg"]
-    assert BY_HAND in error["details"]
+    assert HINT in error["details"]
     assert setup.runtime.status(NEWEST).error()["code"] == 50
 
     setup.host.ip("link add link eth0 name eth0.8 up type vlan id 8")
@@ -53,9 +53,7 @@ def test_on_a_port_none_is_made_and_roots_own_is_used_and_stays(setup: Setup, ki
 @pytest.mark.parametrize("foreign", FOREIGN)
 def test_a_refused_add_leaves_what_has_the_name_alone(setup: Setup, foreign: str) -> None:
     setup.host.ip(FOREIGN[foreign])
-    error = setup.expect_error(
-        105, "the host has another interface called 'eth0.8'", BY_HAND, vlan=8
-    )
+    error = setup.expect_error(105, "the host has another interface called 'eth0.8'", HINT, vlan=8)
     assert "eth0.8" not in error["msg"].partition("called")[0]
     assert setup.runtime.status(NEWEST).error()["code"] == 50
 
@@ -65,15 +63,13 @@ def test_a_refused_add_leaves_what_has_the_name_alone(setup: Setup, foreign: str
 )
 def test_one_that_another_makes_meanwhile_stays(setup: Setup, foreign: str) -> None:
     call = call_environment("ADD", setup.container), stdin_of(network(vlan=8))
-    creation = next(
-        each for each in faulty.find_points_of_add(*call) if "type vlan id" in each.words
-    )
+    point = next(each for each in faulty.find_points_of_add(*call) if "type vlan id" in each.words)
 
     def make_foreign_first(_: object, work: faulty.Work) -> Completed:
         setup.host.ip(FOREIGN.get(foreign, "link add link eth0 name eth0.8 type vlan id 8"))
         return work()
 
-    faulty.call(*call, Faults({creation: make_foreign_first})).error()
+    faulty.call(*call, Faults({point: make_foreign_first})).error()
     assert "eth0.8" in setup.host.links()
     setup.runtime.gc(NEWEST).succeeds()
     assert "eth0.8" in setup.host.links()
@@ -88,7 +84,7 @@ def test_one_that_another_makes_meanwhile_stays(setup: Setup, foreign: str) -> N
     ],
 )
 def test_one_that_root_made_in_its_place_stays(setup: Setup, words: str) -> None:
-    """The record says which VLAN was made here: that one is gone."""
+    """The record says which VLAN the plugin has made, and that one was removed."""
     added = setup.add(vlan=8)
     label = setup.host.links()["eth0.8"]["ifalias"]
     setup.host.ip("link delete dev eth0.8")

@@ -30,7 +30,7 @@ class Section(NamedTuple):
     front: Conf
     back: Conf
     attached: tuple[str, ...] = ()
-    ended: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
     is_captured: bool = False  # whether the runtime has called ADD of the other one
 
 
@@ -74,29 +74,29 @@ def test_commands_print_what_is_shown(node: Node, runtime: Runtime, user: User, 
     for name, container in CONTAINERS.items():
         node.make_namespace(container)
         if name in section.attached:
-            what = f"-c {name}.conf --netns {container} --container-id {container}"
-            user.check_output(f"ipvlan add {what}")
-    for container in section.ended:
+            options = f"-c {name}.conf --netns {container} --container-id {container}"
+            user.check_output(f"ipvlan add {options}")
+    for container in section.removed:
         run("ip", "netns", "delete", container)
     if section.is_captured:
         (LOGS / "calls").mkdir(0o700)
         runtime.add("/run/netns/db", section.back, **POD).error()
-    for line, printed in typed(title):
+    for line, printed in read_session(title):
         if "--dry-run" in line and "eth1" in section.front["master"]:
             user.write_conf(FRONT, "front.conf")  # corrected as in the text
         status, out, _ = user.run(f"{{ {line}; }} 2>&1")
-        shown = VOLATILE.sub("…", out).splitlines()
+        output = VOLATILE.sub("…", out).splitlines()
         if not printed:
             assert status == 0, (line, out)
         elif " doctor " in line:
-            assert problems(shown) == printed
+            assert select_problems(output) == printed
         else:
-            assert shown == printed
+            assert output == printed
         for remedy in re.findall(r"^ +(ip .*)$", out, re.MULTILINE):
             user.check_output(remedy)
 
 
-def typed(title: str) -> list[tuple[str, list[str]]]:
+def read_session(title: str) -> list[tuple[str, list[str]]]:
     return [
         (command.text, [VOLATILE.sub("…", line) for line in command.printed])
         for command in COMMANDS
@@ -104,14 +104,14 @@ def typed(title: str) -> list[tuple[str, list[str]]]:
     ]
 
 
-def problems(shown: list[str]) -> list[str]:
+def select_problems(lines: list[str]) -> list[str]:
     """Return the lines about problems: those that the document shows."""
-    found = []
+    problems = []
     is_problem = False
-    for line in shown:
+    for line in lines:
         is_problem = line.startswith("problem ") or (is_problem and line.startswith(" "))
-        found += [line] if is_problem else []
-    return found
+        problems += [line] if is_problem else []
+    return problems
 
 
 def test_every_section_that_shows_something_is_tried() -> None:

@@ -13,7 +13,7 @@ import pytest
 from command_line import User
 from dhcp import SOCKET, daemon, program
 from executable import Executable
-from lab import Namespace, hide_program, mount_empty_directory, run, wait_until
+from lab import NetNS, hide_directory, hide_program, run, wait_until
 from runtime import PLUGINS, call_environment, network, stdin_of
 from setup import Setup
 from shells import run_script
@@ -26,36 +26,36 @@ pytestmark = pytest.mark.setup(master="wire")
 
 
 @pytest.fixture
-def cable(setup: Setup) -> Namespace:
+def cable(setup: Setup) -> NetNS:
     """Have a host behind the master; return its namespace."""
     setup.neighbour.ip(f"address add {SERVER}/24 dev eth0")
     return setup.neighbour
 
 
 @pytest.fixture
-def wire(cable: Namespace) -> Iterator[Namespace]:
+def wire(cable: NetNS) -> Iterator[NetNS]:
     """Have a DHCP server behind the master; return its namespace."""
-    with serving():
+    with run_server():
         yield cable
 
 
 @contextmanager
-def serving(*more: str, lease: str = "1h") -> Iterator[None]:
+def run_server(*arguments: str, lease: str = "1h") -> Iterator[None]:
     options = f"""--no-daemon --no-ping --conf-file=/dev/null --user=root --port=0 --interface=eth0
         --bind-interfaces --pid-file= --dhcp-range=10.1.0.10,10.1.0.20,{lease}
         --dhcp-leasefile={LEASES}"""
-    with program("ip", "netns", "exec", "neighbour", "dnsmasq", *options.split(), *more):
+    with program("ip", "netns", "exec", "neighbour", "dnsmasq", *options.split(), *arguments):
         yield
     LEASES.unlink()
 
 
 def is_newer() -> bool:
-    """Whether dhcp is the one of plugins 1.9.1, by an option that Debian 13's 1.1.1 lacks."""
-    shown = subprocess.run([f"{PLUGINS}/dhcp", "daemon", "-h"], capture_output=True, check=False)
-    return b"-resendtimeout" in shown.stderr
+    """Return whether dhcp is that of plugins 1.9.1: Debian 13's 1.1.1 lacks an option of it."""
+    output = subprocess.run([f"{PLUGINS}/dhcp", "daemon", "-h"], capture_output=True, check=False)
+    return b"-resendtimeout" in output.stderr
 
 
-def impatient() -> list[str]:
+def short_timeout() -> list[str]:
     return ["-timeout", "500ms", "-resendmax", "1s", *(["-resendtimeout", "8s"] * is_newer())]
 
 
@@ -73,13 +73,13 @@ def address(result: dict[str, Any]) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("-broadcast",)])
 def test_containers_have_their_own_leases_renew_and_release_them(
-    setup: Setup, cable: Namespace, tmp_path: Path, options: Sequence[str]
+    setup: Setup, cable: NetNS, tmp_path: Path, options: Sequence[str]
 ) -> None:
     containers = {"one": setup.container, "two": setup.container2}
     log = tmp_path / "log"
     # dnsmasq takes up to a 16th of the lease from T1, the seconds until it is renewed.
     timers = ("--dhcp-option=option:T1,8", "--dhcp-option=option:T2,100")
-    with serving(*timers, lease="2m"), daemon(log, *options):
+    with run_server(*timers, lease="2m"), daemon(log, *options):
         with listen(cable, "eth0") as neighbour:
             # In one second, of which 1.1.1 makes its transaction ID.
             with ThreadPoolExecutor() as pool:
@@ -104,9 +104,7 @@ def test_containers_have_their_own_leases_renew_and_release_them(
     assert "network is down" not in log.read_text()
 
 
-def test_a_lease_is_released_if_the_namespace_was_removed(
-    setup: Setup, wire: Namespace, tmp_path: Path
-) -> None:
+def test_lease_is_freed_if_namespace_was_removed(setup: Setup, wire: NetNS, tmp_path: Path) -> None:
     container, other = setup.container, setup.container2
     with daemon(tmp_path / "log"):
         setup.runtime.add(container, CONF).result()
@@ -129,21 +127,21 @@ def is_request(frame: bytes) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("-broadcast",)], ids=["plain", "with -broadcast"])
 def test_without_tc_the_daemon_has_to_ask_for_broadcasts(
-    setup: Setup, wire: Namespace, tmp_path: Path, options: Sequence[str]
+    setup: Setup, wire: NetNS, tmp_path: Path, options: Sequence[str]
 ) -> None:
     # ipvlan delivers by IP address, which the container is only asking for.
     container = setup.container
     with (
         hide_program("tc"),
-        daemon(tmp_path / "log", *impatient(), *options),
-        listen(wire, "eth0") as heard,
+        daemon(tmp_path / "log", *short_timeout(), *options),
+        listen(wire, "eth0") as listener,
     ):
         answer = setup.runtime.add(container, CONF)
-        requests = [each for each in heard.receive() if is_request(each)]
+        requests = [each for each in listener.receive() if is_request(each)]
     # 1.1.1 does if it is told to, 1.9.1 never does.
-    asked = {bool(each[52] & 0x80) for each in requests}  # the flag for broadcast answers
-    assert asked == {answer.status == 0}
-    assert asked == {bool(options) and not is_newer()}
+    flags = {bool(each[52] & 0x80) for each in requests}  # the flag for broadcast answers
+    assert flags == {answer.status == 0}
+    assert flags == {bool(options) and not is_newer()}
     if answer.status:
         details = answer.error()["details"]
         assert "found: tc can't have DHCP answers broadcast: " in details
@@ -152,14 +150,14 @@ def test_without_tc_the_daemon_has_to_ask_for_broadcasts(
         assert "net1" not in container.links()
 
 
-def test_without_tc_broadcasts_are_heard(setup: Setup, cable: Namespace, tmp_path: Path) -> None:
+def test_without_tc_broadcasts_are_heard(setup: Setup, cable: NetNS, tmp_path: Path) -> None:
     container = setup.container
-    with hide_program("tc"), serving("--dhcp-broadcast"), daemon(tmp_path / "log"):
+    with hide_program("tc"), run_server("--dhcp-broadcast"), daemon(tmp_path / "log"):
         setup.runtime.add(container, CONF).result()
-        with listen(cable, "eth0") as heard:
+        with listen(cable, "eth0") as listener:
             setup.runtime.delete(container, CONF).succeeds()
-            wait_until(lambda: any(map(is_request, heard.receive())))
-            (release,) = filter(is_request, heard.receive())
+            wait_until(lambda: any(map(is_request, listener.receive())))
+            (release,) = filter(is_request, listener.receive())
         # 1.9.1 sends it from 0.0.0.0 to the server's address, where it is not accepted.
         assert (release[30:34] == b"\xff" * 4) is not is_newer()
         if not is_newer():
@@ -169,7 +167,7 @@ def test_without_tc_broadcasts_are_heard(setup: Setup, cable: Namespace, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["l3", "l3s"])
 def test_without_a_server_it_is_said_how_often_it_was_asked(
-    setup: Setup, wire: Namespace, ipvlan: Executable, tmp_path: Path, mode: str
+    setup: Setup, wire: NetNS, ipvlan: Executable, tmp_path: Path, mode: str
 ) -> None:
     setup.host.ip("link add name eth1 up type veth peer name silent netns neighbour")
     wire.ip("link set dev silent up")
@@ -177,7 +175,7 @@ def test_without_a_server_it_is_said_how_often_it_was_asked(
         "silent": {**CONF, "master": "eth1"},
         "deaf": {**CONF, "mode": mode},  # no answer arrives, so validate calls it an error
     }
-    with daemon(tmp_path / "log", *impatient()), listen(wire, "silent") as heard:
+    with daemon(tmp_path / "log", *short_timeout()), listen(wire, "silent") as listener:
         calls = [
             ipvlan.start(
                 call_environment("ADD", setup.make_container(), CNI_CONTAINERID=name),
@@ -186,38 +184,38 @@ def test_without_a_server_it_is_said_how_often_it_was_asked(
             for name, each in confs.items()
         ]
         silent, deaf = (call.end().error() for call in calls)
-        count = sum(map(is_request, heard.receive()))
-    found = f"found: {count} DHCP requests were sent, which asked for broadcast answers"
+        count = sum(map(is_request, listener.receive()))
+    finding = f"found: {count} DHCP requests were sent, which asked for broadcast answers"
     lines = silent["details"].splitlines()
-    assert {found, "try: look for a DHCP server on the master's network"} <= {*lines}
+    assert {finding, "try: look for a DHCP server on the master's network"} <= {*lines}
     assert count > 1
     assert "no more tries" in deaf["msg"]
 
 
-def state(container: Namespace) -> list[Any]:
+def state(container: NetNS) -> list[Any]:
     return [container.addresses("net1"), container.routes(), leases()]
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash at a terminal"])
 def test_a_pasted_dry_run_gives_what_add_gives(
-    setup: Setup, wire: Namespace, user: User, tmp_path: Path, shell: str
+    setup: Setup, wire: NetNS, user: User, tmp_path: Path, shell: str
 ) -> None:
     container = setup.container
-    about = f"-c {user.write_conf(CONF)} --netns container1 --container-id one --dry-run"
+    options = f"-c {user.write_conf(CONF)} --netns container1 --container-id one --dry-run"
     with daemon(tmp_path / "log"):
         setup.runtime.add(container, CONF).result()
         added = state(container)
         setup.runtime.delete(container, CONF).succeeds()
         wait_until(lambda: leases() == {})
         before = setup.node.snapshot()
-        script = user.check_output(f"ipvlan add {about}")
+        script = user.check_output(f"ipvlan add {options}")
         assert (setup.node.snapshot(), leases()) == (before, {})
 
         status, out = run_script(shell, script)
 
         assert status == 0, out
         assert state(container) == added
-        assert run_script(shell, user.check_output(f"ipvlan del {about}"))[0] == 0
+        assert run_script(shell, user.check_output(f"ipvlan del {options}"))[0] == 0
         wait_until(lambda: leases() == {})
 
         status, out = run_script(shell, script.replace("\nprintf '%s\\n' \"$answer\"", "\nfalse\n"))
@@ -230,7 +228,7 @@ def test_a_pasted_dry_run_gives_what_add_gives(
 
 
 class Systemd:
-    """A systemd that runs nothing by itself, in a PID namespace of its own."""
+    """A systemd that starts no unit by itself, in its own PID namespace."""
 
     def __init__(self, process: int) -> None:
         self.enter = ("nsenter", "--target", str(process), "--pid", "--mount")
@@ -260,7 +258,7 @@ def systemd(process_isolation: None, tmp_path: Path) -> Iterator[Systemd]:
     argv = """unshare --pid --fork --kill-child --mount-proc --propagation slave
         env container=lab /lib/systemd/systemd --system --unit=nothing.target
         --log-target=console --show-status=no"""
-    with mount_empty_directory(Path("/opt/cni")), (tmp_path / "systemd.log").open("w") as log:
+    with hide_directory(Path("/opt/cni")), (tmp_path / "systemd.log").open("w") as log:
         unshare = subprocess.Popen(argv.split(), stdout=log, stderr=log)
         try:
             children = Path(f"/proc/{unshare.pid}/task/{unshare.pid}/children")
@@ -306,7 +304,7 @@ def debians_units(setup: Setup, user: User, systemd: Systemd) -> None:
 
 
 def unit_for_other_nodes(setup: Setup, user: User, systemd: Systemd) -> None:
-    """It serves also after a kill."""
+    """The daemon's socket serves again after a kill."""
     Path("/etc/systemd/system/cni-dhcp.service").write_text(block("ini"))
     Path("/opt/cni/bin").mkdir()
     shutil.copy(f"{PLUGINS}/dhcp", "/opt/cni/bin")
@@ -325,7 +323,7 @@ def unit_for_other_nodes(setup: Setup, user: User, systemd: Systemd) -> None:
 @pytest.mark.parametrize("units", [debians_units, unit_for_other_nodes])
 def test_units_are_started_as_the_document_says(
     setup: Setup,
-    wire: Namespace,
+    wire: NetNS,
     user: User,
     systemd: Systemd,
     units: Callable[[Setup, User, Systemd], None],

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command_line import User
 from document_commands import BASH, PLACEHOLDER_VALUES, find_commands_of_tier
-from lab import LOGS, Node, mount_empty_directory
+from lab import LOGS, Node, hide_directory
 from runtime import Runtime, network, static
 
 PLUGINS = Path("/opt/cni/bin")
@@ -18,13 +18,12 @@ NETWORKS = Path("/etc/cni/net.d")
 @pytest.fixture
 def machine(node: Node, runtime: Runtime, user: User) -> Iterator[None]:
     """Have all that the commands name but NAME: a container, networks, the capture of a call."""
-    node.make_connected_master(PLACEHOLDER_VALUES["MASTER"]).ip(
-        f"address add {PLACEHOLDER_VALUES['ADDRESS']}/24 dev eth0"
-    )
-    with mount_empty_directory(PLUGINS), mount_empty_directory(NETWORKS):
+    master, address, other = (PLACEHOLDER_VALUES[word] for word in ("MASTER", "ADDRESS", "OTHER"))
+    node.make_connected_master(master).ip(f"address add {address}/24 dev eth0")
+    with hide_directory(PLUGINS), hide_directory(NETWORKS):
         front, back = (
-            network(name=name, master=PLACEHOLDER_VALUES["MASTER"], ipam=static(address))
-            for name, address in (("front", "10.10.10.20/24"), ("back", "10.10.10.21/24"))
+            network(name=name, master=master, ipam=static(ip))
+            for name, ip in (("front", "10.10.10.20/24"), ("back", "10.10.10.21/24"))
         )
         shutil.copy(user.write_conf(front, "front.conf"), NETWORKS)
         (LOGS / "calls").mkdir(0o700)
@@ -32,11 +31,7 @@ def machine(node: Node, runtime: Runtime, user: User) -> Iterator[None]:
         container = node.make_container()
         for call in (runtime.add, runtime.delete):
             call(container, {**front, "captureDir": "calls"}, **pod)
-        runtime.add(
-            node.make_namespace(PLACEHOLDER_VALUES["OTHER"]),
-            back,
-            CNI_CONTAINERID=PLACEHOLDER_VALUES["OTHER"],
-        ).result()
+        runtime.add(node.make_namespace(other), back, CNI_CONTAINERID=other).result()
         user.write_conf(back, "back.conf")
         yield
 

@@ -24,11 +24,11 @@ def test_picture_shows_what_the_commands_print(node: Node, user: User) -> None:
         node.make_namespace(name)
         user.check_output(f"ipvlan add -c {name}.conf --netns {name} --container-id {name}")
     user.write_conf(network(name="back", mode="l3", ipam=static("10.2.0.2/24")), "back.conf")
-    shown: list[str] = []
+    lines: list[str] = []
     for line in LINES:
         printed = user.run(f"{{ {line}; }} 2>&1")[1].splitlines()
-        shown += [f"$ {line}", *printed, ""]
-    drawn, before = draw(shown[:-1]), PICTURE.read_text(encoding="utf-8")
+        lines += [f"$ {line}", *printed, ""]
+    drawn, before = draw(lines[:-1]), PICTURE.read_text(encoding="utf-8")
     if VOLATILE.sub("", drawn) != VOLATILE.sub("", before):
         PICTURE.write_text(drawn, encoding="utf-8")  # which a lab forgets, unless told to keep it
         pytest.fail(f"to draw it anew: scripts/lab-kernel --write docs .venv/bin/pytest {__file__}")
@@ -54,6 +54,6 @@ def draw(lines: list[str]) -> str:
     ]
     for number, line in enumerate(lines, start=1):
         style = next((STYLES[begin] for begin in STYLES if re.match(begin, line)), "")
-        place = f'x="{MARGIN}" y="{number * HEIGHT + MARGIN - 5}" xml:space="preserve"'
-        drawn.append(f'<text {place} style="{style}">{escape(line, quote=False)}</text>')
+        attributes = f'x="{MARGIN}" y="{number * HEIGHT + MARGIN - 5}" xml:space="preserve"'
+        drawn.append(f'<text {attributes} style="{style}">{escape(line, quote=False)}</text>')
     return "\n".join([*drawn, "</g></svg>", ""])

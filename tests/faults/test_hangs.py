@@ -52,16 +52,16 @@ def test_delete_removes_what_is_left_when_a_command_hangs_forever(
 def test_delete_waits_for_a_lost_command(setup: Setup, ipvlan: Executable, tmp_path: Path) -> None:
     go, over, log = tmp_path / "go", tmp_path / "over", LOGS / "delete"
     goes_on = f'until [ -e {go} ]; do sleep 0.05; done; $real "$@"; touch {over}; exit'
-    making = f'case "$*" in *"type ipvlan mode"*) kill -KILL $PPID; {goes_on} ;; esac'
-    path = replace_program(tmp_path, "ip", f'{making}\nexec $real "$@"')
+    script = f'case "$*" in *"type ipvlan mode"*) kill -KILL $PPID; {goes_on} ;; esac'
+    path = replace_program(tmp_path, "ip", f'{script}\nexec $real "$@"')
     with setup.unchanged():
         add = ipvlan.start(call_environment("ADD", setup.container, PATH=path), stdin_of(CONF))
         assert add.process.wait(60) == -signal.SIGKILL
 
         environment = call_environment("DEL", setup.container, CNI_IPVLAN_LOG=str(log))
         delete = ipvlan.start(environment, stdin_of(CONF))
-        waiting = "waiting for the lock of the interface net1 of the container one, which another"
-        wait_until(lambda: log.exists() and waiting in log.read_text())
+        message = "waiting for the lock of the interface net1 of the container one, which another"
+        wait_until(lambda: log.exists() and message in log.read_text())
         go.touch()
 
         delete.end().succeeds()

@@ -147,9 +147,9 @@ class NodeMachine(RuleBasedStateMachine):
                 self.simulation.change_link(slave, f"link set dev {slave.name} name {name}")
 
     @rule(number=numbers, how=changes)
-    def change(self, number: int, how: str) -> None:
+    def change(self, number: int, words: str) -> None:
         for _, slave in choose(number, self.list_slaves_in_containers()):
-            self.simulation.change_link(slave, f"{how} {slave.name}")
+            self.simulation.change_link(slave, f"{words} {slave.name}")
 
     @rule(number=numbers, namespace=namespaces, name=names)
     def move(self, number: int, namespace: str, name: str) -> None:
@@ -191,9 +191,7 @@ def choose(number: int, items: Iterable[Any]) -> list[Any]:
     return [pool[number % len(pool)]] if pool else []
 
 
-def test_the_promises_hold_in_any_sequence_of_steps(
-    process_isolation: None, tmp_path: Path
-) -> None:
+def test_promises_hold_in_any_sequence_of_steps(process_isolation: None, tmp_path: Path) -> None:
     counts: Counter[str] = Counter()
 
     def make_machine() -> Any:

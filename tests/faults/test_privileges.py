@@ -8,7 +8,7 @@ from typing import Any
 
 import faulty
 from faulty import Faults
-from lab import RECORDS, SHARED_VENV, Namespace
+from lab import RECORDS, SHARED_VENV, NetNS
 from runtime import Answer, Conf, call_environment, host_local, network, stdin_of
 from setup import Setup
 
@@ -17,7 +17,7 @@ NEEDED = {"net_admin": 112, "sys_admin": 112}  # each with the error of an ADD w
 ONLY = "-all," + ",".join(f"+{name}" for name in NEEDED)
 
 
-def with_capabilities(change: str, verb: str, container: Namespace | str, conf: Conf) -> Answer:
+def with_capabilities(change: str, verb: str, container: NetNS | str, conf: Conf) -> Answer:
     """Call as root with another bounding set, which is what root gets at an exec.
 
     Such a root can't look into the home of who made the clone.
@@ -56,11 +56,11 @@ def test_root_that_may_not_open_a_processes_namespace_learns_why(setup: Setup) -
 
 
 def test_no_file_is_written_but_those_that_are_kept(setup: Setup, tmp_path: Path) -> None:
-    """Not even for a moment: an audit hook reports which files are opened for writing."""
-    opened = tmp_path / "opened"
+    """An audit hook reports which files are opened for writing, even for a moment."""
+    trace = tmp_path / "opened"
     child = os.fork()
     if not child:
-        descriptor = os.open(opened, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        descriptor = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
         def listen(event: str, arguments: tuple[Any, ...]) -> None:
             is_path = event == "open" and not isinstance(arguments[0], int)  # nor a descriptor
@@ -73,6 +73,6 @@ def test_no_file_is_written_but_those_that_are_kept(setup: Setup, tmp_path: Path
         os._exit(0)
     os.waitpid(child, 0)
 
-    paths = set(opened.read_text().splitlines())
+    paths = set(trace.read_text().splitlines())
     assert paths
     assert all(Path(path).is_relative_to(RECORDS) for path in paths), paths

@@ -18,7 +18,7 @@ from setup import Setup
 
 CONF = network(ipam=host_local("10.1.0.0/24"))
 SHARING = [CONF, {**CONF, "hostAccess": True}, {**CONF, "vlan": 100}]
-BOTH = network(ipam=host_local("10.1.0.0/24", "fd00:1::/64"))
+DUAL_STACK = network(ipam=host_local("10.1.0.0/24", "fd00:1::/64"))
 COMMAND = Executable().path
 Preparation = Callable[[], object]
 
@@ -152,19 +152,19 @@ def test_a_lease_that_can_not_be_released_is_named(setup: Setup) -> None:
         call("ADD", setup, CONF).result()
         answer = call("DEL", setup, CONF, first=read_only("/var/lib/cni"))
         answer.succeeds()
-        place = "/var/lib/cni/networks/net"
-        why = f"{place} can't be written to; try: findmnt -T {place}"
-        assert answer.stderr == f"one net1: 10.1.0.2 stays leased: {why}\n"
+        directory = "/var/lib/cni/networks/net"
+        message = f"{directory} can't be written to; try: findmnt -T {directory}"
+        assert answer.stderr == f"one net1: 10.1.0.2 stays leased: {message}\n"
         call("DEL", setup, CONF).succeeds()
 
 
 def test_add_warns_where_no_sysctl_can_be_set(setup: Setup) -> None:
-    """Where IPv6 is off, it fails: tests/kernel/test_refusals.py."""
-    answer = call("ADD", setup, BOTH, first=read_only("/proc/sys"))
+    """tests/kernel/test_refusals.py has ADD where IPv6 is disabled, which fails."""
+    answer = call("ADD", setup, DUAL_STACK, first=read_only("/proc/sys"))
     assert len(answer.result()["ips"]) == 2
     assert "neighbours" in answer.stderr
     assert "Read-only file system" in answer.stderr
-    call("DEL", setup, BOTH, first=read_only("/proc/sys")).succeeds()
+    call("DEL", setup, DUAL_STACK, first=read_only("/proc/sys")).succeeds()
 
 
 def test_a_result_without_a_reader_waits_until_a_signal_undoes_it(setup: Setup) -> None:
@@ -177,7 +177,7 @@ def test_a_result_without_a_reader_waits_until_a_signal_undoes_it(setup: Setup) 
     with setup.unchanged():
         environment = call_environment("ADD", setup.container)
         process = Executable().start(environment, stdin_of(CONF), stdout=writer).process
-        wait_until(lambda: waits_for_its_reader(process.pid))
+        wait_until(lambda: is_waiting_for_reader(process.pid))
         assert setup.node.leases() == ["10.1.0.2"]
         assert "net1" in setup.container.links()
 
@@ -191,14 +191,14 @@ def test_a_result_without_a_reader_waits_until_a_signal_undoes_it(setup: Setup) 
     os.close(reader)
 
 
-def waits_for_its_reader(process: int) -> bool:
-    """Whether it polls, but not for a command: none runs before or after the check."""
-    idle = not descendants(process)
-    return idle and sleeps_in(process, "sys_poll") and not descendants(process)
+def is_waiting_for_reader(process: int) -> bool:
+    """Return whether a process polls, and not for a command, since it has no children."""
+    has_no_children = not descendants(process)
+    return has_no_children and sleeps_in(process, "sys_poll") and not descendants(process)
 
 
 def test_stderr_without_a_reader_delays_nothing(setup: Setup) -> None:
-    """A delegate's megabytes fit in no pipe."""
+    """The delegate prints more than fits into a pipe."""
     answer = """echo '{"ips": [{"address": "10.1.0.2/24"}]}'"""
     ipam = setup.ipam(script=f"head -c 1000000 /dev/zero >&2\n{answer}")
     reader, writer = os.pipe()

@@ -13,8 +13,8 @@ from cni_ipvlan.state.attachment import AttachmentId
 )
 def test_the_interface_has_what_was_asked_for(setup: Setup, mode: str, flag: str, mtu: int) -> None:
     before = setup.host.links()
-    both = ["10.1.0.2/24", "fd00::2/64"]  # IPv6 needs an MTU of 1280
-    ipam = static(*(both if mtu >= 1280 else both[:1]))
+    addresses = ["10.1.0.2/24", "fd00::2/64"]  # IPv6 needs an MTU of 1280
+    ipam = static(*(addresses if mtu >= 1280 else addresses[:1]))
     assert setup.add(mode=mode, flag=flag, mtu=mtu, ipam=ipam).stderr == ""
     assert setup.container.ipvlan("net1") == {"mode": mode, "flag": flag, "mtu": mtu, "up": True}
     assert setup.host.links() == before  # and leaves nothing on the host
@@ -47,13 +47,13 @@ def test_a_misspelt_option_gets_a_warning_and_others_none(setup: Setup) -> None:
     assert "'mtuu'" in added.stderr
     assert "'mtu'" in added.stderr
     added.delete()
-    others: Conf = {
+    valid_keys: Conf = {
         "runtimeConfig": {"portMappings": [{"hostPort": 80}]},
         "args": {"cni": {"labels": []}},
         "capabilities": {"ips": True},
         "somebody.example/key": [1, {"deep": None}],
     }
-    assert setup.add(**others).stderr == ""
+    assert setup.add(**valid_keys).stderr == ""
 
 
 @pytest.mark.setup(up=False)

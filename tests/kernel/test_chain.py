@@ -1,4 +1,4 @@
-"""As a later plugin of a chain: what becomes of the result of the one before."""
+"""The plugin as a later one of a chain: what it makes of the previous result."""
 
 from typing import Any
 
@@ -91,8 +91,8 @@ def test_what_other_plugins_have_given_stays_in_the_result(setup: Setup, master:
 
     assert result["interfaces"][:2] == OTHERS_INTERFACES
     assert [each["name"] for each in result["interfaces"]] == ["vethe1f2", "eth0", "net1"]
-    own = {"interface": 2, "address": ADDRESS, "gateway": GATEWAY}
-    assert result["ips"] == [OTHERS_ADDRESS, own]
+    new_address = {"interface": 2, "address": ADDRESS, "gateway": GATEWAY}
+    assert result["ips"] == [OTHERS_ADDRESS, new_address]
     assert result["routes"] == [OTHERS_ROUTE, {"dst": "10.7.0.0/16", "gw": GATEWAY}]
     assert result["dns"] == DNS
     assert setup.container.addresses("net1") == [ADDRESS]
@@ -114,8 +114,8 @@ def test_check_finds_routes_of_another_interface(setup: Setup) -> None:
 def test_a_master_in_the_container_made_by_the_chain_is_not_in_the_result(setup: Setup) -> None:
     setup.container.ip("link add name inner0 type dummy")
     ips = [{"interface": 0, "address": ADDRESS}]
-    for place in ({"sandbox": setup.container.path}, {}):
-        previous = {"interfaces": [{"name": "inner0", **place}], "ips": ips}
+    for sandbox in ({"sandbox": setup.container.path}, {}):
+        previous = {"interfaces": [{"name": "inner0", **sandbox}], "ips": ips}
 
         added = setup.add(master=None, linkInContainer=True, ipam=None, prevResult=previous)
 

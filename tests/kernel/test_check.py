@@ -110,17 +110,17 @@ def test_check_asks_the_ipam_plugin(setup: Setup) -> None:
     (LEASES / "networks" / "net" / "10.1.0.2").unlink()
     error = added.check("host-local: ")
     assert error["msg"].endswith("container one")
-    gone = "\ntry: delete the attachment and add it again: its lease in /var/lib/cni/networks/net"
-    assert gone in error["details"]
+    advice = "\ntry: delete the attachment and add it again: its lease in /var/lib/cni/networks/net"
+    assert advice in error["details"]
     assert "validate" not in error["details"]
     added.container.ip("link delete dev net1")
-    both = added.check("there is no interface 'net1'")["details"]
-    assert both.startswith("try: delete the attachment and add it again\nalso: host-local: ")
-    assert gone in both
+    details = added.check("there is no interface 'net1'")["details"]
+    assert details.startswith("try: delete the attachment and add it again\nalso: host-local: ")
+    assert advice in details
 
-    asked = setup.add(at=setup.container2, ipam=setup.ipam(ips=["10.1.0.3/24"]))
+    added2 = setup.add(at=setup.container2, ipam=setup.ipam(ips=["10.1.0.3/24"]))
     setup.ipam("CHECK", code=42, msg="who is it?", details="x", status=1)
-    error = asked.check("who is it?")
+    error = added2.check("who is it?")
     assert (error["code"], error["msg"]) == (42, "who is it?")
     assert error["details"].startswith("x\n")
 
@@ -140,8 +140,8 @@ def test_check_reports_a_sandbox_elsewhere(setup: Setup, monkeypatch: pytest.Mon
     added = setup.add(CONF)
     setup.node.make_namespace("other")
     monkeypatch.chdir("/run/netns")
-    there = f"prevResult has no interface 'net1' in the namespace {setup.container.path}"
-    elsewhere = ["", "/run/netns/gone", "/run/netns/other", "container1"]
-    for sandbox in (*elsewhere, "/run/netns/\0", "/\ud800"):
+    message = f"prevResult has no interface 'net1' in the namespace {setup.container.path}"
+    sandboxes = ["", "/run/netns/gone", "/run/netns/other", "container1"]
+    for sandbox in (*sandboxes, "/run/netns/\0", "/\ud800"):
         added.result["interfaces"][0]["sandbox"] = sandbox
-        assert added.check(there)["code"] == 110
+        assert added.check(message)["code"] == 110

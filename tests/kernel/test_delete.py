@@ -11,7 +11,7 @@ from setup import Setup
 from cni_ipvlan.state.registry import Registry
 
 CONF = network(ipam=host_local("10.1.0.0/24"))
-SINCE_THEN: list[dict[str, Any]] = [
+CHANGES: list[dict[str, Any]] = [
     {"mode": "l4"},
     {"mtu": 9000},
     {"mtu": "much", "flag": 5, "linkInContainer": "no", "dns": []},
@@ -25,7 +25,7 @@ SINCE_THEN: list[dict[str, Any]] = [
 
 
 def test_delete_works_with_a_configuration_that_has_become_invalid(setup: Setup) -> None:
-    for options in sample(SINCE_THEN, 4):
+    for options in sample(CHANGES, 4):
         with setup.unchanged():
             added = setup.add(CONF)
             assert len(setup.node.leases()) == 1
@@ -40,16 +40,16 @@ def test_delete_works_twice_and_without_an_add(setup: Setup) -> None:
         added.delete()
 
 
-@pytest.mark.parametrize("gone", ["default route", "master"])
-def test_delete_works_without_what_add_went_by(setup: Setup, gone: str) -> None:
-    if gone == "master":
+@pytest.mark.parametrize("missing", ["default route", "master"])
+def test_delete_works_without_what_add_went_by(setup: Setup, missing: str) -> None:
+    if missing == "master":
         setup.host.ip("link delete dev eth0")
     with setup.unchanged():
-        if gone == "master":
+        if missing == "master":
             setup.node.make_master()
         setup.host.ip("route add default dev eth0")
         added = setup.add(CONF, master=None)
-        setup.host.ip("link delete dev eth0" if gone == "master" else "route delete default")
+        setup.host.ip("link delete dev eth0" if missing == "master" else "route delete default")
         added.delete(master=None)
 
 
@@ -66,9 +66,9 @@ def test_a_late_delete_leaves_the_next_containers_interface_alone(setup: Setup) 
     setup.add(CNI_IFNAME="net2")
     registry = Registry()
     (record,) = registry.all_records()  # as of a namespace that had the same inode
-    gone = record._replace(container_id="gone", ifname="net1", is_complete=False)
-    registry.write(gone)
-    registry.finish(gone, record.ifindex)
+    late_record = record._replace(container_id="gone", ifname="net1", is_complete=False)
+    registry.write(late_record)
+    registry.finish(late_record, record.ifindex)
     setup.runtime.delete(setup.container, CONF, CNI_CONTAINERID="gone").succeeds()
     assert "net2" in setup.container.links()
     assert [*registry.all_records()] == [record]
@@ -79,8 +79,8 @@ def test_ipam_gets_no_namespace_that_is_no_containers(setup: Setup) -> None:
     # The first as that of a container's process, whose number another has now.
     for path in ("/proc/self/ns/net", "/dev/null", "/run/netns/gone"):
         setup.runtime.delete(path, conf, CNI_PATH=setup.fake.path).succeeds()
-        given = path if path == "/run/netns/gone" else ""
-        assert setup.fake.environment("DEL")["CNI_NETNS"] == given
+        expected = path if path == "/run/netns/gone" else ""
+        assert setup.fake.environment("DEL")["CNI_NETNS"] == expected
 
 
 def test_delete_leaves_what_is_not_its_own_alone(setup: Setup) -> None:
@@ -91,20 +91,20 @@ def test_delete_leaves_what_is_not_its_own_alone(setup: Setup) -> None:
 
     setup.container2.ip("link add name dummy0 type dummy")
     kinds = ("name net1 type dummy", "name net1 type veth", "link dummy0 name net1 type macvlan")
-    for making in kinds:
-        setup.container2.ip(f"link add {making}")
+    for words in kinds:
+        setup.container2.ip(f"link add {words}")
         with setup.unchanged():
             setup.runtime.delete(setup.container2, CONF, CNI_CONTAINERID="two").succeeds()
         setup.container2.ip("link delete dev net1")
 
 
 def test_delete_removes_the_link_and_reports_when_ipam_fails(setup: Setup) -> None:
-    lost: Conf = {"cniVersion": "1.0.0", "code": 42, "msg": "lost the key"}
+    document: Conf = {"cniVersion": "1.0.0", "code": 42, "msg": "lost the key"}
     for script, error in (
         (None, (42, "lost the key")),
         ("head -c 2000000 /dev/zero >&2; exit 3", (109, "the plugin 'fake' exited with status 3")),
     ):
-        conf = setup.ipam("DEL", script=script, **lost, status=1)
+        conf = setup.ipam("DEL", script=script, **document, status=1)
         with setup.unchanged():
             setup.ipam(ips=["10.1.0.2/24"])
             added = setup.add(ipam=conf)
@@ -118,10 +118,10 @@ def test_delete_removes_the_link_when_the_ipam_plugin_has_vanished(setup: Setup)
     error = setup.runtime.delete(setup.container, conf).error()
     assert (error["code"], "nosuch" in error["msg"]) == (108, True)
     assert setup.container.links().keys() == {"lo"}
-    odd = host_local("10.1.0.0/24", dataDir="/run/\ud800")  # half of a character
+    invalid_path = host_local("10.1.0.0/24", dataDir="/run/\ud800")  # half of a character
     types: list[Any] = [{"type": each} for each in (None, 5, "../static")]
-    absent = [None, {}, [], "static", *types, odd]
-    for given in sample(absent, 3):
-        setup.add().delete(ipam=given)
+    invalid = [None, {}, [], "static", *types, invalid_path]
+    for ipam in sample(invalid, 3):
+        setup.add().delete(ipam=ipam)
         assert find_records() == []
         assert setup.container.links().keys() == {"lo"}

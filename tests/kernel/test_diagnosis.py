@@ -648,12 +648,12 @@ pytestmark = pytest.mark.setup(master="wire")
 
 
 def read(text: str) -> dict[str, str]:
-    """Return what is written behind each name."""
+    """Return the text after each name."""
     parts = re.findall(r"^(\S.*?) \| (.*\n(?: +.*\n)*)", text, re.MULTILINE)
     return {name: " ".join(below.split()) for name, below in parts}
 
 
-MADE = read(BASES)
+NETWORKS = read(BASES)
 ROWS = read(HEALTHY + BROKEN)
 HIDDEN = read("""
 all is well | pair; probe --netns one => everything answers
@@ -680,7 +680,7 @@ MTU black hole | routed; neighbour: ip link set dev far0 mtu 1400;
 
 
 class Network:
-    """The namespaces of a network, by the names that it gives them."""
+    """The namespaces of a network, by name."""
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
@@ -689,37 +689,37 @@ class Network:
 
     def make(self, commands: str) -> None:
         for command in filter(None, commands.split("; ")):
-            place, _, words = command.partition(": ")
-            if command in MADE:
-                self.make(MADE[command])
+            name, _, words = command.partition(": ")
+            if command in NETWORKS:
+                self.make(NETWORKS[command])
             elif command.startswith("space "):
                 self.spaces[command[6:]] = self.setup.node.make_namespace(command[6:])
             elif command.startswith("add "):
                 self._add(*command.split()[1:])
             elif words.startswith("net/"):
-                self.spaces[place].sysctl(*words.split("="))
+                self.spaces[name].sysctl(*words.split("="))
             else:
                 argv = shlex.split(words)
                 if "netns" in argv:
                     position = argv.index("netns") + 1
                     argv[position] = self.spaces[argv[position]].path
-                self.spaces[place].run(*argv)
+                self.spaces[name].run(*argv)
 
-    def _add(self, place: str, address: str, gateway: str = "-", *options: str) -> None:
+    def _add(self, name: str, address: str, gateway: str = "-", *options: str) -> None:
         conf: dict[str, Any] = dict(each.split("=") for each in options)
         conf |= {key: int(conf[key]) for key in ("vlan",) if key in conf}
         conf |= {key: True for key in ("hostAccess",) if key in conf}
         routes = [{"dst": "::/0" if ":" in address else "0.0.0.0/0"}]
         has_default = gateway != "-" or "mode" in conf
         ipam = static(address, gateway=gateway.strip("-"), routes=routes if has_default else [])
-        self.setup.add(at=self.spaces[place], ipam=ipam, CNI_CONTAINERID=place, **conf)
+        self.setup.add(at=self.spaces[name], ipam=ipam, CNI_CONTAINERID=name, **conf)
 
     @contextmanager
     def hide(self, name: str) -> Iterator[None]:
-        """Keep a namespace from being found, like that of another host."""
+        """Have a namespace not be found, as if it were another host's."""
         path = self.spaces[name].path
-        others = [each for each in namespace.find_others() if each.path != path]
-        with mock.patch.object(namespace, "find_others", side_effect=lambda _: iter(others)):
+        namespaces = [each for each in namespace.find_others() if each.path != path]
+        with mock.patch.object(namespace, "find_others", side_effect=lambda _: iter(namespaces)):
             yield
 
     def replace_words(self, question: str) -> list[str]:
@@ -771,14 +771,14 @@ def test_an_end_has_several_names(network: Network) -> None:
     network.make("pair; add one 10.1.0.5/24 - name=other CNI_IFNAME=net2")
     pod = {"CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0"}
     identity = "0123456789abcdef"
-    third = network.setup.make_container()
-    network.setup.add(at=third, ipam=static("10.1.0.7/24"), CNI_CONTAINERID=identity, **pod)
-    words = ("container3", third.path, identity, identity[:12], "web-0", "default/web-0")
+    container3 = network.setup.make_container()
+    network.setup.add(at=container3, ipam=static("10.1.0.7/24"), CNI_CONTAINERID=identity, **pod)
+    words = ("container3", container3.path, identity, identity[:12], "web-0", "default/web-0")
     for word in sample(words, 1):
         assert network.ask(f"trace {word} 10.1.0.3")["verdict"] == FINE
         assert network.ask(f"probe --netns {word} --to 10.1.0.3")["verdict"] == FINE
     assert network.ask("trace 10.1.0.3 web-0")["verdict"] == FINE
-    network.spaces["web"] = third
+    network.spaces["web"] = container3
     network.make("host: ip link add name v0 up type veth peer name eth0 netns web")
     network.make(
         "host: ip address add 10.5.0.1/24 dev v0; web: ip address add 10.5.0.2/24 dev eth0"
@@ -823,10 +823,8 @@ def test_a_pod_of_another_plugin_is_found_by_what_libcni_keeps(network: Network)
 @pytest.mark.slow
 def test_words_that_name_no_end(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     network.make("pair; " + "host: ip link add name other0 type dummy")
-    network.setup.add(
-        at=network.setup.container, name="b", ipam=static("10.1.0.5/24"), CNI_IFNAME="net2"
-    )
-    for words, why in {
+    network.setup.add(name="b", ipam=static("10.1.0.5/24"), CNI_IFNAME="net2")
+    for words, message in {
         "trace nobody host": "'nobody' is not host, an address, a namespace",
         "probe --netns one": "choose one with --ifname: net1, net2",
         "probe --netns one --ifname net3": "it has net1, net2",
@@ -838,7 +836,7 @@ def test_words_that_name_no_end(network: Network, monkeypatch: pytest.MonkeyPatc
         "trace one 127.0.0.1": "is not the IP address of another host",
     }.items():
         process = ipvlan(*network.replace_words(words))
-        assert (process.status, why in process.err) == (2, True), process
+        assert (process.status, message in process.err) == (2, True), process
     for words in sample(("--ifname net2 --to 10.1.0.1", "--to ::ffff:10.1.0.1"), 1):
         assert network.ask(f"probe --netns one {words}")["verdict"] == FINE
     search = inventory.search
@@ -874,9 +872,9 @@ def test_missing_programs_are_named_and_not_blamed(network: Network) -> None:
         network.make("two: ip link set dev net1 down")
         assert "is down" in network.ask("trace one two")["verdict"]
     network.make("two: ip link set dev net1 up; two: iptables-legacy -A INPUT -j DROP")
-    with ExitStack() as hidden:
+    with ExitStack() as stack:
         for name in ("iptables-legacy-save", "iptables-nft-save", "iptables-save", "nft"):
-            hidden.enter_context(hide_program(name))
+            stack.enter_context(hide_program(name))
         answer = network.ask("trace one two")
     assert [each for each in answer["findings"] if "filters were not looked at" in each["text"]]
 
@@ -903,9 +901,8 @@ def test_an_address_of_another_host(network: Network) -> None:
     assert neighbour.links()["eth0"]["address"] in answer["verdict"]
     network.make("neighbour: ip address add fd00:1::2/64 dev eth0 nodad")
     network.make("one: ip address add fd00:1::2/64 dev net1")
-    wait_until(
-        lambda: "fd00:1::2" in network.setup.container.ip("-6 address show dev net1 dadfailed")
-    )
+    container = network.setup.container
+    wait_until(lambda: "fd00:1::2" in container.ip("-6 address show dev net1 dadfailed"))
     answer = network.ask("probe --netns one")
     assert "another host on the network has fd00:1::2/64" in json.dumps(answer["findings"])
 
@@ -925,8 +922,8 @@ def test_another_host_can_only_be_asked(network: Network, name: str) -> None:
 def test_dns_servers_of_the_kept_result(network: Network) -> None:
     network.make("pair")
     servers = {"nameservers": ["10.1.0.1", "10.1.0.77", "-f"]}
-    third, conf = network.setup.make_container(), {"CNI_CONTAINERID": "three", "dns": servers}
-    result = network.setup.add(at=third, ipam=static("10.1.0.5/24"), **conf).result
+    container3, conf = network.setup.make_container(), {"CNI_CONTAINERID": "three", "dns": servers}
+    result = network.setup.add(at=container3, ipam=static("10.1.0.5/24"), **conf).result
     file = LEASES / "multus/results/net-three-net1"
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps({"kind": "cniCacheV1", "result": result}))
@@ -943,10 +940,8 @@ def test_dns_servers_of_the_kept_result(network: Network) -> None:
 @pytest.mark.setup(master="wire", host=("10.1.0.10/24",))
 @pytest.mark.parametrize("mode", ["l2", "l3", "l3s"])
 def test_the_remedy_for_the_host_and_its_own_container(network: Network, mode: str) -> None:
-    address = "10.1.0.2/24" if mode == "l2" else "10.2.0.2/24"
-    network.make(
-        f"gateway; host: ip route add default via 10.1.0.1; add one {address} - mode={mode}"
-    )
+    ip = "10.1.0.2/24" if mode == "l2" else "10.2.0.2/24"
+    network.make(f"gateway; host: ip route add default via 10.1.0.1; add one {ip} - mode={mode}")
     answers = [network.ask(words) for words in ("trace one host", "trace host one")]
     for answer in answers:
         assert "a host and its own ipvlan interfaces" in answer["verdict"]

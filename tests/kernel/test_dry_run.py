@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from command_line import ipvlan, options
 from doubles import FakeIpam
-from lab import LEASES, RECORDS, Namespace, Node, make_node, run, wait_until
+from lab import LEASES, RECORDS, NetNS, Node, make_node, run, wait_until
 from runtime import PLUGINS, Conf, Runtime, host_local, network, static
 from sampling import combine, sample
 from setup import Setup
@@ -46,26 +46,26 @@ def test_a_pasted_dry_run_gives_what_the_plugin_gives(
     case: dict[str, str], runtime: Runtime, fake_ipam: FakeIpam, tmp_path: Path
 ) -> None:
     states = []
-    for way in ("plugin", "script"):
-        with make_node() as made:
-            setup = Setup(made, runtime, fake_ipam, master="")
-            container = prepare(made, case, tmp_path / "with space")
-            states.append(list(life(way, setup, container, case)))
+    for method in ("plugin", "script"):
+        with make_node() as node:
+            setup = Setup(node, runtime, fake_ipam, master="")
+            container = prepare(node, case, tmp_path / "with space")
+            states.append(list(attach(method, setup, container, case)))
     assert states[0] == states[1]
 
 
-def life(way: str, setup: Setup, container: Namespace, case: dict[str, str]) -> Iterator[Conf]:
-    """Attach a container and detach it; yield what there is after each of these."""
+def attach(method: str, setup: Setup, container: NetNS, case: dict[str, str]) -> Iterator[Conf]:
+    """Attach a container and detach it; yield the configuration after each."""
     conf = configuration(case, setup.fake)
-    about: Conf = {"at": container, "CNI_IFNAME": case["ifname"], "ipam": conf.get("ipam")}
-    if way == "plugin":
-        added = setup.add(conf, **about)
+    options: Conf = {"at": container, "CNI_IFNAME": case["ifname"], "ipam": conf.get("ipam")}
+    if method == "plugin":
+        added = setup.add(conf, **options)
         yield state(setup.node, container, case["ifname"])
         added.delete()
         yield state(setup.node, container, case["ifname"])
         return
     for verb in ("add", "del"):
-        status, out = setup.dry_run(verb, conf=conf, **about).run(case["shell"])
+        status, out = setup.dry_run(verb, conf=conf, **options).run(case["shell"])
         assert status == 0, out
         yield state(setup.node, container, case["ifname"])
 
@@ -98,7 +98,7 @@ def configuration(case: dict[str, str], fake_ipam: FakeIpam) -> Conf:
 
 def routes(case: dict[str, str]) -> list[dict[str, Any]]:
     """Return routes for the addresses' families; with ``all``, with each attribute."""
-    found: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for address in ADDRESSES[case["addresses"]]:
         if address not in GATEWAYS or case["routes"] == "none":
             continue
@@ -106,13 +106,13 @@ def routes(case: dict[str, str]) -> list[dict[str, Any]]:
         default: dict[str, Any] = {"dst": "::/0" if is_ipv6 else "0.0.0.0/0"}
         attributes = {"mtu": 1300, "advmss": 1200, "priority": 7, "table": 100}
         if case["routes"] == "default":
-            found.append({**default, "gw": GATEWAYS[address]} if is_ipv6 else default)
+            entries.append({**default, "gw": GATEWAYS[address]} if is_ipv6 else default)
         else:
             dst = "fd00:7::/64" if is_ipv6 else "10.7.0.0/16"
-            found.append({"dst": dst, "gw": GATEWAYS[address], **attributes})
-            found.append({"dst": "fd00:8::/64" if is_ipv6 else "10.8.0.0/16"})
-            found[-1] |= {} if is_ipv6 or case["ipam"] == "host-local" else {"scope": 253}
-    return found
+            entries.append({"dst": dst, "gw": GATEWAYS[address], **attributes})
+            entries.append({"dst": "fd00:8::/64" if is_ipv6 else "10.8.0.0/16"})
+            entries[-1] |= {} if is_ipv6 or case["ipam"] == "host-local" else {"scope": 253}
+    return entries
 
 
 def allocated(case: dict[str, str]) -> dict[str, Any]:
@@ -122,19 +122,19 @@ def allocated(case: dict[str, str]) -> dict[str, Any]:
     return {"cniVersion": "1.1.0", "ips": ips, "routes": routes(case)}
 
 
-def prepare(made: Node, case: dict[str, str], mount: Path) -> Namespace:
+def prepare(node: Node, case: dict[str, str], mount: Path) -> NetNS:
     if case["namespace"] == "mounted":
-        container = made.make_mounted_container(mount)
+        container = node.make_mounted_container(mount)
     else:
         is_named = case["namespace"] == "named"
-        container = made.make_container() if is_named else made.make_anonymous_container()
+        container = node.make_container() if is_named else node.make_anonymous_container()
     is_inside = case["master"] == "of the container"
     name = "inner0" if is_inside else case["master"]
     add = ("ip", "link", "add", "name", name, "address", "02:00:00:00:00:01", "type", "dummy")
-    place = container if is_inside else made.host
-    place.sysctl("net/ipv6/conf/default/addr_gen_mode", 1)
-    place.run(*add)
-    place.run("ip", "link", "set", "dev", name, "up")
+    namespace = container if is_inside else node.host
+    namespace.sysctl("net/ipv6/conf/default/addr_gen_mode", 1)
+    namespace.run(*add)
+    namespace.run("ip", "link", "set", "dev", name, "up")
     container.sysctl("net/ipv6/conf/default/addr_gen_mode", 1)
     container.sysctl("net/ipv6/conf/default/accept_dad", int(case["ipv6"] == "slow"))
     if case["ipv6"] == "off":
@@ -143,38 +143,38 @@ def prepare(made: Node, case: dict[str, str], mount: Path) -> Namespace:
     return container
 
 
-def state(made: Node, container: Namespace, ifname: str) -> dict[str, Any]:
-    """Return what the kernel has of both namespaces when it has settled, and the leases."""
+def state(node: Node, container: NetNS, ifname: str) -> dict[str, Any]:
+    """Return the state of both namespaces, once IPv6 addresses are usable, and the leases."""
 
     def is_settled() -> bool:
         return "tentative" not in container.run("ip", "-6", "address", "show", "tentative")
 
     wait_until(is_settled)
-    found = made.snapshot()
+    snapshot = node.snapshot()
     scopes = ["all", "default", "lo", *({ifname} & container.links().keys())]
     switches = ("ndisc_notify", "keep_addr_on_down", "disable_ipv6")
     kinds = ("ipv4/conf/{}/arp_notify", *(f"ipv6/conf/{{}}/{each}" for each in switches))
     names = [f"net/{each.format(scope)}" for scope in scopes for each in kinds]
     return {
-        "host": found[made.host.path],
-        "container": found[container.path],
+        "host": snapshot[node.host.path],
+        "container": snapshot[container.path],
         "aliases": [link.get("ifalias") for link in container.links().values()],
         "parameters": {name: container.sysctl(name) for name in names},
-        "leases": found["leases"],
+        "leases": snapshot["leases"],
     }
 
 
 def test_a_pasted_dry_run_of_gc_removes_what_gc_removes(setup: Setup) -> None:
-    left = f"iv{AttachmentId('net', 'killed', 'net1').key}"
-    kept = f"iv{AttachmentId('net', 'valid', 'net1').key}"
-    for name in (left, kept):
+    stale_link = f"iv{AttachmentId('net', 'killed', 'net1').key}"
+    valid_link = f"iv{AttachmentId('net', 'valid', 'net1').key}"
+    for name in (stale_link, valid_link):
         run("ip", "link", "add", "link", "eth0", "name", name, "type", "ipvlan", "mode", "l2")
-    about = ("gc", "valid/net1")
-    status, out = setup.dry_run(*about, cniVersion="1.1.0", ipam=None).run()
+    arguments = ("gc", "valid/net1")
+    status, out = setup.dry_run(*arguments, cniVersion="1.1.0", ipam=None).run()
     assert status == 0, out
-    assert setup.host.links().keys() == {"lo", "eth0", kept}
-    again = setup.dry_run(*about, cniVersion="1.1.0", ipam=None)
-    assert "# there is nothing to do" in again.text
+    assert setup.host.links().keys() == {"lo", "eth0", valid_link}
+    second_run = setup.dry_run(*arguments, cniVersion="1.1.0", ipam=None)
+    assert "# there is nothing to do" in second_run.text
 
 
 SHARED: list[Conf] = [{"vlan": 100}, {"hostAccess": True}]
@@ -184,12 +184,11 @@ with_host_address = pytest.mark.setup(host=("10.1.0.10/24",))
 @with_host_address
 @pytest.mark.parametrize("option", SHARED)
 def test_del_and_a_script_leave_nothing_of_each_others(setup: Setup, option: Conf) -> None:
-    before = [
-        setup.host.links(),
-        setup.host.routes(),
-        setup.container.links(),
-        setup.container2.links(),
-    ]
+    def read_state() -> list[Any]:
+        links = [each.links() for each in (setup.host, setup.container, setup.container2)]
+        return [*links, setup.host.routes()]
+
+    before = read_state()
     assert setup.dry_run(**option).run()[0] == 0
     added = setup.add(at=setup.container2, **option)
     with_two = setup.host.links()
@@ -199,13 +198,7 @@ def test_del_and_a_script_leave_nothing_of_each_others(setup: Setup, option: Con
     assert "10.1.0.3" in str(setup.host.routes()) or "vlan" in option
     assert setup.dry_run("del", at=setup.container2, **option).run() == (0, "")
 
-    after = [
-        setup.host.links(),
-        setup.host.routes(),
-        setup.container.links(),
-        setup.container2.links(),
-    ]
-    assert after == before
+    assert read_state() == before
     added.delete()
 
 
@@ -267,13 +260,11 @@ def test_a_script_lets_the_plugin_allocate_and_uses_what_it_answers(setup: Setup
     assert allocate["environment"]["CNI_ARGS"] == "A=it's"
     assert json.loads(allocate["stdin"])["ipam"]["type"] == "host-local"
     assert "CNI_COMMAND=DEL" in allocate["undo"][0]
-    assert (route["namespace"], route["argv"][-3:]) == (
-        setup.container.path,
-        ["<route>", "dev", "net1"],
-    )
+    assert route["namespace"] == setup.container.path
+    assert route["argv"][-3:] == ["<route>", "dev", "net1"]
     of_ipv6 = [step["purpose"] for step in plan["steps"] if step["ipv6Only"]]
-    waiting = "wait for IPv6 duplicate address detection"
-    assert of_ipv6 == ["add the address <IPv6 address: …>/<length>", waiting]
+    purpose = "wait for IPv6 duplicate address detection"
+    assert of_ipv6 == ["add the address <IPv6 address: …>/<length>", purpose]
 
 
 def test_static_is_run_since_it_allocates_nothing(setup: Setup) -> None:
@@ -288,7 +279,7 @@ LEASED: list[tuple[Conf, str]] = [
     ({"ipam": host_local("10.4.0.0/30")}, "no address left: 1 of 1 are leased"),
     ({"ipam": host_local("10.6.0.0/24", "10.4.0.0/30")}, "no address left: 1 of 1 are leased"),
 ]
-WRONG: list[tuple[Conf, dict[str, str]]] = [
+ERRORS: list[tuple[Conf, dict[str, str]]] = [
     ({"master": "eth1"}, {}),
     ({"master": ["x", "y*"]}, {}),
     ({"master": "eth*", "mtu": 9000}, {}),
@@ -316,12 +307,12 @@ def test_a_dry_run_fails_as_add_does(setup: Setup, tmp_path: Path) -> None:
     last = LEASES / "networks/net/10.4.0.2"  # of its range
     last.parent.mkdir(parents=True)
     last.write_text("other\r\nnet1")
-    usual = {"netns": setup.container.path, "cni_path": PLUGINS, "container_id": "c"}
+    defaults = {"netns": setup.container.path, "cni_path": PLUGINS, "container_id": "c"}
     conf = tmp_path / "net.conf"
     with setup.unchanged():
-        for change, given in sample(WRONG, 3):
+        for change, overrides in sample(ERRORS, 3):
             conf.write_text(json.dumps(network(**change)))
-            arguments = options(config=str(conf), **{**usual, **given})
+            arguments = options(config=str(conf), **{**defaults, **overrides})
 
             dry = ipvlan("add", "--dry-run", *arguments)
             real = ipvlan("add", *arguments)
@@ -331,18 +322,18 @@ def test_a_dry_run_fails_as_add_does(setup: Setup, tmp_path: Path) -> None:
             assert dry.status in (1, 2)
         for change, words in sample(LEASED, 1):
             conf.write_text(json.dumps(network(**change)))
-            arguments = ["--json", *options(config=str(conf), **usual)]
+            arguments = ["--json", *options(config=str(conf), **defaults)]
 
             dry = ipvlan("add", "--dry-run", *arguments)
             real = ipvlan("add", *arguments)
 
-            said, meant = json.loads(dry.out), json.loads(real.out)
-            assert (dry.status, said["code"]) == (real.status, meant["code"]) == (1, 999)
-            assert words in said["msg"]
-            assert "try: " in said["details"]
+            dry_error, real_error = json.loads(dry.out), json.loads(real.out)
+            assert (dry.status, dry_error["code"]) == (real.status, real_error["code"]) == (1, 999)
+            assert words in dry_error["msg"]
+            assert "try: " in dry_error["details"]
     shutil.rmtree(RECORDS)  # it sees the mode in use without records, and makes none
     conf.write_text(json.dumps(network(mode="l3")))
-    printed = ipvlan("add", "--dry-run", *options(config=str(conf), **usual))
+    printed = ipvlan("add", "--dry-run", *options(config=str(conf), **defaults))
     assert printed.status == 1
     assert "is used in mode l2 bridge; this network wants l3 bridge" in printed.err
     assert not RECORDS.exists()
@@ -393,8 +384,8 @@ def test_a_dry_run_of_check_prints_what_it_looks_at(setup: Setup) -> None:
     for printed in ('"ifname":"eth0"', '"local":"10.1.0.2"', '"dst":"10.7.0.0/16"'):
         assert printed in out
     steps = json.loads(ipvlan("check", "--dry-run", "--json", *dry.options).check_output())["steps"]
-    asked = [(step["argv"][0], step["run"]) for step in steps]
-    assert asked == [(f"{PLUGINS}/host-local", False), *[("ip", True)] * 3]
+    programs = [(step["argv"][0], step["run"]) for step in steps]
+    assert programs == [(f"{PLUGINS}/host-local", False), *[("ip", True)] * 3]
 
     setup.container.ip("link set dev net1 down")
     failed, real = ipvlan("check", "--dry-run", *dry.options), ipvlan("check", *dry.options)

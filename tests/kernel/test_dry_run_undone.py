@@ -27,35 +27,35 @@ FAULTS = {
 }
 
 
-def everything(setup: Setup) -> Any:
+def read_state(setup: Setup) -> Any:
     switches = [f"net/ipv6/conf/{scope}/disable_ipv6" for scope in ("lo", "all")]
     return [setup.node.snapshot(), *map(setup.container.sysctl, switches)]
 
 
 @contextmanager
 def unchanged(setup: Setup) -> Iterator[None]:
-    before = everything(setup)
+    before = read_state(setup)
     yield
-    assert everything(setup) == before
+    assert read_state(setup) == before
 
 
 @pytest.mark.parametrize("ipam", IPAM)
 @pytest.mark.setup(ipv6=False)
 def test_whatever_fails_everything_is_undone(setup: Setup, tmp_path: Path, ipam: str) -> None:
     steps = Steps(tmp_path, f"{PLUGINS}/{ipam}")
-    given: Conf = {"ipam": IPAM[ipam], "CNI_PATH": steps.environment["CNI_PATH"]}
-    script = setup.dry_run(**given)
-    before = everything(setup)
+    options: Conf = {"ipam": IPAM[ipam], "CNI_PATH": steps.environment["CNI_PATH"]}
+    script = setup.dry_run(**options)
+    before = read_state(setup)
     steps.reset()
     assert script.run(**steps.environment)[0] == 0
-    taken = [step for step in steps.records if "arp_notify" not in step.words]  # which may fail
-    assert everything(setup) != before
-    assert setup.dry_run("del", **given).run()[0] == 0
+    records = [step for step in steps.records if "arp_notify" not in step.words]  # which may fail
+    assert read_state(setup) != before
+    assert setup.dry_run("del", **options).run()[0] == 0
     setup.container.sysctl("net/ipv6/conf/lo/disable_ipv6", 1)
-    assert everything(setup) == before
-    assert len(taken) > (8 if ipam == "static" else 9)
+    assert read_state(setup) == before
+    assert len(records) > (8 if ipam == "static" else 9)
 
-    for number, (step, fault) in enumerate(sample(pair_each(taken, list(FAULTS)), 3)):
+    for number, (step, fault) in enumerate(sample(pair_each(records, list(FAULTS)), 3)):
         steps.reset()
         signal = ("INT", "TERM", "HUP")[number % 3]
         steps.plan(step.number, FAULTS[fault].replace("{signal}", signal))
@@ -63,7 +63,7 @@ def test_whatever_fails_everything_is_undone(setup: Setup, tmp_path: Path, ipam:
         status, out = script.run(shell, **steps.environment)
         assert status != 0, (step, fault)
         assert "failed; undoing what was done\n" in out, (step, fault, shell)
-        assert everything(setup) == before, (step, fault, out)
+        assert read_state(setup) == before, (step, fault, out)
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash"])
@@ -117,9 +117,7 @@ HOSTILE = [
 
 
 @pytest.mark.setup(ipv6=False)
-def test_an_answer_that_add_would_refuse_is_refused_and_not_run(
-    setup: Setup, tmp_path: Path
-) -> None:
+def test_an_answer_that_add_refuses_is_refused_and_not_run(setup: Setup, tmp_path: Path) -> None:
     script = setup.dry_run(ipam=setup.ipam())
     for answer in sample(HOSTILE, 2):
         text = json.dumps(answer).replace("{mark}", str(tmp_path / "mark"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from command_line import InProcessUser
 from doubles import replace_program
-from lab import LEASES, RECORDS, Namespace, find_leases, find_records, run
+from lab import LEASES, RECORDS, NetNS, find_leases, find_records, run
 from runtime import PLUGINS, Conf, host_local, network, static
 from sampling import sample
 from setup import Setup
@@ -23,7 +23,7 @@ from cni_ipvlan.state.registry import Registry
 
 CONF = network(cniVersion="1.1.0", ipam=None)
 VALID = ("valid", "net1")
-LISTED = {"containerID": VALID[0], "ifname": VALID[1]}
+VALID_ENTRY = {"containerID": VALID[0], "ifname": VALID[1]}
 GC = {"CNI_COMMAND": "GC", "CNI_PATH": PLUGINS}
 KEY = "cni.dev/valid-attachments"
 KEY_AT_FIRST = "cni.dev/attachments"
@@ -31,14 +31,15 @@ KEY_AT_FIRST = "cni.dev/attachments"
 
 def test_gc_removes_links_on_the_host_that_belong_to_no_valid_attachment(setup: Setup) -> None:
     left_behind("net", "killed", "net1")
-    kept = {
+    name = "iv" + AttachmentId("net", "other", "kind").key
+    links = {
         left_behind("net", *VALID),
         left_behind("another", "killed", "net1"),
-        foreign("ivmine", "link eth0 name ivmine type ipvlan"),
-        foreign(name := "iv" + AttachmentId("net", "other", "kind").key, f"name {name} type dummy"),
+        make_foreign_link("ivmine", "link eth0 name ivmine type ipvlan"),
+        make_foreign_link(name, f"name {name} type dummy"),
     }
     setup.runtime.gc(CONF, [VALID]).succeeds()
-    assert setup.host.links().keys() == {"lo", "eth0", *kept}
+    assert setup.host.links().keys() == {"lo", "eth0", *links}
 
 
 @pytest.mark.setup(host=("10.1.0.10/24",))
@@ -46,17 +47,17 @@ def test_what_exists_on_this_node_is_kept_if_all_of_it_was_seen(
     setup: Setup, user: InProcessUser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conf = network(ipam=host_local("10.1.0.0/24"), hostAccess=True)
-    kept, gone = setup.add(conf), setup.add(conf, at=setup.container2)
-    lost = setup.add(conf, at=setup.make_container(), CNI_CONTAINERID="three")
+    added, removed = setup.add(conf), setup.add(conf, at=setup.container2)
+    hidden = setup.add(conf, at=setup.make_container(), CNI_CONTAINERID="three")
     command = f"ipvlan gc -c {user.write_conf(conf)} --keep-existing"
-    setup.node.remove(gone.container)
+    setup.node.remove(removed.container)
     with monkeypatch.context() as patched:
         patched.setattr(machine, "missing_capabilities", lambda *_: ["CAP_NET_ADMIN"])
         assert "not seen: " in user.run(command)[2]
     assert len(find_leases()) == 3
     user.check_output(command)
     assert len(find_leases()) == 2
-    setup.node.remove(lost.container)
+    setup.node.remove(hidden.container)
     shutil.rmtree(RECORDS)  # as a reboot does, but for the interface, whose label is there
     with monkeypatch.context() as patched:
         patched.setattr("cni_ipvlan.plugin.gc._SEARCH_SECONDS", 0)
@@ -64,13 +65,13 @@ def test_what_exists_on_this_node_is_kept_if_all_of_it_was_seen(
     assert len(find_leases()) == 2
     user.check_output(command)
     assert len(find_leases()) == 1
-    kept.check()
+    added.check()
 
 
 def test_without_a_file_all_networks_of_the_node_are_looked_after(
     setup: Setup, user: InProcessUser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after a reboot: containers, records and interfaces are gone, leases are on disk."""
+    """After a reboot, containers, records and interfaces are lost, but leases are on disk."""
     here, cache = tmp_path / "net.d", tmp_path / "results"
     monkeypatch.setattr(configs, "DIRECTORY", str(here))
     monkeypatch.setattr(configs, "RESULT_DIRECTORIES", (str(cache),))
@@ -80,19 +81,19 @@ def test_without_a_file_all_networks_of_the_node_are_looked_after(
     confs = [network(name=name, ipam=host_local("10.1.0.0/24")) for name in ("a", "b", "c")]
     (here / "10-a.conf").write_text(json.dumps(confs[0]))
     (here / "20-bridge.conf").write_text(json.dumps({**confs[2], "type": "bridge"}))
-    kept = b64encode(json.dumps(confs[1]).encode()).decode()
-    (cache / "b-one-net1").write_text(json.dumps({"kind": "cniCacheV1", "config": kept}))
+    encoded = b64encode(json.dumps(confs[1]).encode()).decode()
+    (cache / "b-one-net1").write_text(json.dumps({"kind": "cniCacheV1", "config": encoded}))
     for conf in confs:
         store = LEASES / "networks" / conf["name"]
         store.mkdir(parents=True)
         (store / "10.1.0.7").write_text("one\r\nnet1")
-    living = setup.add(confs[0], at=setup.container2)
+    added = setup.add(confs[0], at=setup.container2)
 
     user.check_output("ipvlan gc --keep-existing")
 
-    left = sorted(str(path.relative_to(LEASES / "networks")) for path in find_leases())
-    assert left == ["a/10.1.0.2", "c/10.1.0.7"]  # the last is bridge's
-    living.delete()
+    remaining = sorted(str(path.relative_to(LEASES / "networks")) for path in find_leases())
+    assert remaining == ["a/10.1.0.2", "c/10.1.0.7"]  # the last is bridge's
+    added.delete()
     (here / "30-nameless.conf").write_text('{"type": "ipvlan"}')
     assert f"file: {here}/30-nameless.conf" in user.run("ipvlan gc --keep-existing")[2]
 
@@ -113,21 +114,21 @@ def locked(container: str) -> AbstractContextManager[None]:
 
 def test_gc_forgets_containers_that_have_vanished(setup: Setup) -> None:
     setup.add()
-    alive = setup.add(at=setup.container2)
-    remembered = {path.name for path in RECORDS.glob("on-*/*")}
+    added = setup.add(at=setup.container2)
+    records = {path.name for path in RECORDS.glob("on-*/*")}
     setup.node.remove(setup.container)
     with setup.unchanged():
         setup.runtime.gc({**CONF, "name": "another"}).succeeds()  # whose they are not
 
     setup.runtime.gc(CONF, [("two", "net1")]).succeeds()
 
-    left = sorted(path.name for path in RECORDS.glob("on-*/*"))
-    assert len(remembered) == 2
-    assert len(left) == 2
-    assert left[0].startswith(AttachmentId("net", "two", "net1").key)
-    assert left[1] == "mode"  # since nobody has seen the interface go, and the master is in use
-    alive.check()
-    alive.delete()
+    records_after = sorted(path.name for path in RECORDS.glob("on-*/*"))
+    assert len(records) == 2
+    assert len(records_after) == 2
+    assert records_after[0].startswith(AttachmentId("net", "two", "net1").key)
+    assert records_after[1] == "mode"  # since the first container's interface may still exist
+    added.check()
+    added.delete()
     assert find_records() == []
 
 
@@ -141,8 +142,8 @@ def test_gc_removes_links_and_reports_when_ipam_fails(setup: Setup) -> None:
 
 def test_gc_with_a_wrong_list_of_valid_attachments_removes_nothing(setup: Setup) -> None:
     name = left_behind("net", "killed", "net1")
-    wrong: list[object] = [{}, "", 0, [5], [{"containerID": "one"}], [{"ifname": "net1"}]]
-    for key, attachments in sample(product((KEY, KEY_AT_FIRST), wrong), 4):
+    lists: list[object] = [{}, "", 0, [5], [{"containerID": "one"}], [{"ifname": "net1"}]]
+    for key, attachments in sample(product((KEY, KEY_AT_FIRST), lists), 4):
         error = setup.runtime.call_raw({**CONF, key: attachments}, GC).error()
         assert (error["code"], key in error["msg"]) == (7, True)
         assert name in setup.host.links()
@@ -151,52 +152,52 @@ def test_gc_with_a_wrong_list_of_valid_attachments_removes_nothing(setup: Setup)
 @pytest.mark.parametrize("valid", [{}, {KEY: None}, {KEY_AT_FIRST: None}])
 def test_gc_without_a_list_of_valid_ones_takes_none_for_valid(setup: Setup, valid: Conf) -> None:
     """libcni leaves the key out if it got no arguments, and with CRI-O it sends null."""
-    gone, alive, other = setup.container, setup.container2, setup.make_container()
-    setup.add(at=gone)
-    setup.add(at=alive)
-    setup.add(at=other, name="other", ipam=static("10.1.0.4/24"))
+    container, container2, container3 = setup.container, setup.container2, setup.make_container()
+    setup.add(at=container)
+    setup.add(at=container2)
+    setup.add(at=container3, name="other", ipam=static("10.1.0.4/24"))
     left_behind("net", "killed", "net1")
-    kept = left_behind("other", "killed", "net1")
-    setup.node.remove(gone)
+    foreign_link = left_behind("other", "killed", "net1")
+    setup.node.remove(container)
     conf = {**CONF, "ipam": setup.fake.conf, **valid}
 
     setup.runtime.call_raw(conf, {**GC, "CNI_PATH": setup.fake.path}).succeeds()
 
-    assert setup.host.links().keys() == {"lo", "eth0", kept}
-    left = sorted(each.attachment.container_id for each in Registry().all_records())
-    assert left == ["one", "two"]
-    assert "net1" in alive.links()
-    assert "net1" in other.links()
+    assert setup.host.links().keys() == {"lo", "eth0", foreign_link}
+    remaining = sorted(each.attachment.container_id for each in Registry().all_records())
+    assert remaining == ["one", "two"]
+    assert "net1" in container2.links()
+    assert "net1" in container3.links()
     handed = json.loads(setup.fake.stdin("GC"))
     assert not handed.pop(KEY)
     assert {KEY: None, **handed} == {KEY: None, **conf}
 
 
 @pytest.mark.parametrize(
-    "given",
+    "lists",
     [
-        {KEY_AT_FIRST: [LISTED]},
-        {KEY_AT_FIRST: [LISTED, {"containerID": "gone", "ifname": "net1"}]},
-        {KEY: [LISTED], KEY_AT_FIRST: []},  # a tenant may have written the other one
+        {KEY_AT_FIRST: [VALID_ENTRY]},
+        {KEY_AT_FIRST: [VALID_ENTRY, {"containerID": "gone", "ifname": "net1"}]},
+        {KEY: [VALID_ENTRY], KEY_AT_FIRST: []},  # a tenant may have written the other one
     ],
 )
-def test_gc_takes_the_list_also_under_the_name_it_had_at_first(setup: Setup, given: Conf) -> None:
-    kept = left_behind("net", *VALID)
+def test_gc_takes_the_list_also_under_the_name_it_had_at_first(setup: Setup, lists: Conf) -> None:
+    valid_link = left_behind("net", *VALID)
     left_behind("net", "killed", "net1")
-    conf = {**CONF, "ipam": setup.fake.conf, **given}
+    conf = {**CONF, "ipam": setup.fake.conf, **lists}
     setup.runtime.call_raw(conf, {**GC, "CNI_PATH": setup.fake.path}).succeeds()
-    assert setup.host.links().keys() == {"lo", "eth0", kept}
-    assert json.loads(setup.fake.stdin("GC")) == {**conf, KEY: given.get(KEY, given[KEY_AT_FIRST])}
+    assert setup.host.links().keys() == {"lo", "eth0", valid_link}
+    assert json.loads(setup.fake.stdin("GC")) == {**conf, KEY: lists.get(KEY, lists[KEY_AT_FIRST])}
 
 
 def left_behind(network_name: str, container: str, ifname: str) -> str:
-    """Make what an ADD has made when it is killed before it moves the link; return its name."""
+    """Make the link of an ADD that is killed before it moves the link; return the link's name."""
     name = "iv" + AttachmentId(network_name, container, ifname).key
-    return foreign(name, f"link eth0 name {name} type ipvlan")
+    return make_foreign_link(name, f"link eth0 name {name} type ipvlan")
 
 
-def foreign(name: str, making: str) -> str:
-    run("ip", "link", "add", *making.split())
+def make_foreign_link(name: str, words: str) -> str:
+    run("ip", "link", "add", *words.split())
     return name
 
 
@@ -209,12 +210,12 @@ STORE = LEASES / "networks" / "net"
 
 # What a lease has that stays: names a valid attachment, or a container whose interface is there, or
 # nobody; and of one that goes.
-KEPT = (b"valid\r\nnet1", b"valid", b"lives\r\nnet1", b"lives", b"gone\r\nno\0name", b"-")
+FOREIGN_LEASES = (b"valid\r\nnet1", b"valid", b"lives\r\nnet1", b"lives", b"gone\r\nno\0name", b"-")
 RELEASED = (b"gone\r\neth0", b"gone", b"old", b"", b"valid\r\neth0", b"lives\r\neth0", b"a" * 64)
 
 
 def test_gc_releases_what_was_leased_before_a_restart_of_the_node(setup: Setup) -> None:
-    """Records are gone, and so are interfaces; host-local's store is on disk."""
+    """Records and interfaces are lost in a restart; host-local's leases are on disk."""
     setup.add(LEASED, at=setup.container2, CNI_CONTAINERID="unlabelled")
     setup.container2.ip("link set dev net1 alias mine")
     shutil.rmtree(RECORDS)
@@ -226,25 +227,25 @@ def test_gc_releases_what_was_leased_before_a_restart_of_the_node(setup: Setup) 
         assert STORE.joinpath("10.1.0.12").exists()
     STORE.joinpath(setup.container2.addresses("net1")[0].partition("/")[0]).write_text("")
     STORE.joinpath("garbage").write_text("?")
-    for number, content in enumerate((*KEPT, *RELEASED), 20):
+    for number, content in enumerate((*FOREIGN_LEASES, *RELEASED), 20):
         STORE.joinpath(f"10.1.0.{number}").write_bytes(content)
-    others = LEASES / "networks/other/10.1.0.9"
-    others.parent.mkdir()
-    others.write_text("gone\r\nnet1")
+    foreign_lease = LEASES / "networks/other/10.1.0.9"
+    foreign_lease.parent.mkdir()
+    foreign_lease.write_text("gone\r\nnet1")
 
     setup.runtime.gc(GC_OF_LEASED, [VALID]).succeeds()
 
-    kept = [f"10.1.0.{number}" for number in range(20, 20 + len(KEPT))]
-    left = {path.name for path in STORE.iterdir() if path in find_leases()}
-    assert left == {*kept, "10.1.0.2", "10.1.0.3", "garbage"}
-    assert others.exists()
+    expected = [f"10.1.0.{number}" for number in range(20, 20 + len(FOREIGN_LEASES))]
+    remaining = {path.name for path in STORE.iterdir() if path in find_leases()}
+    assert remaining == {*expected, "10.1.0.2", "10.1.0.3", "garbage"}
+    assert foreign_lease.exists()
 
 
 def test_gc_releases_the_others_if_a_container_is_unreadable(setup: Setup, tmp_path: Path) -> None:
     for number in range(3):
         setup.add(LEASED, at=setup.make_container(), CNI_CONTAINERID=f"c{number}")
-    setup.node.remove(Namespace("/run/netns/container2"))
-    setup.node.remove(Namespace("/run/netns/container4"))
+    setup.node.remove(NetNS("/run/netns/container2"))
+    setup.node.remove(NetNS("/run/netns/container4"))
     failing = 'case "$*" in *container3*) echo odd >&2; exit 1;; esac; exec "$real" "$@"'
     path = replace_program(tmp_path / "tools", "ip", failing)
     answer = setup.runtime.call_raw({**GC_OF_LEASED, KEY: []}, {**GC, "PATH": path})
@@ -254,21 +255,21 @@ def test_gc_releases_the_others_if_a_container_is_unreadable(setup: Setup, tmp_p
 
 
 def test_gc_asks_any_ipam_plugin_to_release_what_a_call_is_not_working_on(setup: Setup) -> None:
-    about = network(cniVersion="1.1.0", ipam=setup.ipam(ips=["10.1.0.2/24"]))
-    setup.add(about)
+    conf = network(cniVersion="1.1.0", ipam=setup.ipam(ips=["10.1.0.2/24"]))
+    setup.add(conf)
     setup.node.remove(setup.container)
     with locked("one"):
-        setup.runtime.call_raw(about, {**GC, "CNI_PATH": setup.fake.path}).succeeds()
+        setup.runtime.call_raw(conf, {**GC, "CNI_PATH": setup.fake.path}).succeeds()
     valid = {KEY: [{"containerID": "one", "ifname": "net1"}]}
-    setup.runtime.call_raw({**about, **valid}, {**GC, "CNI_PATH": setup.fake.path}).succeeds()
+    setup.runtime.call_raw({**conf, **valid}, {**GC, "CNI_PATH": setup.fake.path}).succeeds()
     assert setup.fake.calls == ["ADD", "GC", "GC"]
 
     setup.ipam("DEL", code=11, msg="later", status=1)
-    answer = setup.runtime.call_raw(about, {**GC, "CNI_PATH": setup.fake.path})
+    answer = setup.runtime.call_raw(conf, {**GC, "CNI_PATH": setup.fake.path})
     assert answer.error()["msg"] == "later"
     assert [record.container_id for record in Registry().all_records()] == ["one"]
     setup.ipam("DEL", script="")
-    setup.runtime.call_raw(about, {**GC, "CNI_PATH": setup.fake.path}).succeeds()
+    setup.runtime.call_raw(conf, {**GC, "CNI_PATH": setup.fake.path}).succeeds()
 
     assert setup.fake.calls[-2:] == ["GC", "DEL"]
     assert list(Registry().all_records()) == []

@@ -14,8 +14,8 @@ from setup import Attachment, Setup
 MODES = ("l2", "l3", "l3s")
 HOST, FIRST, SECOND = "10.1.0.10", "10.1.0.2", "10.1.0.3"
 CONF = network(ipam=host_local("10.1.0.0/29"), hostAccess=True)
-ONE = {**CONF, "ipam": static(f"{FIRST}/24")}
-BOTH = {**CONF, "ipam": static(f"{FIRST}/24", "fd00:1::2/64")}
+SINGLE_STACK = {**CONF, "ipam": static(f"{FIRST}/24")}
+DUAL_STACK = {**CONF, "ipam": static(f"{FIRST}/24", "fd00:1::2/64")}
 
 ipv4 = pytest.mark.setup(master="wire", host=(f"{HOST}/24",))
 dual = pytest.mark.setup(master="wire", host=(f"{HOST}/24", "10.2.0.10/24", "fd00:1::10/64"))
@@ -60,12 +60,12 @@ def test_they_reach_each_other_until_it_is_detached(setup: Setup, mode: str, add
 @pytest.mark.parametrize("mode", MODES)
 def test_containers_reach_each_other_and_other_hosts_as_without_it(setup: Setup, mode: str) -> None:
     setup.neighbour.ip("address add 10.1.0.1/24 dev eth0")
-    without = setup.add(ONE, hostAccess=False, mode=mode)
+    without = setup.add(SINGLE_STACK, hostAccess=False, mode=mode)
     assert not host_link_is_there(setup)
     assert not setup.host.can_ping(FIRST)
     without.delete()
-    for space in (setup.container, setup.container2):
-        setup.add(CONF, mode=mode, at=space)
+    for container in (setup.container, setup.container2):
+        setup.add(CONF, mode=mode, at=container)
     assert setup.container.can_ping(SECOND)
     assert setup.host.can_ping("10.1.0.1")
     assert setup.container.can_ping("10.1.0.1") == (mode == "l2")  # l3 needs a route over there
@@ -78,13 +78,13 @@ def test_containers_reach_each_other_and_other_hosts_as_without_it(setup: Setup,
 def test_the_host_uses_one_interface_without_an_address(setup: Setup, user: InProcessUser) -> None:
     setup.host.sysctl("net/ipv6/conf/default/addr_gen_mode", 0)
     # The host has no IPv6 address.
-    both = [setup.add(BOTH), setup.add(hostAccess=True, at=setup.container2)]
+    attachments = [setup.add(DUAL_STACK), setup.add(hostAccess=True, at=setup.container2)]
 
     name = host_link(setup)
-    (shown,) = setup.host.query("address", "show", "dev", name)
+    (entry,) = setup.host.query("address", "show", "dev", name)
 
-    assert shown["addr_info"] == []
-    assert {"NOARP", "UP"} <= set(shown["flags"])
+    assert entry["addr_info"] == []
+    assert {"NOARP", "UP"} <= set(entry["flags"])
     assert setup.host.sysctl(f"net/ipv6/conf/{name}/accept_ra") == "0"
     assert setup.host.ipvlan(name) == {"mode": "l2", "flag": "bridge", "mtu": 1500, "up": True}
     routes = [(each["dst"], each["prefsrc"]) for each in setup.host.routes("dev", name)]
@@ -92,7 +92,7 @@ def test_the_host_uses_one_interface_without_an_address(setup: Setup, user: InPr
     rows = map(str.split, user.check_output("ipvlan show -o wide").splitlines())
     (row,) = (each for each in rows if each[:3] == [name, "ipvlan", "(hostAccess)"])
     assert "(host)" in row
-    for added in both:
+    for added in attachments:
         assert host_link_is_there(setup)
         added.delete()
     assert not host_link_is_there(setup)
@@ -100,11 +100,11 @@ def test_the_host_uses_one_interface_without_an_address(setup: Setup, user: InPr
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_hosts_service_leads_to_a_container_and_the_other_way(setup: Setup, mode: str) -> None:
-    """As kube-proxy does it: the port of a node, and a service's address through the host."""
+    """kube-proxy forwards the port of a node, and a service's address, in this way."""
     setup.neighbour.ip("address add 10.1.0.1/24 dev eth0")
     conf = {**CONF, "mode": mode, "routesViaHost": ["10.96.0.0/12"]}
     server, client = (
-        setup.add(conf, at=space).container for space in (setup.container, setup.container2)
+        setup.add(conf, at=container).container for container in (setup.container, setup.container2)
     )
     setup.host.sysctl("net/ipv4/ip_forward", 1)
     nat = ("iptables-legacy", "--table", "nat", "--append")
@@ -117,11 +117,11 @@ def test_a_hosts_service_leads_to_a_container_and_the_other_way(setup: Setup, mo
     with server.socket() as listening:
         listening.bind(("", 8080))
         listening.listen()
-        ends = (setup.neighbour, HOST), (client, "10.96.0.1"), (setup.host, FIRST)
-        for place, address in ends:
-            with place.socket() as calling:
+        pings = (setup.neighbour, HOST), (client, "10.96.0.1"), (setup.host, FIRST)
+        for source, address in pings:
+            with source.socket() as calling:
                 calling.settimeout(5)
-                calling.connect((address, 8080 if place is setup.host else 80))
+                calling.connect((address, 8080 if source is setup.host else 80))
 
 
 @pytest.mark.slow
@@ -129,7 +129,7 @@ def test_a_hosts_service_leads_to_a_container_and_the_other_way(setup: Setup, mo
 @pytest.mark.parametrize("mode", MODES)
 def test_routes_via_the_host_are_in_the_result_and_checked(setup: Setup, mode: str) -> None:
     subnets = {"10.96.0.0/12": HOST, "fd00:96::/112": "fd00:1::10"}
-    conf = {**BOTH, "mode": mode, "routesViaHost": [*subnets]}
+    conf = {**DUAL_STACK, "mode": mode, "routesViaHost": [*subnets]}
     added = setup.add(conf)
     routes = {each["dst"]: each.get("gw") for each in added.result["routes"]}
     assert {each: routes[each] for each in subnets} == {
@@ -139,12 +139,12 @@ def test_routes_via_the_host_are_in_the_result_and_checked(setup: Setup, mode: s
     added.container.ip("route delete 10.96.0.0/12")
     added.check("10.96.0.0/12")
     added.delete()
-    one = setup.add({**conf, "ipam": ONE["ipam"]})  # it has no IPv6
-    assert "fd00:96::/112" not in {each["dst"] for each in one.result["routes"]}
-    second = {**ONE, "mode": mode, "ipam": static("10.1.0.3/24")}
+    added_without_ipv6 = setup.add({**conf, "ipam": SINGLE_STACK["ipam"]})  # it has no IPv6
+    assert "fd00:96::/112" not in {each["dst"] for each in added_without_ipv6.result["routes"]}
+    second = {**SINGLE_STACK, "mode": mode, "ipam": static("10.1.0.3/24")}
     setup.expect_error(107, HOST, "can have only one interface", conf=second, CNI_IFNAME="eth5")
-    one.delete()
-    covers = {**ONE, "mode": mode, "routesViaHost": ["10.0.0.0/8"]}
+    added_without_ipv6.delete()
+    covers = {**SINGLE_STACK, "mode": mode, "routesViaHost": ["10.0.0.0/8"]}
     setup.expect_error(107, "10.0.0.0/8, which overlaps with 10.1.0.0/24", conf=covers)
 
 
@@ -153,15 +153,15 @@ def test_both_families_and_every_address_of_the_host(setup: Setup) -> None:
     other = {"name": "eth0", "sandbox": setup.container.path}
     ips = [{"address": "10.9.0.5/24", "interface": 0}]
     chained = {"cniVersion": "1.0.0", "interfaces": [other], "ips": ips}
-    added = setup.add(BOTH, prevResult=chained)
+    added = setup.add(DUAL_STACK, prevResult=chained)
     hosts = (HOST, "10.2.0.10", "fd00:1::10")
     assert [setup.container.can_ping(each) for each in hosts] == [True] * 3
     assert setup.host.can_ping(FIRST)
     assert setup.host.can_ping("fd00:1::2")
     sources = {each["prefsrc"] for each in setup.host.routes("dev", host_link(setup))}
     assert sources == {HOST, "fd00:1::10"}
-    found = {each["dst"] for each in added.result["routes"]}
-    assert found == {f"{HOST}/32", "10.2.0.10/32", "fd00:1::10/128"}
+    destinations = {each["dst"] for each in added.result["routes"]}
+    assert destinations == {f"{HOST}/32", "10.2.0.10/32", "fd00:1::10/128"}
     added.check()
     run("rm", "-r", str(RECORDS))
     added.check()
@@ -176,7 +176,7 @@ def test_without_addresses_the_host_gets_nothing(setup: Setup) -> None:
 
 def test_what_is_given_twice_counts_once(setup: Setup) -> None:
     setup.host.ip(f"address add {HOST}/32 dev eth0")
-    added = setup.add(ONE, routesViaHost=["10.96.0.0/12", "10.96.0.0/12"])
+    added = setup.add(SINGLE_STACK, routesViaHost=["10.96.0.0/12", "10.96.0.0/12"])
     assert setup.container.can_ping(HOST)
     added.check()
     added.delete()
@@ -227,8 +227,8 @@ def test_check_sees_each_change(setup: Setup) -> None:
 def test_an_address_of_another_host_or_container_is_refused(setup: Setup) -> None:
     setup.node.make_master("eth1")
     setup.host.ip("address add 10.1.0.11/24 dev eth1")
-    setup.add(ONE)
-    setup.expect_error(107, conf=ONE, name="thief", master="eth1", at=setup.container2)
+    setup.add(SINGLE_STACK)
+    setup.expect_error(107, conf=SINGLE_STACK, name="thief", master="eth1", at=setup.container2)
     assert setup.host.can_ping(FIRST)
 
     setup.neighbour.ip(f"address add {SECOND}/24 dev eth0")
@@ -246,7 +246,7 @@ def test_an_interface_of_that_name_is_left_alone(setup: Setup) -> None:
 
 @pytest.mark.parametrize("ending", ["DEL", "GC"])
 def test_one_that_took_its_place_keeps_nobody_from_being_deleted(setup: Setup, ending: str) -> None:
-    added = setup.add(ONE)
+    added = setup.add(SINGLE_STACK)
     setup.host.ip(f"link delete dev {host_link(setup)}")
     setup.host.ip(f"link add name {host_link(setup)} type dummy")
     if ending == "DEL":
@@ -266,8 +266,8 @@ def test_the_mode_of_the_hosts_interface_counts(setup: Setup) -> None:
 
 @pytest.mark.setup(master="wire", host=(f"{HOST}/16",))
 def test_as_many_addresses_as_a_record_has_room_for(setup: Setup) -> None:
-    many = [f"10.1.1.{number}/16" for number in range(1, 65)]
-    setup.add(CONF, ipam=static(*many))
+    addresses = [f"10.1.1.{number}/16" for number in range(1, 65)]
+    setup.add(CONF, ipam=static(*addresses))
     assert len(destinations(setup)) == 64
 
 
@@ -276,35 +276,35 @@ def test_as_many_addresses_as_a_record_has_room_for(setup: Setup) -> None:
 
 def test_delete_of_a_container_that_is_gone(setup: Setup) -> None:
     before = setup.host.routes()
-    both = [setup.add(CONF, at=space) for space in (setup.container, setup.container2)]
-    for added in both:
+    attachments = [setup.add(CONF, at=each) for each in (setup.container, setup.container2)]
+    for added in attachments:
         setup.node.remove(added.container)
-    delete_gone(setup, both[0])
+    delete_gone(setup, attachments[0])
     assert destinations(setup) == [SECOND]
-    delete_gone(setup, both[1])
+    delete_gone(setup, attachments[1])
     assert setup.host.routes() == before
     assert not host_link_is_there(setup)
 
 
 def test_the_hosts_interface_may_go_while_a_deletion_looks(setup: Setup, tmp_path: Path) -> None:
     steps, link = Steps(tmp_path), host_link(setup)
-    given = {"CNI_CONTAINERID": "two", **steps.environment}
-    setup.add(ONE)
-    setup.runtime.delete(setup.container2, CONF, **given).succeeds()
-    looks = next(step for step in steps.records if {"route", link} <= set(step.words.split()))
+    variables = {"CNI_CONTAINERID": "two", **steps.environment}
+    setup.add(SINGLE_STACK)
+    setup.runtime.delete(setup.container2, CONF, **variables).succeeds()
+    query = next(step for step in steps.records if {"route", link} <= set(step.words.split()))
     steps.reset()
-    steps.plan(looks.number, f"ip link delete dev {link}")
-    setup.runtime.delete(setup.container2, CONF, **given).succeeds()
+    steps.plan(query.number, f"ip link delete dev {link}")
+    setup.runtime.delete(setup.container2, CONF, **variables).succeeds()
     assert not host_link_is_there(setup)
 
 
 def test_an_add_in_a_new_container_replaces_the_old_ones_route(setup: Setup) -> None:
-    setup.add(ONE)
+    setup.add(SINGLE_STACK)
     setup.node.remove(setup.container)
-    again = setup.make_container()
-    setup.add(ONE, at=again, ipam=static(f"{SECOND}/24"))
+    container = setup.make_container()
+    setup.add(SINGLE_STACK, at=container, ipam=static(f"{SECOND}/24"))
     assert destinations(setup) == [SECOND]
-    setup.node.remove(again)  # and now without records, and in another container
+    setup.node.remove(container)  # and now without records, and in another container
     run("rm", "-r", str(RECORDS))
     setup.add(at=setup.container2, hostAccess=True, ipam=static(f"{SECOND}/24"))
     assert setup.host.can_ping(SECOND)
@@ -313,17 +313,17 @@ def test_an_add_in_a_new_container_replaces_the_old_ones_route(setup: Setup) -> 
 
 def test_gc_removes_what_is_of_no_valid_attachment(setup: Setup) -> None:
     links = setup.host.links().keys()
-    valid, gone, others = setup.container, setup.container2, setup.make_container()
-    added = setup.add(ONE, at=valid)
-    setup.add(ONE, at=gone, ipam=static(f"{SECOND}/24"))
-    setup.node.remove(gone)
-    setup.add(ONE, at=others, name="other", ipam=static("10.1.0.4/24"))
+    valid, container2, container3 = setup.container, setup.container2, setup.make_container()
+    added = setup.add(SINGLE_STACK, at=valid)
+    setup.add(SINGLE_STACK, at=container2, ipam=static(f"{SECOND}/24"))
+    setup.node.remove(container2)
+    setup.add(SINGLE_STACK, at=container3, name="other", ipam=static("10.1.0.4/24"))
 
     gc(setup, ("one", "net1"))
 
     assert destinations(setup) == [FIRST, "10.1.0.4"]
     assert setup.host.can_ping(FIRST)
-    setup.node.remove(others)
+    setup.node.remove(container3)
     setup.runtime.gc(network(name="other", cniVersion="1.1.0", ipam=None)).succeeds()
     assert destinations(setup) == [FIRST]
     setup.node.remove(added.container)
@@ -337,16 +337,17 @@ def test_gc_removes_what_is_of_no_valid_attachment(setup: Setup) -> None:
 @dual
 @pytest.mark.parametrize(
     ("shell", "ipam"),
-    [("dash", BOTH["ipam"]), ("bash at a terminal", host_local("10.1.0.0/24", "fd00:1::/64"))],
+    [
+        ("dash", DUAL_STACK["ipam"]),
+        ("bash at a terminal", host_local("10.1.0.0/24", "fd00:1::/64")),
+    ],
 )
-def test_a_pasted_dry_run_gives_what_the_plugin_gives(
-    setup: Setup, shell: str, ipam: dict[str, Any]
-) -> None:
-    recorded = setup.add(CONF, at=setup.container2, ipam=static("10.1.0.9/24"))
+def test_pasted_dry_run_does_what_add_does(setup: Setup, shell: str, ipam: dict[str, Any]) -> None:
+    attachment = setup.add(CONF, at=setup.container2, ipam=static("10.1.0.9/24"))
     status, out = setup.dry_run(conf=CONF, ipam=ipam).run(shell)
     assert status == 0, out
     assert setup.host.can_ping(FIRST)
-    recorded.delete()  # with the last record, but not with the last route
+    attachment.delete()  # with the last record, but not with the last route
     assert setup.host.can_ping(FIRST)
     assert setup.container.can_ping(HOST)
 
@@ -356,15 +357,15 @@ def test_a_pasted_dry_run_gives_what_the_plugin_gives(
 def test_a_script_does_for_ipv6_alone_what_add_does(setup: Setup) -> None:
     conf = {**CONF, "ipam": setup.ipam(ips=["fd00:1::2/64"])}
 
-    def found() -> list[Any]:
-        known = sorted(each["dst"] for each in setup.container.query("neighbour", "show"))
-        return [setup.host.routes(), setup.container.routes(), known]
+    def read_state() -> list[Any]:
+        neighbours = sorted(each["dst"] for each in setup.container.query("neighbour", "show"))
+        return [setup.host.routes(), setup.container.routes(), neighbours]
 
     assert setup.dry_run(conf=conf).run()[0] == 0
-    pasted = found()
+    pasted = read_state()
     assert setup.dry_run("del", conf=conf).run()[0] == 0
     setup.add(conf)
-    assert found() == pasted
+    assert read_state() == pasted
 
 
 @pytest.mark.slow
@@ -404,13 +405,11 @@ def test_strict_filtering_on_the_master_is_named(setup: Setup, user: InProcessUs
     assert "rp_filter" not in out
 
 
-def test_a_deletion_without_a_record_leaves_others_routes(
-    setup: Setup, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_delete_without_record_spares_routes(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("attachment", "registry"):
         monkeypatch.setattr(f"cni_ipvlan.state.{module}.number_of", lambda _key: 1 << 31)
-    setup.add(ONE)
+    setup.add(SINGLE_STACK)
     other = setup.container2
     with setup.unchanged():
-        setup.runtime.delete(other, ONE, CNI_CONTAINERID="two").succeeds()
+        setup.runtime.delete(other, SINGLE_STACK, CNI_CONTAINERID="two").succeeds()
     assert destinations(setup) == [FIRST]

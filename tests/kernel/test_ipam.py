@@ -17,8 +17,8 @@ from setup import Setup
 from cni_ipvlan.plugin import ipam
 
 ADDRESS = "10.1.0.2/24"
-GOOD: dict[str, Any] = {"cniVersion": "1.0.0", "ips": [{"address": ADDRESS}]}
-SAYS_GOOD = f"echo '{json.dumps(GOOD)}'"
+RESULT: dict[str, Any] = {"cniVersion": "1.0.0", "ips": [{"address": ADDRESS}]}
+SAYS_GOOD = f"echo '{json.dumps(RESULT)}'"
 LEASED = host_local("10.1.0.0/24")
 STRANGE = [
     "sleep 1",
@@ -42,7 +42,7 @@ def test_add_takes_what_is_strange_but_right(setup: Setup) -> None:
         added.delete()
     for number in (0, 7):
         ips = [{"address": ADDRESS, "interface": number, "unknown": None}]
-        added = setup.add(ipam=answering(setup, {**GOOD, **UNUSED, "ips": ips}))
+        added = setup.add(ipam=answering(setup, {**RESULT, **UNUSED, "ips": ips}))
         assert added.container.addresses("net1") == [ADDRESS]
         assert added.result["ips"] == [{"interface": 0, "address": ADDRESS}]
         assert [each["name"] for each in added.result["interfaces"]] == ["net1"]
@@ -108,27 +108,27 @@ WRONG_SO: list[tuple[dict[str, Any], int, str]] = [
 
 @pytest.mark.slow
 def test_add_undoes_everything_and_says_why(setup: Setup) -> None:
-    failing, wrong = sample(FAILING, 4), sample(WRONG_SO, 2)
-    for script, code, words in failing:
+    failures, invalid = sample(FAILING, 4), sample(WRONG_SO, 2)
+    for script, code, words in failures:
         setup.expect_error(code, *words, ipam=setup.ipam(script=script))
-    for document, code, word in wrong:
-        setup.expect_error(code, word, ipam=answering(setup, {**GOOD, **document}))
-    assert setup.fake.calls == ["ADD", "DEL"] * (len(failing) + len(wrong))
+    for document, code, word in invalid:
+        setup.expect_error(code, word, ipam=answering(setup, {**RESULT, **document}))
+    assert setup.fake.calls == ["ADD", "DEL"] * (len(failures) + len(invalid))
 
 
 UNSPECIFIED = ["0.0.0.0/0", "0.0.0.0/32", "0.0.0.0/24", "::/0", "::/128"]
 OF_MANY = ["224.0.0.18/32", "255.255.255.255/32", "ff02::1/64"]
-OTHERS = {"::1/128": 106}  # the host's own
+HOST_ADDRESSES = {"::1/128": 106}  # the host's own
 
 
 @pytest.mark.parametrize("chained", [False, True], ids=["from IPAM", "from prevResult"])
 def test_an_address_that_no_interface_can_have_is_an_error(setup: Setup, *, chained: bool) -> None:
-    for address in (*sample(UNSPECIFIED, 2), *sample(OF_MANY, 1), *OTHERS):
+    for address in (*sample(UNSPECIFIED, 2), *sample(OF_MANY, 1), *HOST_ADDRESSES):
         conf: Conf = {"ipam": setup.ipam(ips=[ADDRESS, address])}
         if chained:
             ips = [{"address": ADDRESS}, {"address": address}]
             conf = {"ipam": None, "prevResult": {"cniVersion": "1.0.0", "ips": ips}}
-        code = OTHERS.get(address, 7 if chained else 109)
+        code = HOST_ADDRESSES.get(address, 7 if chained else 109)
         setup.expect_error(code, address, **conf)
     assert setup.fake.calls == ([] if chained else ["ADD", "DEL"] * (len(setup.fake.calls) // 2))
 
@@ -161,12 +161,12 @@ def test_refusals_of_real_ones(setup: Setup) -> None:
         ipam=full,
     )
     daemon = "try: start its daemon on this node: systemctl enable --now cni-dhcp.socket"
-    asked = setup.expect_error(
+    static_error = setup.expect_error(
         999, "dhcp.sock", f"{daemon} cni-dhcp.service", ipam={"type": "dhcp"}
     )
     setup.expect_error(999, "ARGS: unknown args", "try: correct CNI_ARGS", CNI_ARGS="FOO=BAR")
     setup.expect_error(999, "10.9.0.9", "try: ask for another", ipam=LEASED, CNI_ARGS="IP=10.9.0.9")
-    errors = [error, asked]
+    errors = [error, static_error]
     if '"1.1.0"' not in run("env", "CNI_COMMAND=VERSION", f"{PLUGINS}/host-local", stdin="{}"):
         errors.append(setup.expect_error(1, 'config is "1.1.0"', cniVersion="1.1.0", ipam=LEASED))
         assert errors[-1]["msg"] == "incompatible CNI versions"
@@ -200,10 +200,10 @@ def test_every_verb_names_one_not_executable(setup: Setup, content: bytes, reaso
 
 
 def test_a_limit_is_named(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    def spawn(program: str, *rest: Any, **options: Any) -> int:
+    def spawn(program: str, *arguments: Any, **options: Any) -> int:
         if program == setup.fake.program:
             raise OSError(errno.EMFILE, "Too many open files")
-        return posix_spawn(program, *rest, **options)
+        return posix_spawn(program, *arguments, **options)
 
     posix_spawn = os.posix_spawn
     monkeypatch.setattr(os, "posix_spawn", spawn)
@@ -225,8 +225,8 @@ def test_an_undo_that_fails_is_reported_and_the_rest_is_undone(setup: Setup) -> 
     error = setup.expect_error(11, "the second failure", ipam=conf)
     assert error["msg"] == "the first failure"
     assert find_records() == []
-    gone = setup.ipam(script=f"rm {setup.fake.program}; exit 3")
-    setup.expect_error(109, "could not be undone", setup.fake.program, ipam=gone)
+    ipam = setup.ipam(script=f"rm {setup.fake.program}; exit 3")
+    setup.expect_error(109, "could not be undone", setup.fake.program, ipam=ipam)
 
 
 def test_add_undoes_in_reverse_but_releases_last(setup: Setup, tmp_path: Path) -> None:
@@ -236,8 +236,8 @@ def test_add_undoes_in_reverse_but_releases_last(setup: Setup, tmp_path: Path) -
     words = [step.words for step in steps.records]
     for beside in ("link set", "host-local ADD"):  # the two run at the same time
         order = ("link add", beside, "link delete", "host-local DEL")
-        places = [next(i for i, each in enumerate(words) if part in each) for part in order]
-        assert places == sorted(places)
+        positions = [next(i for i, each in enumerate(words) if part in each) for part in order]
+        assert positions == sorted(positions)
 
 
 NEVER_ENDS = "trap '' TERM; exec sleep 300"
@@ -245,9 +245,7 @@ NEVER_ENDS = "trap '' TERM; exec sleep 300"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [FakeIpam, FakeDhcp])
-def test_one_without_end(
-    setup: Setup, kind: type[FakeIpam], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_endless_ipam(setup: Setup, kind: type[FakeIpam], monkeypatch: pytest.MonkeyPatch) -> None:
     assert ipam.MOST_SECONDS + 10 < 120  # as long as the kubelet waits
     monkeypatch.setattr(ipam, "MOST_SECONDS", 1.0)
     setup.fake = kind(setup.fake.directory)

@@ -11,16 +11,16 @@ from runtime import call_environment, network, static
 from setup import Setup
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "json.md"
-ABOUT = "-c net.conf --netns container1 --container-id one"
+OPTIONS = "-c net.conf --netns container1 --container-id one"
 LINES = {
-    "add": f"ipvlan add {ABOUT} --ifname net2 --json",
-    "del": f"ipvlan del {ABOUT} --json",
-    "check": f"ipvlan check {ABOUT} --prev-result result --json",
+    "add": f"ipvlan add {OPTIONS} --ifname net2 --json",
+    "del": f"ipvlan del {OPTIONS} --json",
+    "check": f"ipvlan check {OPTIONS} --prev-result result --json",
     "status": "ipvlan status -c net.conf --json",
     "gc": "ipvlan gc -c net.conf one/net1 --json",
-    "add --dry-run": f"ipvlan add {ABOUT} --ifname net2 --dry-run --json",
-    "del --dry-run": f"ipvlan del {ABOUT} --dry-run --json",
-    "check --dry-run": f"ipvlan check {ABOUT} --prev-result result --dry-run --json",
+    "add --dry-run": f"ipvlan add {OPTIONS} --ifname net2 --dry-run --json",
+    "del --dry-run": f"ipvlan del {OPTIONS} --dry-run --json",
+    "check --dry-run": f"ipvlan check {OPTIONS} --prev-result result --dry-run --json",
     "gc --dry-run": "ipvlan gc -c net.conf --keep-none --dry-run --json",
     "--dry-run": "ipvlan --dry-run --json <net.conf",
     "validate": "ipvlan validate net.conf --json",
@@ -35,18 +35,18 @@ LINES = {
 }
 
 
-def documented() -> dict[str, set[str]]:
+def read_documented_keys() -> dict[str, set[str]]:
     results = DOCUMENT.read_text().partition("\n## Results\n")[2]
-    found: dict[str, set[str]] = {}
+    keys_by_command: dict[str, set[str]] = {}
     for row in results.splitlines():
         cells = row.split("|")
         if len(cells) > 3 and "`" in cells[1]:
             keys = set(re.findall(r"`(.*?)`", cells[2]))
-            found |= dict.fromkeys(re.findall(r"`(.*?)`", cells[1]), keys)
-    return found
+            keys_by_command |= dict.fromkeys(re.findall(r"`(.*?)`", cells[1]), keys)
+    return keys_by_command
 
 
-KEYS = documented()
+KEYS = read_documented_keys()
 
 
 @pytest.mark.setup(master="wire")
@@ -58,15 +58,13 @@ def test_a_command_prints_what_is_described(setup: Setup, user: User, command: s
     conf = network(ipam=ipam, dns={"nameservers": ["10.1.0.1"]})
     user.write_conf(conf)
     if command not in ("status", "--dry-run"):
-        user.write_conf(json.loads(user.check_output(f"ipvlan add {ABOUT} --json")), "result")
+        user.write_conf(json.loads(user.check_output(f"ipvlan add {OPTIONS} --json")), "result")
     if command in ("add", "add --dry-run"):
         user.write_conf({**conf, "ipam": static("10.1.0.3/24", routes=[{"dst": "10.8.0.0/24"}])})
     if command.startswith("replay"):
         at_shell.check_output("mkdir /run/captures")
-        variables = {
-            **call_environment("DEL", setup.container),
-            "CNI_IPVLAN_CAPTURE": "/run/captures",
-        }
+        capture = {"CNI_IPVLAN_CAPTURE": "/run/captures"}
+        variables = call_environment("DEL", setup.container, **capture)
         at_shell.check_output("ipvlan <net.conf", **variables)
     environment = call_environment("ADD", setup.container) if command == "--dry-run" else {}
     line = LINES[command]

@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 from executable import Executable
-from lab import RECORDS, Namespace, find_records, run
+from lab import RECORDS, NetNS, find_records, run
 from runtime import PLUGINS, Answer, Conf, Runtime, host_local, network, static
 from setup import Attachment, Setup
 
@@ -16,18 +16,18 @@ LABEL = AttachmentId("net", "one", "net1").label
 GC = network(cniVersion="1.1.0", ipam=None)
 
 
-def alias(container: Namespace, name: str = "net1") -> str:
+def alias(container: NetNS, name: str = "net1") -> str:
     return str(container.links()[name].get("ifalias", ""))
 
 
-def relabel(container: Namespace, text: str) -> None:
+def relabel(container: NetNS, text: str) -> None:
     container.run("ip", "link", "set", "dev", "net1", "alias", text)
 
 
-def delete(added: Attachment, netns: Namespace | str | None = None) -> Answer:
-    """Delete an attachment, which must work; return what is said."""
-    place = added.container if netns is None else netns
-    answer = added.setup.runtime.delete(place, added.conf, **added.environment)
+def delete(added: Attachment, netns: NetNS | str | None = None) -> Answer:
+    """Delete an attachment, which must succeed; return the answer."""
+    namespace = added.container if netns is None else netns
+    answer = added.setup.runtime.delete(namespace, added.conf, **added.environment)
     answer.succeeds()
     return answer
 
@@ -46,17 +46,17 @@ def test_long_names_are_cut_to_fit(setup: Setup) -> None:
 def test_add_of_what_lives_in_another_namespace_harms_nothing(setup: Setup) -> None:
     added = setup.add(LEASED)
     words = f"it is net1 in {setup.container.path}", "the container already has an interface 'net1'"
-    same: Conf = {"at": setup.container2, "CNI_CONTAINERID": "one"}
+    options: Conf = {"at": setup.container2, "CNI_CONTAINERID": "one"}
     for ipam in (LEASED["ipam"], static("10.1.0.9/24"), setup.ipam(ips=["10.1.0.9/24"])):
-        setup.expect_error(105, *words, ipam=ipam, **same)
+        setup.expect_error(105, *words, ipam=ipam, **options)
     assert setup.fake.calls == []
     added.check()
 
 
-@pytest.mark.parametrize("recorded", [True, False])
-def test_add_again_in_the_same_namespace_harms_nothing(setup: Setup, *, recorded: bool) -> None:
+@pytest.mark.parametrize("has_record", [True, False])
+def test_add_again_in_the_same_namespace_harms_nothing(setup: Setup, *, has_record: bool) -> None:
     added = setup.add(LEASED)
-    if not recorded:
+    if not has_record:
         run("rm", "-r", str(RECORDS))
     assert setup.runtime.add(setup.container, LEASED).error()["code"] == 105
     assert setup.node.leases() == ["10.1.0.2"]
@@ -66,17 +66,15 @@ def test_add_again_in_the_same_namespace_harms_nothing(setup: Setup, *, recorded
     setup.expect_error(105, conf=LEASED)
 
 
-@pytest.mark.parametrize("is_there", [True, False])
-def test_add_and_delete_harm_nothing_that_was_moved(setup: Setup, *, is_there: bool) -> None:
+@pytest.mark.parametrize("has_link", [True, False])
+def test_add_and_delete_harm_nothing_that_was_moved(setup: Setup, *, has_link: bool) -> None:
     added = setup.add(LEASED)
-    setup.container.run(
-        "ip", "link", "set", "dev", "net1", "netns", setup.container2.path, "name", "other"
-    )
-    at = setup.container2 if is_there else setup.make_container()
-    there = f"other in {setup.container2.path}"
+    setup.container.ip(f"link set dev net1 netns {setup.container2.path} name other")
+    at = setup.container2 if has_link else setup.make_container()
+    words = f"other in {setup.container2.path}"
     for ipam in (LEASED["ipam"], static("10.1.0.2/24")):
-        setup.expect_error(105, there, at=at, ipam=ipam, CNI_CONTAINERID="one")
-    assert there in delete(added).stderr
+        setup.expect_error(105, words, at=at, ipam=ipam, CNI_CONTAINERID="one")
+    assert words in delete(added).stderr
     assert "other" in setup.container2.links()
     assert delete(added).stderr == ""
 
@@ -104,9 +102,9 @@ def test_delete_finds_what_was_renamed_and_check_and_gc_report_it(setup: Setup) 
         assert "not removed" in answer.stderr
         assert setup.container.links().keys() == {"lo", "other"}
         assert setup.node.leases() == ["10.1.0.2"]
-        refused = setup.runtime.add(setup.node.make_container(), LEASED)
-        assert refused.error()["code"] == 105
-        setup.node.remove(Namespace("/run/netns/container2"))
+        add_answer = setup.runtime.add(setup.node.make_container(), LEASED)
+        assert add_answer.error()["code"] == 105
+        setup.node.remove(NetNS("/run/netns/container2"))
         added.delete()
 
 
@@ -114,10 +112,10 @@ def test_a_late_delete_leaves_the_next_container_in_the_namespace_alone(setup: S
     former = setup.add(LEASED, CNI_CONTAINERID="former")
     setup.node.remove(setup.container)
     run("ip", "netns", "add", setup.container.path.rpartition("/")[2])
-    present = setup.add(LEASED, CNI_CONTAINERID="present")
+    added = setup.add(LEASED, CNI_CONTAINERID="present")
     assert "belongs to another attachment" in delete(former).stderr
     assert setup.node.leases() == ["10.1.0.3"]
-    present.check()
+    added.check()
 
 
 def test_two_networks_with_one_key_are_two(setup: Setup) -> None:
@@ -125,24 +123,24 @@ def test_two_networks_with_one_key_are_two(setup: Setup) -> None:
     names = ("kube-prod", "n21567")
     keys = {AttachmentId(name, "one", "net1").key for name in names}
     assert len(keys) == 1
-    one = setup.add(name=names[0])
-    remembered = find_records()
+    first = setup.add(name=names[0])
+    records = find_records()
     setup.expect_error(105, name=names[1])
     setup.runtime.gc({**GC, "name": names[1]}).succeeds()
-    assert find_records() == remembered
-    one.check()
-    one.delete(name=names[1])
+    assert find_records() == records
+    first.check()
+    first.delete(name=names[1])
     assert "net1" in setup.container.links()
     setup.container.rename("net1", "other")
-    two = setup.add(name=names[1], ipam=static("10.1.0.3/24"))
-    one.delete()
+    second = setup.add(name=names[1], ipam=static("10.1.0.3/24"))
+    first.delete()
     assert setup.container.links().keys() == {"lo", "net1"}
-    two.delete()
+    second.delete()
     assert setup.container.links().keys() == {"lo"}
 
 
 def test_an_interface_without_a_label_is_known_by_its_name(setup: Setup) -> None:
-    """One that an older version has made, or whose owner has changed the alias."""
+    """An older version made the interface, or its owner has changed the alias."""
     for text in ("mine", "cni-ipvlan/net/one", ""):
         with setup.unchanged():
             added = setup.add()
@@ -152,13 +150,13 @@ def test_an_interface_without_a_label_is_known_by_its_name(setup: Setup) -> None
 
 
 def test_the_go_plugin_and_this_one_delete_what_the_other_attached(setup: Setup) -> None:
-    """As where install-node has put this one in its place, and given that back."""
-    theirs = Runtime(Executable(f"{PLUGINS}/ipvlan"))
+    """install-node puts this plugin in the place of the Go plugin, and can restore that."""
+    go_runtime = Runtime(Executable(f"{PLUGINS}/ipvlan"))
     with setup.unchanged():
-        theirs.add(setup.container, LEASED).result()
+        go_runtime.add(setup.container, LEASED).result()
         setup.runtime.delete(setup.container, LEASED).succeeds()
     setup.add(LEASED)
-    theirs.delete(setup.container, LEASED).succeeds()
+    go_runtime.delete(setup.container, LEASED).succeeds()
     assert setup.container.links().keys() == {"lo"}
     assert setup.node.leases() == []
 
@@ -179,16 +177,16 @@ def test_check_reports_an_interface_of_another_attachment(setup: Setup) -> None:
 
 
 def test_gc_spares_what_an_add_completes(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    """GC has listed the record before the ADD ended, and waits for its lock."""
+    """GC lists the record before ADD ends, and then waits for its lock."""
     added = setup.add(LEASED)
     (record,) = RECORDS.glob("on-*/*")
     adding = record.rename(f"{record}.adding")
-    idle = Registry.try_attachment_lock
+    try_lock = Registry.try_attachment_lock
 
     def ended_meanwhile(registry: Registry, key: str) -> AbstractContextManager[bool]:
         if adding.exists():
             adding.rename(record)
-        return idle(registry, key)
+        return try_lock(registry, key)
 
     monkeypatch.setattr(Registry, "try_attachment_lock", ended_meanwhile)
     setup.runtime.gc(GC).succeeds()
@@ -201,5 +199,5 @@ def test_a_cause_names_the_container_by_its_label(setup: Setup) -> None:
     setup.add()
     setup.container.rename("net1", "other")
     run("rm", "-r", str(RECORDS))
-    found = f"belongs to other in {setup.container.path} (container one)"
-    setup.expect_error(106, hidden=[found], at=setup.container2, ipam=static("10.1.0.2/24"))
+    words = f"belongs to other in {setup.container.path} (container one)"
+    setup.expect_error(106, hidden=[words], at=setup.container2, ipam=static("10.1.0.2/24"))

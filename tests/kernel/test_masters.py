@@ -8,7 +8,7 @@ from sampling import sample
 from setup import Setup
 
 NAMES = ("wan7", "eth1", "ens3", "ens4")  # in the order in which they are made
-CHOSEN: list[tuple[str | list[str], str]] = [
+SELECTIONS: list[tuple[str | list[str], str]] = [
     (["eth1", "ens*"], "eth1"),
     (["eth9", "ens*"], "ens3"),
     (["ens4", "eth1"], "ens4"),
@@ -36,17 +36,17 @@ def several(setup: Setup) -> Setup:
 
 def test_the_first_entry_that_fits_is_the_master(several: Setup) -> None:
     previous = {"ips": [{"address": "10.1.0.2/24"}]}
-    for master, chosen in sample(CHOSEN, 3):
+    for master, expected in sample(SELECTIONS, 3):
         conf = network(master=master, cniVersion="1.1.0", ipam=None)
         with several.unchanged():
             several.runtime.status(conf).succeeds()
             added = several.add(conf, ipam=None, prevResult=previous)
 
-            assert several.node.find_master(several.container) == chosen, master
+            assert several.node.find_master(several.container) == expected, master
             added.check(prevResult=added.result)
-            given: Conf = {"prevResult": previous, "CNI_IFNAME": "net2"}
-            error = several.expect_error(104, conf=conf, ipam=None, mode="l3", **given)
-            assert f"{chosen!r}" in error["msg"]
+            options: Conf = {"prevResult": previous, "CNI_IFNAME": "net2"}
+            error = several.expect_error(104, conf=conf, ipam=None, mode="l3", **options)
+            assert f"{expected!r}" in error["msg"]
             added.delete()
 
 
@@ -61,24 +61,24 @@ def test_the_order_is_that_of_the_index_whatever_they_are_called(several: Setup)
 
 
 @pytest.mark.parametrize(
-    "making",
+    "command",
     [
         "ip link add name upper0 type bridge; ip link set dev ens3 master upper0",
         "ip link add name taker0 link ens3 type macvlan",
         "ip link set dev ens3 mtu 1200",
     ],
 )
-def test_a_pattern_passes_over_what_can_not_be_the_master(several: Setup, making: str) -> None:
-    run("sh", "-ec", making)
+def test_a_pattern_passes_over_what_can_not_be_the_master(several: Setup, command: str) -> None:
+    run("sh", "-ec", command)
     several.add(master="ens*", mtu=1400)
     assert several.node.find_master(several.container) == "ens4"
-    if "bridge" in making:  # a name is not passed over
+    if "bridge" in command:  # a name is not passed over
         error = several.expect_error(103, master=["ens3", "ens*"], at=several.container2)
         assert error["msg"] == "the master 'ens3' is a port of a bridge"
 
 
 def test_a_pattern_passes_over_interfaces_of_attachments(several: Setup) -> None:
-    """One that is being made has an ``iv`` name on the host; so may one that a killed call left."""
+    """A link has an ``iv`` name on the host until it is moved, or if its call was killed."""
     for kind in ("ipvlan", "ipvtap"):
         run("ip", "link", "add", "link", "eth1", "name", f"iv-{kind}", "type", kind)
     several.node.make_master("iv7")
@@ -109,7 +109,7 @@ def test_if_none_fits_only_root_sees_which_there_are(setup: Setup) -> None:
         setup.node.make_master(name)
     run("ip", "link", "add", "name", "upper0", "type", "bridge")
     run("ip", "link", "set", "dev", "eth1", "master", "upper0")
-    hidden = [
+    private_lines = [
         "found there: lo, eth0, eth1, upper0",
         "'eth1' fits 'eth[1-9]', but the master 'eth1' is a port of a bridge",
     ]
@@ -124,7 +124,7 @@ def test_if_none_fits_only_root_sees_which_there_are(setup: Setup) -> None:
         "try: correct the option master",
         "the node's log has the rest",
     ]
-    assert error["private"].splitlines() == [f"one net1: {each}" for each in hidden]
+    assert error["private"].splitlines() == [f"one net1: {each}" for each in private_lines]
 
 
 def test_check_compares_with_what_add_has_chosen(setup: Setup) -> None:

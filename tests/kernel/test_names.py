@@ -4,13 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
-from lab import Namespace, run
+from lab import NetNS, run
 from runtime import Conf, network, static
 from sampling import sample
 from setup import Setup
 
-ODD = ["-x", "a#b", "ünï"]
-OTHERS = [
+UNUSUAL_NAMES = ["-x", "a#b", "ünï"]
+OTHER_NAMES = [
     *("dev", "up", "type", "name", "ma", "link", "all0"),
     *("a@b", 'a"b', "a'b", "$x", "a\\b", "a*b", "a=b", "a;b", "[a]", "~", "a,b"),
     *("eth0.100", "--help", "日本語", "exactly15bytes!", "1", "0x1f"),
@@ -18,7 +18,7 @@ OTHERS = [
 PREVIOUS = {"ips": [{"address": "10.1.0.2/24"}]}
 
 
-@pytest.mark.parametrize("name", ODD + OTHERS)
+@pytest.mark.parametrize("name", UNUSUAL_NAMES + OTHER_NAMES)
 def test_a_container_lives_and_dies_with_any_name(setup: Setup, name: str) -> None:
     setup.node.make_master(name)
     run("ip", "route", "add", "default", "dev", name)
@@ -81,7 +81,7 @@ def test_a_name_that_no_interface_can_have_leaves_nothing(setup: Setup) -> None:
             setup.runtime.delete(setup.container, network(), CNI_IFNAME=name).succeeds()
 
 
-def live_and_die(setup: Setup, container: Namespace) -> None:
+def live_and_die(setup: Setup, container: NetNS) -> None:
     with setup.unchanged():
         added = setup.add(at=container)
 
@@ -99,7 +99,7 @@ def test_namespaces_of_any_kind_are_containers(setup: Setup, tmp_path: Path) -> 
     for name in sample(["cni-8d7c", "-x", "with space", "123"], 1):
         live_and_die(setup, setup.node.make_namespace(name))
     (tmp_path / "link").symlink_to(setup.container.path)
-    live_and_die(setup, Namespace(str(tmp_path / "link")))
+    live_and_die(setup, NetNS(str(tmp_path / "link")))
 
 
 # Paths below a directory with a file and a pipe, and what is said of them.
@@ -119,17 +119,17 @@ def test_what_is_no_network_namespace_is_refused(setup: Setup, tmp_path: Path) -
     (tmp_path / "file").touch()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to("loop")
-    for relative, (why, advice) in REFUSED.items():
+    for relative, (message, advice) in REFUSED.items():
         path = str(tmp_path / relative)
-        error = setup.expect_error(4, why, "try: ", advice, CNI_NETNS=path)
+        error = setup.expect_error(4, message, "try: ", advice, CNI_NETNS=path)
         assert error["msg"].startswith(f"CNI_NETNS is {path!r}; ")
         setup.runtime.delete(path, network()).succeeds()
 
 
 @pytest.mark.parametrize("path", ["/run/netns/host", "/proc/self/ns/net"])
 def test_its_own_namespace_is_refused_unless_that_is_overridden(setup: Setup, path: str) -> None:
-    why = f"CNI_NETNS is {path!r}; ", "the namespace the plugin itself runs in", "needs none"
-    setup.expect_error(4, *why, CNI_NETNS=path)
+    message = f"CNI_NETNS is {path!r}; ", "the namespace the plugin itself runs in", "needs none"
+    setup.expect_error(4, *message, CNI_NETNS=path)
     with setup.unchanged():
         result = setup.runtime.add(path, network(), CNI_NETNS_OVERRIDE="true").result()
         setup.runtime.check(path, network(), result, CNI_NETNS_OVERRIDE="1").succeeds()

@@ -2,7 +2,7 @@
 
 import pytest
 from doubles import FakeDhcp
-from lab import Namespace, run, wait_until
+from lab import NetNS, run, wait_until
 from runtime import Conf, host_local, network, static
 from setup import Setup
 from wire import listen
@@ -23,9 +23,9 @@ def test_every_address_is_announced_once(setup: Setup, ipam: Conf | None) -> Non
     if ipam is None:  # one that has the interface up before it has addresses
         setup.fake = FakeDhcp(setup.fake.directory)
         ipam = setup.ipam(ips=ADDRESSES)
-    with listen(setup.neighbour, "eth0") as heard:
+    with listen(setup.neighbour, "eth0") as listener:
         setup.add(ipam=ipam)
-        wait_until(lambda: sorted(heard.announced_addresses()) == ANNOUNCED)
+        wait_until(lambda: sorted(listener.announced_addresses()) == ANNOUNCED)
     assert setup.container.ipvlan("net1")["up"]
     assert setup.container.links()["net1"]["broadcast"] == "ff:ff:ff:ff:ff:ff"
 
@@ -33,9 +33,9 @@ def test_every_address_is_announced_once(setup: Setup, ipam: Conf | None) -> Non
 def test_a_master_in_the_container_carries_the_announcements(setup: Setup) -> None:
     run("ip", "link", "set", "dev", "eth0", "netns", setup.container.path)
     setup.container.ip("link set dev eth0 up")
-    with listen(setup.neighbour, "eth0") as heard:
+    with listen(setup.neighbour, "eth0") as listener:
         setup.add(ipam=STATIC, linkInContainer=True)
-        wait_until(lambda: sorted(heard.announced_addresses()) == ANNOUNCED)
+        wait_until(lambda: sorted(listener.announced_addresses()) == ANNOUNCED)
 
 
 # These modes route as the host does.
@@ -43,11 +43,11 @@ def test_a_master_in_the_container_carries_the_announcements(setup: Setup) -> No
 @pytest.mark.parametrize("mode", ["l3", "l3s"])
 def test_modes_without_neighbours_announce_nothing(setup: Setup, mode: str) -> None:
     setup.neighbour.ip("address add 10.1.0.9/24 dev eth0")
-    with listen(setup.neighbour, "eth0") as heard:
+    with listen(setup.neighbour, "eth0") as listener:
         setup.add(ipam=STATIC, mode=mode)
         setup.container.can_ping("10.1.0.9")
-        wait_until(lambda: heard.has_ping_from("10.1.0.2"))
-        assert heard.announced_addresses() == []
+        wait_until(lambda: listener.has_ping_from("10.1.0.2"))
+        assert listener.announced_addresses() == []
 
 
 # checkIPv4Conflict: ADD asks whether another host uses an address.
@@ -56,8 +56,8 @@ ASKING = network(ipam=host_local("10.1.0.0/24"), checkIPv4Conflict=True)
 FIRST = "10.1.0.2/24"
 
 
-def mac_of(space: Namespace) -> str:
-    return str(space.links()["eth0"]["address"]).upper()
+def mac_of(namespace: NetNS) -> str:
+    return str(namespace.links()["eth0"]["address"]).upper()
 
 
 @pytest.mark.slow
@@ -102,22 +102,22 @@ def test_who_cannot_be_asked(setup: Setup) -> None:
 OF_IPV6 = "fd00:1::2/64"
 
 
-def is_off(space: Namespace) -> list[str]:
-    return [space.sysctl(f"net/ipv6/conf/{name}/disable_ipv6") for name in ("net1", "lo")]
+def read_disable_ipv6(namespace: NetNS) -> list[str]:
+    return [namespace.sysctl(f"net/ipv6/conf/{name}/disable_ipv6") for name in ("net1", "lo")]
 
 
 @pytest.mark.setup(master="wire", dad=True, ipv6=False)
 def test_ipv6_is_switched_on_for_the_interface_and_lo_where_it_is_needed(setup: Setup) -> None:
     added = setup.add(ipam=static("10.1.0.2/24"))
-    assert is_off(setup.container) == ["1", "1"]
+    assert read_disable_ipv6(setup.container) == ["1", "1"]
     added.delete()
     setup.add(ipam=static("10.1.0.2/24", OF_IPV6))
     assert setup.container.addresses("net1") == ["10.1.0.2/24", OF_IPV6]
-    assert is_off(setup.container) == ["0", "0"]
+    assert read_disable_ipv6(setup.container) == ["0", "0"]
     # Duplicate address detection has ended when ADD returns.
-    shown = setup.container.query("-6", "address", "show", "dev", "net1")[0]["addr_info"]
-    (own,) = [info for info in shown if info["local"] == "fd00:1::2"]
-    assert not {"tentative", "dadfailed"} & own.keys()
+    infos = setup.container.query("-6", "address", "show", "dev", "net1")[0]["addr_info"]
+    (address,) = [info for info in infos if info["local"] == "fd00:1::2"]
+    assert not {"tentative", "dadfailed"} & address.keys()
 
 
 @pytest.mark.parametrize("of_a_container", [True, False])
@@ -140,13 +140,13 @@ def test_a_duplicate_that_is_none_of_our_addresses_is_no_failure(setup: Setup) -
     conf = network(ipam=static(OF_IPV6))
     setup.container.sysctl("net/ipv6/conf/default/accept_dad", 0)
     added = setup.add(conf)
-    shown = setup.container.query("-6", "address", "show", "dev", "net1")[0]["addr_info"]
-    (own,) = [info["local"] for info in shown if info["scope"] == "253"]
+    infos = setup.container.query("-6", "address", "show", "dev", "net1")[0]["addr_info"]
+    (address,) = [info["local"] for info in infos if info["scope"] == "253"]
     added.delete()
     setup.container.sysctl("net/ipv6/conf/default/accept_dad", 1)
-    setup.neighbour.ip(f"address add {own}/64 dev eth0 nodad")  # which net1 will get again
+    setup.neighbour.ip(f"address add {address}/64 dev eth0 nodad")  # which net1 will get again
     setup.add(conf)
-    assert own in setup.container.ip("-6 address show dev net1 dadfailed")
+    assert address in setup.container.ip("-6 address show dev net1 dadfailed")
 
 
 def test_detection_without_end_is_given_up(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +160,7 @@ def test_detection_without_end_is_given_up(setup: Setup, monkeypatch: pytest.Mon
 def test_a_router_that_advertises_itself_in_time_is_no_failure(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Have the kernel's route to that router made while detection is waited for."""
+    """Have the kernel make its route to the router while ADD waits for address detection."""
     by_router = ("ip", "route", "append", "default", "via", "fe80::9", "dev", "net1")
     monkeypatch.setattr(commands, "wait_for_ipv6", lambda *_: by_router)
     added = setup.add(ipam=static(OF_IPV6, gateway="fd00:1::9", routes=[{"dst": "::/0"}]))

@@ -1,4 +1,4 @@
-"""What a person types who calls the plugin as a runtime would, and is told."""
+"""What a user types who calls the plugin as a runtime would, and what is printed."""
 
 import json
 import re
@@ -21,8 +21,8 @@ COMMANDS = ["status", "add", "del", "check", "gc", "validate", "doctor", "show"]
 @pytest.mark.setup(master="")
 def test_every_example_of_the_help_works(setup: Setup, user: User) -> None:
     setup.node.make_master("eth1000")
-    recorded = {"master": "eth1000", "CNI_CONTAINERID": "4bd23c81a90f"}  # as in those of del
-    setup.add(at=setup.container2, name="other", ipam=static("10.99.0.2/24"), **recorded)
+    options = {"master": "eth1000", "CNI_CONTAINERID": "4bd23c81a90f"}  # as in those of del
+    setup.add(at=setup.container2, name="other", ipam=static("10.99.0.2/24"), **options)
     for command in COMMANDS:
         text = user.check_output(f"ipvlan {command} --help")
         lines = text.partition("\n  Example:\n")[2].splitlines()
@@ -36,31 +36,31 @@ def test_every_example_of_the_help_works(setup: Setup, user: User) -> None:
 
 def test_a_container_is_attached_checked_and_detached(setup: Setup, user: User) -> None:
     conf = user.write_conf(network(ipam=static("10.1.0.2/24", gateway="10.1.0.1")))
-    about = f"-c {conf} --netns container1"
+    options = f"-c {conf} --netns container1"
     with setup.unchanged():
-        out = user.check_output(f"ipvlan add {about}")
+        out = user.check_output(f"ipvlan add {options}")
         mac = setup.container.links()["net1"]["address"]
         assert out.splitlines() == [
             f"interface  net1 ({mac}, MTU 1500) in {setup.container.path}",
             "address    10.1.0.2/24, gateway 10.1.0.1",
         ]
-        status, out, _ = user.run(f"ipvlan add {about} --ifname net2 --json")
+        status, out, _ = user.run(f"ipvlan add {options} --ifname net2 --json")
         assert (status, json.loads(out)["code"]) == (1, 106)  # its address is taken
-        status, _, err = user.run(f"ipvlan del {about} --ifname net3")
+        status, _, err = user.run(f"ipvlan del {options} --ifname net3")
         assert (status, "no attachment 'net3'" in err) == (2, True)
-        user.check_output(f"ipvlan del {about}")
-        result = json.loads(user.check_output(f"ipvlan add {about} --json"))
+        user.check_output(f"ipvlan del {options}")
+        result = json.loads(user.check_output(f"ipvlan add {options} --json"))
         assert result["ips"][0]["address"] == "10.1.0.2/24"
-        check = f"ipvlan check {about} --prev-result {user.write_conf(result, 'result')}"
+        check = f"ipvlan check {options} --prev-result {user.write_conf(result, 'result')}"
         assert user.check_output(check) == "the attachment is as ADD left it\n"
-        status, _, err = user.run(f"ipvlan check {about}")
+        status, _, err = user.run(f"ipvlan check {options}")
         assert status == 2
         assert "give the result of the ADD with --prev-result FILE" in err
         setup.container.ip("link set dev net1 mtu 1400")
         setup.container.ip("address delete 10.1.0.2/24 dev net1")
         status, _, err = user.run(check)
         assert (status, "the address 10.1.0.2/24 is missing" in err) == (1, True)
-        user.check_output(f"ipvlan del {about} -v")
+        user.check_output(f"ipvlan del {options} -v")
 
 
 def test_other_plugins_of_a_list_are_named_and_a_result_asked(setup: Setup, user: User) -> None:
@@ -68,34 +68,34 @@ def test_other_plugins_of_a_list_are_named_and_a_result_asked(setup: Setup, user
     chained: dict[str, Any] = {"type": "ipvlan", "master": "eth0"}
     plugins = [{"type": "bridge"}, chained, {"type": "tuning"}, {"type": "sbr"}]
     conf = {"cniVersion": "1.0.0", "name": "chain", "plugins": plugins}
-    about = f"-c {user.write_conf(conf, 'a.conflist')} --netns container1"
+    options = f"-c {user.write_conf(conf, 'a.conflist')} --netns container1"
     left_out = "of the list chain, only ipvlan is called; left out: bridge, tuning, sbr\n"
-    said = f"{left_out}ipvlan comes after bridge, whose result --prev-result can give\n"
+    note = f"{left_out}ipvlan comes after bridge, whose result --prev-result can give\n"
 
     for verb in ("add", "add --dry-run"):
-        status, out, err = user.run(f"ipvlan {verb} {about}")
+        status, out, err = user.run(f"ipvlan {verb} {options}")
         assert (status, out) == (2, "")
-        assert err.startswith(f"{said}ipvlan: ipam must be given, with a type, unless the plugin")
+        assert err.startswith(f"{note}ipvlan: ipam must be given, with a type, unless the plugin")
     assert "net1" not in container.links()
 
     result = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.9/24"}]}
     user.write_conf(result, "result")
-    status, _, err = user.run(f"ipvlan add {about} --container-id one --prev-result result")
+    status, _, err = user.run(f"ipvlan add {options} --container-id one --prev-result result")
     assert (status, err) == (0, left_out)
     assert container.addresses("net1") == ["10.1.0.9/24"]
-    status, _, err = user.run(f"ipvlan del {about} --container-id one")
+    status, _, err = user.run(f"ipvlan del {options} --container-id one")
     assert (status, err) == (0, left_out)
 
     chained["ipam"] = static("10.1.0.3/24")
-    about = f"-c {user.write_conf(conf, 'a.conflist')} --netns container1"
-    status, _, err = user.run(f"ipvlan add {about} --container-id one")
-    assert (status, err) == (0, said)
+    options = f"-c {user.write_conf(conf, 'a.conflist')} --netns container1"
+    status, _, err = user.run(f"ipvlan add {options} --container-id one")
+    assert (status, err) == (0, note)
     assert container.addresses("net1") == ["10.1.0.3/24"]
 
 
 # What -v prints; tests/unit/test_runner.py has when it is told of a command.
-BEGUN = re.compile(r"\[(\d+)\] \+ (.*)")
-ENDED = re.compile(r"\[(\d+)\]   (\d+\.\d) ms(, status \d+)?")
+START_LINE = re.compile(r"\[(\d+)\] \+ (.*)")
+END_LINE = re.compile(r"\[(\d+)\]   (\d+\.\d) ms(, status \d+)?")
 
 
 def test_each_command_begins_and_ends_under_one_number(setup: Setup, user: User) -> None:
@@ -104,16 +104,16 @@ def test_each_command_begins_and_ends_under_one_number(setup: Setup, user: User)
     _, _, err = user.run(f"ipvlan add -c {conf} --netns container1 -v")
 
     numbered = [line for line in err.splitlines() if line.startswith("[")]
-    begun = [match[1] for match in map(BEGUN.fullmatch, numbered) if match]
-    ended = [match[1] for match in map(ENDED.fullmatch, numbered) if match]
+    started = [match[1] for match in map(START_LINE.fullmatch, numbered) if match]
+    finished = [match[1] for match in map(END_LINE.fullmatch, numbered) if match]
     assert "/host-local" in err
-    assert begun == [str(number) for number in range(1, len(begun) + 1)]
-    assert Counter(begun) == Counter(ended), err
+    assert started == [str(number) for number in range(1, len(started) + 1)]
+    assert Counter(started) == Counter(finished), err
     assert "waiting" not in err
     words = r"ip link add link eth0 name (iv\S+) type ipvlan mode l2 bridge  # create an ipvlan "
-    making = re.search(rf"^\[(\d+)\] \+ {words}", err, re.MULTILINE)
-    assert making
-    assert f"\n[{making[1]}]     undo: ip link delete dev {making[2]}\n" in err
+    creation = re.search(rf"^\[(\d+)\] \+ {words}", err, re.MULTILINE)
+    assert creation
+    assert f"\n[{creation[1]}]     undo: ip link delete dev {creation[2]}\n" in err
     assert "]     address add 10.1.0.2/24 dev net1\n" in err
 
 
@@ -127,7 +127,7 @@ def test_an_undo_says_that_it_undoes(setup: Setup, user: User) -> None:
     assert status == 1
     lines = err.splitlines()
     failed = next(number for number, line in enumerate(lines) if ", status " in line)
-    undone = [match[2] for match in map(BEGUN.fullmatch, lines[failed:]) if match]
+    undone = [match[2] for match in map(START_LINE.fullmatch, lines[failed:]) if match]
     purpose = "undo: move it into the container as net1"
     assert f"ip netns exec container1 ip link delete dev net1  # {purpose}" in undone
     assert not any("# undo: " in line for line in lines[:failed])

@@ -1,4 +1,4 @@
-"""A person reads which pod has an interface, as the runtime named it at ADD."""
+"""Users are told which pod has an interface, as the runtime named it at ADD."""
 
 import json
 import os
@@ -11,15 +11,15 @@ from setup import Attachment, Setup
 
 WEB = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_UID=5"
 DB = WEB.replace("web-0", "db-0")
-ABOUT: Conf = {"CNI_CONTAINERID": "db", "CNI_ARGS": DB, "PATH": os.environ["PATH"]}
+DB_VARIABLES: Conf = {"CNI_CONTAINERID": "db", "CNI_ARGS": DB, "PATH": os.environ["PATH"]}
 
 
 def attach(setup: Setup, args: str = WEB) -> Attachment:
-    about: Conf = {"CNI_CONTAINERID": "web", "CNI_ARGS": args}
-    return setup.add(**{**ABOUT, **about})
+    variables: Conf = {"CNI_CONTAINERID": "web", "CNI_ARGS": args}
+    return setup.add(**{**DB_VARIABLES, **variables})
 
 
-def shown(user: User, words: str = "") -> Any:
+def show_attachment(user: User, words: str = "") -> Any:
     (master,) = json.loads(user.check_output(f"ipvlan show --json {words}"))["masters"]
     (attachment,) = master["attachments"]
     return attachment
@@ -27,27 +27,27 @@ def shown(user: User, words: str = "") -> Any:
 
 def test_show_names_the_pod_until_it_is_deleted(setup: Setup, user: User) -> None:
     added = attach(setup)
-    kept = next(RECORDS.glob("on-*/*"))
-    assert json.loads(kept.read_text())["pod"] == "default/web-0"
-    assert shown(user)["pod"] == "default/web-0"
+    record = next(RECORDS.glob("on-*/*"))
+    assert json.loads(record.read_text())["pod"] == "default/web-0"
+    assert show_attachment(user)["pod"] == "default/web-0"
     wide = user.check_output("ipvlan show -o wide")
     assert "net1       ipvlan  default/web-0  web           net      container1  1500" in wide
     assert "net1       default/web-0  container1  10.1.0.2/24" in user.check_output("ipvlan show")
     added.delete()
-    assert not kept.exists()
+    assert not record.exists()
 
 
 def test_show_finds_a_pod_and_what_is_left_of_one(setup: Setup, user: User) -> None:
     attach(setup)
-    setup.add(at=setup.container2, **ABOUT)
+    setup.add(at=setup.container2, **DB_VARIABLES)
     setup.node.remove(setup.container2)
 
     for pod in ("web-0", "default/web-0"):
-        assert shown(user, f"--pod {pod}")["pod"] == "default/web-0"
-        found = json.loads(user.check_output(f"ipvlan show --pod {pod} --json"))
-        assert found["leftovers"] == []
-    found = json.loads(user.check_output("ipvlan show --pod db-0 --json"))
-    assert (found["masters"], found["leftovers"][0]["pod"]) == ([], "default/db-0")
+        assert show_attachment(user, f"--pod {pod}")["pod"] == "default/web-0"
+        document = json.loads(user.check_output(f"ipvlan show --pod {pod} --json"))
+        assert document["leftovers"] == []
+    document = json.loads(user.check_output("ipvlan show --pod db-0 --json"))
+    assert (document["masters"], document["leftovers"][0]["pod"]) == ([], "default/db-0")
     wide = user.check_output("ipvlan show -o wide --pod db-0")
     assert "net1       -     default/db-0   db            net      container2" in wide
     for pod in ("web", "other/web-0", "default/"):
@@ -56,21 +56,21 @@ def test_show_finds_a_pod_and_what_is_left_of_one(setup: Setup, user: User) -> N
 
 def test_others_read_of_the_pod_if_they_are_root(setup: Setup, user: User) -> None:
     added = attach(setup)
-    found = f"net1 in {setup.container.path} (pod default/web-0, container web)"
+    finding = f"net1 in {setup.container.path} (pod default/web-0, container web)"
 
-    def is_hidden(code: int, words: str, **given: Any) -> None:
-        error = setup.expect_error(code, hidden=[words], **given, **ABOUT)
+    def assert_hidden(code: int, words: str, **options: Any) -> None:
+        error = setup.expect_error(code, hidden=[words], **options, **DB_VARIABLES)
         assert "web-0" not in json.dumps([error["msg"], error["details"]])
 
-    is_hidden(
-        104, f"found: an interface runs in that mode: {found}", at=setup.container2, mode="l3"
+    assert_hidden(
+        104, f"found: an interface runs in that mode: {finding}", at=setup.container2, mode="l3"
     )
-    used = f"found: 10.1.0.2 belongs to {found}"
-    is_hidden(106, used, at=setup.container2, name="other", ipam=static("10.1.0.2/24"))
-    is_hidden(105, f"found: it is {found}", name="other")
-    about = {**added.environment, **ABOUT}
-    answer = setup.runtime.delete(setup.container, network(name="other"), **about)
-    assert f"net1 is kept, since it belongs to another attachment: {found}" in answer.stderr
+    used = f"found: 10.1.0.2 belongs to {finding}"
+    assert_hidden(106, used, at=setup.container2, name="other", ipam=static("10.1.0.2/24"))
+    assert_hidden(105, f"found: it is {finding}", name="other")
+    variables = {**added.environment, **DB_VARIABLES}
+    answer = setup.runtime.delete(setup.container, network(name="other"), **variables)
+    assert f"net1 is kept, since it belongs to another attachment: {finding}" in answer.stderr
 
     conf = user.write_conf(network(name="other", ipam=static("10.1.0.2/24")))
     _, out, _ = user.run(f"ipvlan doctor -c {conf} --netns {setup.container.path} --ifname net1")

@@ -14,36 +14,36 @@ from lab import MODULE_BLOCK, hide_program, run
 from runtime import Conf, host_local, network, static
 from setup import Setup
 
-TWICE = [{"dst": "10.7.0.0/16"}, {"dst": "10.7.0.0/16", "gw": "10.1.0.9"}]
+DUPLICATE_ROUTES = [{"dst": "10.7.0.0/16"}, {"dst": "10.7.0.0/16", "gw": "10.1.0.9"}]
 
 
 class Row(NamedTuple):
-    """A call of ADD, and its error: the message, words of the details, the lines on stderr."""
+    """A call of ADD, and its error: the message, words of the details, lines on stderr only."""
 
-    given: Conf
+    options: Conf
     code: int
     msg: str
     details: tuple[str, ...]
     hidden: tuple[str, ...]
 
 
-def row(code: int, msg: str, *details: str, hidden: tuple[str, ...] = (), **given: Any) -> Row:
-    return Row(given, code, msg, details, hidden)
+def row(code: int, msg: str, *details: str, hidden: tuple[str, ...] = (), **options: Any) -> Row:
+    return Row(options, code, msg, details, hidden)
 
 
-def gateway_out_of_reach(dst: str, gw: str, found: str, *addresses: str) -> Row:
+def gateway_out_of_reach(dst: str, gw: str, finding: str, *addresses: str) -> Row:
     return row(
         107,
         f"cannot add the route to {dst}: no address of the interface has the gateway in its subnet",
         f"via {gw} dev net1",
-        f"\nfound: {found}\n",
+        f"\nfound: {finding}\n",
         "try: correct the gateway or the prefix length",
         ipam=static(*addresses, routes=[{"dst": dst, "gw": gw}]),
     )
 
 
-def elsewhere(mode: str, address: str, route: str) -> Row:
-    """Have an address that the host reaches in another way than hostAccess would have it."""
+def unreachable_in_mode(mode: str, address: str, route: str) -> Row:
+    """Return a row for an address that the host reaches in another way than by hostAccess."""
     return row(
         107,
         f"the host reaches {address} in another way, which hostAccess would replace",
@@ -107,7 +107,7 @@ REFUSALS: dict[str, list[Row]] = {
             107, "cannot add the route to 10.7.0.0/16: the container already has a route to that "
             "destination",
             "\nfound: the container has the route 10.7.0.0/16 via 10.1.0.1 dev net1 metric 0\n",
-            ipam=host_local("10.1.0.0/24", routes=TWICE)
+            ipam=host_local("10.1.0.0/24", routes=DUPLICATE_ROUTES)
         ),
         row(
             102, "no master is configured, and the host has no default route to find it by",
@@ -246,9 +246,9 @@ REFUSALS: dict[str, list[Row]] = {
             "try: give the container another address, or exclude it from the range",
             hostAccess=True, ipam=static("10.1.0.1/24")
         ),
-        elsewhere("l3", "10.9.0.1", "10.9.0.0/16 via 10.1.0.1 dev eth0"),
-        elsewhere("l3s", "10.8.0.1", "10.8.0.0/16 dev eth1"),
-        elsewhere("l3", "fd00:9::1", "::/0 via fd00:1::1 dev eth0"),
+        unreachable_in_mode("l3", "10.9.0.1", "10.9.0.0/16 via 10.1.0.1 dev eth0"),
+        unreachable_in_mode("l3s", "10.8.0.1", "10.8.0.0/16 dev eth1"),
+        unreachable_in_mode("l3", "fd00:9::1", "::/0 via fd00:1::1 dev eth0"),
     ],
 }
 # fmt: on
@@ -256,19 +256,17 @@ REFUSALS: dict[str, list[Row]] = {
 
 @pytest.mark.parametrize("commands", REFUSALS)
 def test_add_refuses(setup: Setup, commands: str) -> None:
-    assert (setup.container.path, setup.container2.path) == (
-        "/run/netns/container1",
-        "/run/netns/container2",
-    )
+    paths = [each.path for each in (setup.container, setup.container2)]
+    assert paths == ["/run/netns/container1", "/run/netns/container2"]
     run("sh", "-ec", commands)
     for each in REFUSALS[commands]:
-        error = setup.expect_error(each.code, *each.details, hidden=each.hidden, **each.given)
+        error = setup.expect_error(each.code, *each.details, hidden=each.hidden, **each.options)
         assert error["msg"] == each.msg
         assert error["private"].splitlines() == [f"one net1: {line}" for line in each.hidden]
         details = error.get("details", "")
         assert "undone" not in details
-        others = {*setup.host.links(), "container2"} - {"lo", "eth0"}
-        assert not [name for name in others if name in details and name not in each.msg]
+        names = {*setup.host.links(), "container2"} - {"lo", "eth0"}
+        assert not [name for name in names if name in details and name not in each.msg]
 
 
 @pytest.mark.parametrize("address", ["10.1.0.2/24", "fd00:1::2/64"])
@@ -276,10 +274,10 @@ def test_an_address_that_a_container_of_the_master_has(setup: Setup, address: st
     victim = setup.node.make_namespace("victim")
     setup.add(at=victim, ipam=static(address), CNI_IFNAME="eth5", CNI_CONTAINERID="first")
     plain = address.partition("/")[0]
-    found = f"found: {plain} belongs to eth5 in {victim.path} (container first)"
+    finding = f"found: {plain} belongs to eth5 in {victim.path} (container first)"
 
     error = setup.expect_error(
-        106, "ipvlan show", name="other", ipam=static(address), hidden=[found]
+        106, "ipvlan show", name="other", ipam=static(address), hidden=[finding]
     )
 
     assert error["msg"] == IN_USE.format(address)
@@ -296,30 +294,30 @@ def test_another_mode_than_many_containers(setup: Setup) -> None:
         ipam = static(f"10.1.0.{number}/24")
         setup.add(at=setup.make_container(), ipam=ipam, CNI_CONTAINERID=f"c{number}")
 
-    given: Conf = {"mode": "l3s", "flag": "private", "ipam": static("10.1.0.9/24")}
-    error = setup.expect_error(104, hidden=["onhost", " and 2 more"], **given)
+    options: Conf = {"mode": "l3s", "flag": "private", "ipam": static("10.1.0.9/24")}
+    error = setup.expect_error(104, hidden=["onhost", " and 2 more"], **options)
 
     assert error["msg"] == (
         "the master 'eth0' is used in mode l2 bridge; this network wants l3s private"
     )
     _, advice, _ = error["details"].splitlines()
-    found = error["private"].removeprefix("one net1: ")
-    assert found.startswith("found: 5 interfaces run in that mode: onhost on the host, net1 in ")
-    assert found.count("(container c") == 2
+    finding = error["private"].removeprefix("one net1: ")
+    assert finding.startswith("found: 5 interfaces run in that mode: onhost on the host, net1 in ")
+    assert finding.count("(container c") == 2
     assert advice == "try: use mode l2 and flag bridge here, or another master"
 
 
 def test_a_kernel_without_ipvlan(setup: Setup, no_ipvlan: None) -> None:
     error = setup.expect_error(101)
     assert error["msg"].endswith("the kernel has no ipvlan")
-    command, answer, found, advice = error["details"].splitlines()
+    command, answer, finding, advice = error["details"].splitlines()
     assert command.startswith("command: ip link add link eth0 name iv")
     assert command.endswith(" type ipvlan mode l2 bridge")
     assert answer == "answer: Error: Unknown device type."
-    assert found.endswith(f"has the module ipvlan, but {MODULE_BLOCK} blocks it")
+    assert finding.endswith(f"has the module ipvlan, but {MODULE_BLOCK} blocks it")
     assert "modprobe ipvlan" in advice
     status = setup.runtime.status(network(cniVersion="1.1.0")).error()
-    assert (status["code"], status["details"].splitlines()[2]) == (50, found)
+    assert (status["code"], status["details"].splitlines()[2]) == (50, finding)
 
 
 def test_a_kernel_without_ipv6(setup: Setup, tmp_path: Path) -> None:
@@ -351,20 +349,18 @@ def test_an_ip_that_is_not_there(setup: Setup) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "word", "message"),
+    ("options", "word", "message"),
     [
         # iproute2 4.9 to 4.15 know ipvlan without flags, those before 4.9 without l3s.
         ({"flag": "vepa"}, "vepa", 'ipvlan: unknown option "vepa"?'),
         ({"mode": "l3s"}, "l3s", 'Error: argument of "mode" must be either "l2", or "l3"'),
     ],
 )
-def test_an_ip_that_is_too_old(
-    setup: Setup, tmp_path: Path, given: Conf, word: str, message: str
-) -> None:
+def test_too_old_ip(setup: Setup, tmp_path: Path, options: Conf, word: str, message: str) -> None:
     old = f"*' type ipvlan mode '*'{word} '*) echo '{message}' >&2; exit 255;;"
     path = replace_program(tmp_path, "ip", f'case " $* " in\n{old}\nesac\nexec $real "$@"')
     words = f"answer: {message}", "try: install iproute2 5.10 or newer"
-    error = setup.expect_error(113, *words, PATH=path, **given)
+    error = setup.expect_error(113, *words, PATH=path, **options)
     assert "this iproute2 is too old and lacks an option" in error["msg"]
 
 

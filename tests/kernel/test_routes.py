@@ -37,9 +37,9 @@ def test_without_any_gateway_a_route_leads_straight_to_the_wire(setup: Setup) ->
     routes = [{"dst": "10.7.0.0/16"}, {"dst": "fd00:7::/64"}]
     routes.insert(0, {"dst": "0.0.0.0/0", "gw": "10.7.0.1"})  # to which the second leads
     added = setup.add(ipam=static("10.1.0.2/24", "fd00:1::2/64", routes=routes))
-    found = {(each["dst"], each["dev"], each.get("gateway")) for each in setup.container.routes()}
+    entries = {(each["dst"], each["dev"], each.get("gateway")) for each in setup.container.routes()}
     straight = {("10.7.0.0/16", "net1", None), ("fd00:7::/64", "net1", None)}
-    assert found == {*straight, ("default", "net1", "10.7.0.1")}
+    assert entries == {*straight, ("default", "net1", "10.7.0.1")}
     setup.container.ip("link set dev lo up")
     setup.container.ip("route replace 10.7.0.0/16 dev lo")
     added.check("10.7.0.0/16 is missing")
@@ -56,24 +56,24 @@ ATTRIBUTES: list[tuple[dict[str, int], dict[str, Any]]] = [
 def test_routes_have_the_attributes_asked_for(setup: Setup) -> None:
     expected: dict[str, dict[str, Any]] = {}
     routes = []
-    for number, (attributes, found) in enumerate(ATTRIBUTES):
+    for number, (attributes, kernel_attributes) in enumerate(ATTRIBUTES):
         for dst in (f"10.{number + 7}.0.0/16", f"fd00:{number + 7}::/64"):
             routes.append({"dst": dst, **attributes})
-            expected[dst] = found
+            expected[dst] = kernel_attributes
     ipam = setup.ipam(ips=["10.1.0.2/24", "fd00:1::2/64"], cniVersion="1.1.0", routes=routes)
     added = setup.add(cniVersion="1.1.0", ipam=ipam)
 
-    for given, got in zip(routes, added.result["routes"], strict=True):
-        assert given.items() <= got.items()
+    for route, result_route in zip(routes, added.result["routes"], strict=True):
+        assert route.items() <= result_route.items()
     kernels = {each["dst"]: each for each in setup.container.routes()}
-    for dst, found in expected.items():
-        assert found.items() <= kernels[dst].items()
+    for dst, kernel_attributes in expected.items():
+        assert kernel_attributes.items() <= kernels[dst].items()
     added.check()
 
 
 @pytest.mark.slow
 def test_thousands_of_routes_are_checked_in_a_moment(setup: Setup, tmp_path: Path) -> None:
-    """With one question for all of them; each by itself, 5,000 once took 15 seconds."""
+    """One query reads all routes; with one for each, 5,000 routes took 15 seconds."""
     routes = [{"dst": f"10.{2 + number // 256}.{number % 256}.0/24"} for number in range(3000)]
     steps = Steps(tmp_path / "steps")
     added = setup.add(ipam=static("10.1.0.2/24", gateway="10.1.0.1", routes=routes))
@@ -114,9 +114,9 @@ def test_check_finds_the_routes_as_add_left_them(setup: Setup, family: int) -> N
     assert len(routes) > len(combinations) / 2
     added = attach(setup, family, routes)
     added.check()
-    lost = routes[len(routes) // 2]["dst"]
-    setup.container.ip(f"-{family} route flush table all {lost}")
-    error = added.check(lost)
+    destination = routes[len(routes) // 2]["dst"]
+    setup.container.ip(f"-{family} route flush table all {destination}")
+    error = added.check(destination)
     assert error["msg"].count(" is missing") == 1
 
 
@@ -160,7 +160,7 @@ def test_an_address_that_vanishes_is_an_error(setup: Setup, tmp_path: Path, addr
 
 
 def as_route(family: int, setting: dict[str, str]) -> Route:
-    """Return a route without dst, of the values that are given."""
+    """Return a route without dst, with the attributes that have a value."""
     _, gateway, unspecified = FAMILIES[family]
     words = {"unspecified": unspecified, "address": gateway}
     return {
@@ -171,7 +171,7 @@ def as_route(family: int, setting: dict[str, str]) -> Route:
 
 
 def is_possible(family: int, route: Route) -> bool:
-    """Whether the kernel accepts such a route; in IPv4 a gateway must be nearer than the goal."""
+    """Return whether the kernel accepts a route: an IPv4 gateway needs a narrower scope."""
     farthest = 252 if route.get("gw") == FAMILIES[4][1] else 254
     return family == 6 or route.get("scope", 0) <= farthest
 

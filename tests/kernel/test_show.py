@@ -1,4 +1,4 @@
-"""What a person is shown of a node: in order, what was asked for, and what is amiss."""
+"""ipvlan show: what a user selects of a node, in order, with its problems."""
 
 import base64
 import json
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from command_line import User
 from executable import Executable
-from lab import LEASES, RECORDS, Namespace, mount_empty_directory, run
+from lab import LEASES, RECORDS, NetNS, hide_directory, run
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from runtime import Conf, Runtime, host_local, network, static
 from setup import Setup
@@ -33,9 +33,9 @@ OF_NET = LEASES / "networks" / "net"
 
 
 def document(user: User, options: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(user.check_output(f"ipvlan show -o json {options}"))
-    assert found["notSeen"] == []
-    return found
+    result: dict[str, Any] = json.loads(user.check_output(f"ipvlan show -o json {options}"))
+    assert result["notSeen"] == []
+    return result
 
 
 def attachments(user: User, options: str = "") -> list[dict[str, Any]]:
@@ -52,41 +52,41 @@ def wide(user: User) -> list[dict[str, str]]:
 
 def interfaces(user: User, options: str = "") -> list[tuple[str, str]]:
     """Return the containers' names and the interfaces that are shown; all of them, in text, too."""
-    found = attachments(user, options)
+    entries = attachments(user, options)
     if not options:
-        names = [(each["interface"], Path(each["netns"]).name) for each in found]
+        names = [(each["interface"], Path(each["netns"]).name) for each in entries]
         assert [(each["INTERFACE"], each["NAMESPACE"]) for each in wide(user)] == names
-    return [(Path(each["netns"]).name, each["interface"]) for each in found]
+    return [(Path(each["netns"]).name, each["interface"]) for each in entries]
 
 
 def problems(user: User) -> list[list[str]]:
-    found = [each["problems"] for each in attachments(user)]
-    rows = zip(found, wide(user), strict=False)  # leftovers come last
+    lists = [each["problems"] for each in attachments(user)]
+    rows = zip(lists, wide(user), strict=False)  # leftovers come last
     assert all(", ".join(each) in row["PROBLEMS"] for each, row in rows)
-    return found
+    return lists
 
 
 def leftovers(user: User) -> list[tuple[str, str, str]]:
     """Return kind, problem and container of the leftovers, as many in text as in JSON."""
-    found = document(user)["leftovers"]
+    entries = document(user)["leftovers"]
     keys = ("NETWORK", "CONTAINER ID", "PROBLEMS")
     rows = [tuple(map(row.get, keys)) for row in wide(user) if row["KIND"] == "-"]
-    said = [(each["network"], each["containerID"], each) for each in found]
-    assert rows == [(*who, f"{each['problem']} ({each['kind']})") for *who, each in said]
-    return [(each["kind"], each["problem"], each["containerID"]) for each in found]
+    labelled = [(each["network"], each["containerID"], each) for each in entries]
+    assert rows == [(*key, f"{each['problem']} ({each['kind']})") for *key, each in labelled]
+    return [(each["kind"], each["problem"], each["containerID"]) for each in entries]
 
 
 @contextmanager
 def configured(conf: Conf) -> Iterator[None]:
-    """Give the node a network in /etc/cni/net.d, which has none besides."""
-    with mount_empty_directory(NETWORKS):
+    """Make a network in /etc/cni/net.d, the only one there."""
+    with hide_directory(NETWORKS):
         (NETWORKS / "90-show.conf").write_text(json.dumps(conf))
         yield
 
 
 @pytest.fixture
 def crowd(setup: Setup) -> Setup:
-    """Three containers on eth9, one of them also on eth10."""
+    """Attach three containers to eth9, and one of them also to eth10."""
     setup.node.make_master("eth10")
     setup.node.make_master("eth9")
     for number in (10, 9, 2):
@@ -95,7 +95,7 @@ def crowd(setup: Setup) -> Setup:
         setup.add(at=at, master="eth9", ipam=ipam, CNI_CONTAINERID=f"abcde{number:02}")
     for number, name in ((1, "net10"), (2, "net9")):
         conf = network(master="eth10", name="other", ipam=static(f"10.2.0.{number}/24"))
-        setup.add(conf, at=Namespace("/run/netns/pod9"), CNI_IFNAME=name, CNI_CONTAINERID="x")
+        setup.add(conf, at=NetNS("/run/netns/pod9"), CNI_IFNAME=name, CNI_CONTAINERID="x")
     return setup
 
 
@@ -115,14 +115,14 @@ def test_it_is_sorted_as_people_count_and_filtered(crowd: Setup, user: User) -> 
     assert interfaces(user, "--container-id abcde0") == [("pod2", "net1"), ("pod9", "net1")]
     assert interfaces(user, "--container-id x") == of_pod9[1:]
     for form in ("", "-o wide"):
-        found = user.run(f"ipvlan show {form} --master eth1 --container-id abc")
-        assert found == (1, "", "nothing matches --master eth1 --container-id abc\n")
+        result = user.run(f"ipvlan show {form} --master eth1 --container-id abc")
+        assert result == (1, "", "nothing matches --master eth1 --container-id abc\n")
     status, out, err = user.run("ipvlan show -o json --master eth1")
     assert (status, err) == (1, "nothing matches --master eth1\n")
     assert json.loads(out) == {"masters": [], "leftovers": [], "notSeen": []}
     run("ip", "link", "add", "name", "own", "link", "eth9", "type", "ipvlan", "mode", "l2")
-    (mount_empty_directory,) = attachments(user, f"--netns {os.getpid()}")
-    assert (mount_empty_directory["interface"], mount_empty_directory["netns"]) == ("own", None)
+    (hide_directory,) = attachments(user, f"--netns {os.getpid()}")
+    assert (hide_directory["interface"], hide_directory["netns"]) == ("own", None)
 
 
 def test_what_is_left_over_is_filtered_as_well(setup: Setup, user: User) -> None:
@@ -130,41 +130,41 @@ def test_what_is_left_over_is_filtered_as_well(setup: Setup, user: User) -> None
         added.container.ip("link delete dev net1")
     (OF_NET / "10.1.0.99").write_text("three\r\nnet1")
 
-    def left(options: str) -> list[str]:
+    def show_leftovers(options: str) -> list[str]:
         return [each["containerID"] for each in document(user, options)["leftovers"]]
 
-    assert left("") == ["one", "two", "three"]
-    assert left("--netns container2") == ["two"]
-    assert left("--master eth0") == ["one", "two"]
-    assert left("--container-id three") == ["three"]
+    assert show_leftovers("") == ["one", "two", "three"]
+    assert show_leftovers("--netns container2") == ["two"]
+    assert show_leftovers("--master eth0") == ["one", "two"]
+    assert show_leftovers("--container-id three") == ["three"]
 
 
 def test_wide_has_what_each_master_carries(setup: Setup, user: User) -> None:
     setup.node.make_master("eth1", mtu=9000, up=False)
     assert user.check_output("ipvlan show") == "no ipvlan interfaces\n"
-    one, two = setup.add(mode="l3").container, setup.node.make_anonymous_container()
+    container, container2 = setup.add(mode="l3").container, setup.node.make_anonymous_container()
     run("ip", "link", "add", "name", "byhand", "link", "eth1", "type", "ipvlan", "mode", "l3s")
-    run("ip", "link", "set", "dev", "byhand", "netns", two.path)
+    run("ip", "link", "set", "dev", "byhand", "netns", container2.path)
     run("ip", "link", "add", "name", "tap", "link", "eth1", "type", "ipvtap", "mode", "l3s")
-    run("ip", "link", "set", "dev", "tap", "netns", two.path)
-    one.ip("link add name inner type dummy")
-    one.ip("link add name nested link inner type ipvlan mode l2 private")
+    run("ip", "link", "set", "dev", "tap", "netns", container2.path)
+    container.ip("link add name inner type dummy")
+    container.ip("link add name nested link inner type ipvlan mode l2 private")
 
     rows = wide(user)
     document = json.loads(user.check_output("ipvlan show --json"))
 
-    fe80 = one.query("-6", "address", "show", "dev", "net1")[0]["addr_info"][0]["local"]
+    fe80 = container.query("-6", "address", "show", "dev", "net1")[0]["addr_info"][0]["local"]
     keys = ("INTERFACE", "KIND", "NAMESPACE", "MTU", "MODE", "MASTER", "MASTER MTU", "PROBLEMS")
-    down, inner = ("l3s bridge", "eth1", "9000", "down, master down"), f"inner in {one.path}"
+    down, inner = ("l3s bridge", "eth1", "9000", "down, master down"), f"inner in {container.path}"
     assert [tuple(map(row.get, keys)) for row in rows] == [
         ("net1", "ipvlan", "container1", "1500", "l3 bridge", "eth0", "1500", ""),
-        ("byhand", "ipvlan", two.path, "9000", *down),
-        ("tap", "ipvtap", two.path, "9000", *down),
+        ("byhand", "ipvlan", container2.path, "9000", *down),
+        ("tap", "ipvtap", container2.path, "9000", *down),
         ("nested", "ipvlan", "container1", "1500", "l2 private", inner, "-", "down"),
     ]
     assert rows[0]["ALL ADDRESSES"] == f"10.1.0.2/24 {fe80}/64"
     masters = [each["master"] for each in document["masters"]]
-    assert masters == ["eth0", "eth1", f"inner in {one.path}"]
+    assert masters == ["eth0", "eth1", f"inner in {container.path}"]
     (attachment,) = document["masters"][0]["attachments"]
     assert (attachment["containerID"], attachment["problems"]) == ("one", [])
     assert (document["leftovers"], document["notSeen"]) == ([], [])
@@ -182,16 +182,16 @@ def test_columns_have_what_is_there_and_what_is_left(setup: Setup, user: User) -
     (LEASES / "networks" / "left" / "10.1.0.9").write_text("gone\r\nnet1")
 
     hint = "to release what is left (leaked addresses: 1): ipvlan gc -c FILE --keep-existing"
-    said = user.run("ipvlan show")[2]
-    assert hint in said
-    assert "a container has left that still exists: ipvlan del --container-id ID\n" in said
-    down, lost = "master down", "no interface (lease)"
+    notes = user.run("ipvlan show")[2]
+    assert hint in notes
+    assert "a container has left that still exists: ipvlan del --container-id ID\n" in notes
+    down, missing = "master down", "no interface (lease)"
     assert user.check_output("ipvlan show").splitlines() == [
         "INTERFACE  POD/CONTAINER  NAMESPACE   ADDRESSES               MODE       MASTER  PROBLEMS",
         "net1       0123456789ab   container1  169.254.20.2/24         l2 bridge  eth0",
         f"net1       two            container2  10.2.0.2/24 fd00::2/64  l3 bridge  eth1    {down}",
         f"net2       one            container1  {'-':22}  -          eth1    no interface (record)",
-        f"net1       gone           -           {'10.1.0.9':22}  -          -       {lost}",
+        f"net1       gone           -           {'10.1.0.9':22}  -          -       {missing}",
     ]
 
 
@@ -201,9 +201,9 @@ def test_it_starts_a_process_for_each_namespace(
     started: list[Command] = []
     start = Runner.start
 
-    def counted(runner: Runner, command: Command, **how: Any) -> Running:
+    def counted(runner: Runner, command: Command, **arguments: Any) -> Running:
         started.append(command)
-        return start(runner, command, **how)
+        return start(runner, command, **arguments)
 
     monkeypatch.setattr(Runner, "start", counted)
 
@@ -214,16 +214,16 @@ def test_it_starts_a_process_for_each_namespace(
 
     assert processes("") == 1 + 6  # the host's interfaces; ipvlan's in each of six namespaces
     assert processes("-o wide") == 1 + 6 + 3  # and the routes of three containers
-    more = "".join(f"link add name more{number} type dummy\n" for number in range(500))
-    run("ip", "-batch", "-", stdin=more)
+    batch = "".join(f"link add name more{number} type dummy\n" for number in range(500))
+    run("ip", "-batch", "-", stdin=batch)
     assert processes("-o wide") == 1 + 6 + 3
 
 
 def test_what_it_cannot_do_is_an_error_that_names_the_option(user: User) -> None:
-    for given, why in (("/gone", "No such file"), ("/etc/passwd", "it is not a namespace")):
-        status, out, err = user.run(f"ipvlan show --netns {given}")
+    for path, reason in (("/gone", "No such file"), ("/etc/passwd", "it is not a namespace")):
+        status, out, err = user.run(f"ipvlan show --netns {path}")
         assert (status, out) == (2, "")
-        assert err.startswith(f"ipvlan: Invalid value for '--netns': {given}: {why}")
+        assert err.startswith(f"ipvlan: Invalid value for '--netns': {path}: {reason}")
     status, out, err = user.run("ipvlan show -w")
     assert (status, out) == (2, "")
     assert err.startswith("ipvlan: --watch needs a terminal")
@@ -237,14 +237,14 @@ def test_it_says_mtu_gateways_and_routes(setup: Setup, user: User) -> None:
     setup.container.ip("route add 10.9.0.0/16 dev net1 table 100 metric 7")
 
     (row,) = wide(user)
-    (shown,) = attachments(user)
+    (entry,) = attachments(user)
 
     assert (row["MTU"], row["GATEWAYS"]) == ("1400", "10.1.0.1 fd00::1")
     assert row["ALL ADDRESSES"].startswith("10.1.0.2/24 fd00::2/64 fe80::")
     assert row["ROUTES"] == "10.8.0.0/16 via 10.1.0.9, 10.9.0.0/16 table 100"
-    assert shown["mtu"] == 1400
-    assert shown["gateways"] == ["10.1.0.1", "fd00::1"]
-    by_dst = {each["dst"]: each for each in shown["routes"]}
+    assert entry["mtu"] == 1400
+    assert entry["gateways"] == ["10.1.0.1", "fd00::1"]
+    by_dst = {each["dst"]: each for each in entry["routes"]}
     assert by_dst.keys() == {"0.0.0.0/0", "10.8.0.0/16", "10.9.0.0/16", "::/0"}
     assert by_dst["10.8.0.0/16"]["gw"] == "10.1.0.9"
     expected = dict.fromkeys(("gw", "mtu", "advmss"))
@@ -258,8 +258,8 @@ def test_what_another_program_has_changed_is_a_problem(setup: Setup, user: User)
     assert problems(user) == [[]]
     setup.container.ip("link set dev net1 mtu 1501 type ipvlan mode l3")
     setup.neighbour.ip("link set dev eth0 down")
-    changed = ["mode l3 bridge, not l2 bridge", "MTU above its master's", "master without carrier"]
-    assert problems(user) == [changed]
+    expected = ["mode l3 bridge, not l2 bridge", "MTU above its master's", "master without carrier"]
+    assert problems(user) == [expected]
 
 
 def test_a_default_route_without_a_gateway_is_a_route(setup: Setup, user: User) -> None:
@@ -273,9 +273,9 @@ def test_leases_are_shown_where_host_local_gave_them(setup: Setup, user: User) -
     setup.add(LEASED)
     setup.add(name="static", ipam=static("10.2.0.2/24"), CNI_IFNAME="net2")
 
-    leased, given = attachments(user)
+    leased, chained = attachments(user)
 
-    assert (leased["leases"], given["leases"]) == (["10.1.0.2"], None)
+    assert (leased["leases"], chained["leases"]) == (["10.1.0.2"], None)
     assert [each["LEASE"] for each in wide(user)] == ["10.1.0.2", "-"]
     assert problems(user) == [[], []]
     assert leftovers(user) == []
@@ -306,17 +306,17 @@ def test_a_lease_without_an_interface_is_left_over(setup: Setup, user: User) -> 
     for address, text in (("10.1.0.77", "gone\r\nnet1"), ("10.1.0.78", "old")):
         (OF_NET / address).write_text(text)
 
-    left = [("lease", "no interface", "gone"), ("lease", "no interface", "old")]
-    assert leftovers(user) == left
+    expected = [("lease", "no interface", "gone"), ("lease", "no interface", "old")]
+    assert leftovers(user) == expected
     (first, second) = document(user)["leftovers"]
     assert (first["address"], first["file"]) == ("10.1.0.77", str(OF_NET / "10.1.0.77"))
     assert (first["network"], first["interface"], second["interface"]) == ("net", "net1", None)
 
     setup.node.remove(setup.container)  # as does a restart of the node
     shutil.rmtree(RECORDS)
-    assert leftovers(user) == [*left, ("lease", "no interface", "one")]
+    assert leftovers(user) == [*expected, ("lease", "no interface", "one")]
     added.delete()
-    assert leftovers(user) == left
+    assert leftovers(user) == expected
 
 
 @pytest.mark.setup(host=("10.1.0.6/29",))
@@ -326,9 +326,9 @@ def test_numbers_for_prometheus_count_what_is_there(setup: Setup, user: User) ->
         setup.add(conf)
         (OF_NET / "10.1.0.5").write_text("gone\r\nnet1")
         setup.container.ip("link set dev net1 mtu 1501")
-        found = numbers(user)
+        metrics = numbers(user)
     master = {"master": "eth0"}
-    assert found == {
+    assert metrics == {
         "build_info": [({"version": __version__}, 1)],
         "attachments": [({**master, "mode": "l2", "flag": "bridge"}, 1)],
         "attachments_with_problems": [(master, 1)],
@@ -344,9 +344,9 @@ def test_numbers_have_no_names_that_containers_give(setup: Setup, user: User) ->
     for number in range(3):
         setup.container.ip(f"link add name own{number} type dummy")
         setup.container.ip(f"link add link own{number} name slave{number} type ipvlan mode l3")
-    found = numbers(user)
-    assert found["attachments"] == [({"master": "", "mode": "l3", "flag": "bridge"}, 3)]
-    assert "master_up" not in found
+    metrics = numbers(user)
+    assert metrics["attachments"] == [({"master": "", "mode": "l3", "flag": "bridge"}, 3)]
+    assert "master_up" not in metrics
 
 
 def test_numbers_are_readable_whatever_a_network_is_called(user: User) -> None:
@@ -376,10 +376,10 @@ def test_leases_of_other_plugins_are_none_of_its_business(user: User, setup: Set
     assert leftovers(user) == [("lease", "no interface", "pod")]
     with configured({**LEASED, "type": "bridge"}):
         assert leftovers(user) == []
-    kept = LEASES / "results"
-    kept.mkdir()
+    directory = LEASES / "results"
+    directory.mkdir()
     config = base64.b64encode(json.dumps({**LEASED, "type": "macvlan"}).encode()).decode()
-    (kept / "net-pod-eth0").write_text(json.dumps({"kind": "cniCacheV1", "config": config}))
+    (directory / "net-pod-eth0").write_text(json.dumps({"kind": "cniCacheV1", "config": config}))
     assert leftovers(user) == []
 
 
@@ -397,20 +397,17 @@ def test_a_record_whose_interface_is_gone_is_left_over(setup: Setup, user: User)
     added = setup.add()
     setup.container.ip("link delete dev net1")
     assert leftovers(user) == [("record", "no interface", "one")]
-    (left,) = document(user)["leftovers"]
-    assert (left["netns"], left["interface"], left["master"]) == (
-        setup.container.path,
-        "net1",
-        "eth0",
-    )
+    (leftover,) = document(user)["leftovers"]
+    identity = (leftover["netns"], leftover["interface"], leftover["master"])
+    assert identity == (setup.container.path, "net1", "eth0")
     added.delete()
     assert leftovers(user) == []
 
 
 @pytest.mark.slow
 def test_an_add_that_was_killed_is_unfinished(setup: Setup, user: User, ipvlan: Executable) -> None:
-    moved = f"until nsenter --net={setup.container.path} ip link show net1; do :; done >&2"
-    conf = network(ipam=setup.ipam(script=f"{moved}; kill -KILL $PPID"))
+    wait = f"until nsenter --net={setup.container.path} ip link show net1; do :; done >&2"
+    conf = network(ipam=setup.ipam(script=f"{wait}; kill -KILL $PPID"))
     killed = Runtime(ipvlan).add(setup.container, conf, CNI_PATH=setup.fake.path)
     assert killed.status == -signal.SIGKILL
     key = AttachmentId("net", "one", "net1").key
@@ -425,8 +422,8 @@ def test_an_add_that_was_killed_is_unfinished(setup: Setup, user: User, ipvlan: 
     # As if it had never got into its container.
     run("ip", "link", "add", "name", f"iv{key}", "link", "eth0", "type", "ipvlan", "mode", "l2")
     assert problems(user) == [["unfinished"]]
-    (shown,) = attachments(user)
-    assert (shown["containerID"], shown["netns"]) == ("one", None)
+    (entry,) = attachments(user)
+    assert (entry["containerID"], entry["netns"]) == ("one", None)
     assert leftovers(user) == []
 
 
@@ -436,8 +433,8 @@ def test_a_labelled_interface_without_a_record_there(setup: Setup, user: User) -
     for name in ("..", "etc", "~"):  # a label leads to no file
         label = f"cni-ipvlan/{name}/one/evil/key"
         setup.container2.run("ip", "link", "set", "dev", "evil", "alias", label)
-        shown = attachments(user)[1]
-        assert (shown["network"], shown["leases"]) == (name, None)
+        entry = attachments(user)[1]
+        assert (entry["network"], entry["leases"]) == (name, None)
     label = setup.container.links()["net1"]["ifalias"]
     setup.container2.run("ip", "link", "set", "dev", "evil", "alias", label)
     assert problems(user) == [[], ["no record"]]

@@ -17,12 +17,14 @@ from sampling import is_long
 from setup import Setup
 
 
-def refused(setup: Setup, code: int, *words: str, master: str | None = "eth0", **about: str) -> Any:
+def expect(
+    setup: Setup, code: int, *words: str, master: str | None = "eth0", **variables: str
+) -> Any:
     """Have STATUS fail with words in its message; return the error."""
     conf = network(cniVersion="1.1.0", master=master, ipam=setup.fake.conf)
-    error = setup.runtime.status(conf, **{"CNI_PATH": setup.fake.path, **about}).error()
-    found = (error["code"], [word for word in words if word not in error["msg"]])
-    assert found == (code, []), error
+    error = setup.runtime.status(conf, **{"CNI_PATH": setup.fake.path, **variables}).error()
+    outcome = (error["code"], [word for word in words if word not in error["msg"]])
+    assert outcome == (code, []), error
     return error
 
 
@@ -40,21 +42,21 @@ def test_status_is_good_when_an_add_could_succeed(setup: Setup) -> None:
 
 def test_the_master_may_be_the_reason(setup: Setup) -> None:
     for master in ("eth9", None):
-        refused(setup, 50, "master", master=master)
+        expect(setup, 50, "master", master=master)
     setup.host.ip("link set dev eth0 down")  # which limits running containers, too
-    refused(setup, 51, "'eth0'", "down, so no packets get through; try: ip link set dev eth0 up")
+    expect(setup, 51, "'eth0'", "down, so no packets get through; try: ip link set dev eth0 up")
 
 
 def test_an_ipam_plugin_in_trouble_is_the_reason(setup: Setup) -> None:
-    refused(setup, 50, "cannot find the plugin 'fake'", CNI_PATH="/nowhere")
+    expect(setup, 50, "cannot find the plugin 'fake'", CNI_PATH="/nowhere")
     setup.ipam("STATUS", script="exit 3")
-    refused(setup, 50, "the plugin 'fake' exited with status 3")
+    expect(setup, 50, "the plugin 'fake' exited with status 3")
     for code in (50, 51):
         setup.ipam("STATUS", code=code, msg="the pool is dry", status=1)
-        assert refused(setup, code)["msg"] == "the pool is dry"
+        assert expect(setup, code)["msg"] == "the pool is dry"
     setup.ipam("STATUS", code=4, msg="unknown CNI_COMMAND: STATUS", status=1)
-    said = "the IPAM plugin fake does not know STATUS (it said: unknown CNI_COMMAND: STATUS)"
-    assert refused(setup, 50)["msg"] == said
+    message = "the IPAM plugin fake does not know STATUS (it said: unknown CNI_COMMAND: STATUS)"
+    assert expect(setup, 50)["msg"] == message
 
 
 @pytest.mark.setup(master="")
@@ -93,12 +95,12 @@ def status(setup: Setup, conf: Conf) -> str:
 @pytest.mark.setup(host=("10.1.0.10/24",))
 def test_status_and_doctor_know_what_host_access_needs(setup: Setup, user: InProcessUser) -> None:
     conf = network(hostAccess=True, ipam=host_local("10.7.0.0/24"), mode="l3s")
-    refusal = setup.expect_error(107, conf=conf)
-    assert status(setup, conf) == refusal["msg"]
+    error = setup.expect_error(107, conf=conf)
+    assert status(setup, conf) == error["msg"]
     file = user.write_conf(conf)
-    assert refusal["msg"] in user.run(f"ipvlan doctor -c {file}")[1]
+    assert error["msg"] in user.run(f"ipvlan doctor -c {file}")[1]
     warned = user.check_output(f"ipvlan validate {file}")
-    assert f"warning: $.hostAccess: on this machine, {refusal['msg']}" in warned
+    assert f"warning: $.hostAccess: on this machine, {error['msg']}" in warned
     setup.host.ip("route add unreachable 10.7.0.0/24")
     assert status(setup, conf) == ""
     assert user.check_output(f"ipvlan validate {file}") == "1 network: no problems\n"
@@ -106,12 +108,12 @@ def test_status_and_doctor_know_what_host_access_needs(setup: Setup, user: InPro
 
     setup.host.ip("address delete 10.1.0.10/24 dev eth0")
     for ipam in (conf["ipam"], static("10.7.0.2/24")):
-        refusal = setup.expect_error(7, conf=conf, ipam=ipam)
-        assert status(setup, {**conf, "ipam": ipam}) == refusal["msg"]
+        error = setup.expect_error(7, conf=conf, ipam=ipam)
+        assert status(setup, {**conf, "ipam": ipam}) == error["msg"]
 
 
 def refusals(setup: Setup, user: InProcessUser, conf: Conf) -> str:
-    """Return the message of STATUS, which a person gets, too, with a configuration of 1.0.0."""
+    """Return the message of STATUS, which users get also with a configuration of 1.0.0."""
     message = status(setup, conf)
     code, out, err = user.run(f"ipvlan status -c {user.write_conf(conf)}")
     assert (code, message in err, out) == (1, True, "")
@@ -121,20 +123,20 @@ def refusals(setup: Setup, user: InProcessUser, conf: Conf) -> str:
 def test_a_mode_that_is_not_the_masters(setup: Setup, user: InProcessUser) -> None:
     setup.add()
     conf = network(mode="l3", ipam=host_local("10.7.0.0/24"))
-    refusal = setup.expect_error(104, conf=conf, at=setup.container2)
-    assert refusals(setup, user, conf) == refusal["msg"]
+    error = setup.expect_error(104, conf=conf, at=setup.container2)
+    assert refusals(setup, user, conf) == error["msg"]
     assert status(setup, {**conf, "mode": "l2"}) == ""
 
 
-@pytest.mark.parametrize("place", ["/run", str(LEASES)])
-def test_what_an_add_could_not_write(setup: Setup, user: InProcessUser, place: str) -> None:
+@pytest.mark.parametrize("path", ["/run", str(LEASES)])
+def test_what_an_add_could_not_write(setup: Setup, user: InProcessUser, path: str) -> None:
     conf = network(ipam=host_local("10.7.0.0/24"))
-    run("mount", "-o", "remount,bind,ro", place)
+    run("mount", "-o", "remount,bind,ro", path)
     try:
         assert setup.runtime.add(setup.container, conf).status == 1
-        assert refusals(setup, user, conf) == f"{place} can't be written to"
+        assert refusals(setup, user, conf) == f"{path} can't be written to"
     finally:
-        run("mount", "-o", "remount,bind,rw", place)
+        run("mount", "-o", "remount,bind,rw", path)
     assert status(setup, conf) == ""
 
 
@@ -154,29 +156,29 @@ def test_leases_without_room(setup: Setup, user: InProcessUser) -> None:
 def test_an_ipam_plugin_that_lacks_something(setup: Setup, user: InProcessUser) -> None:
     file = user.write_conf(network(ipam={"type": "dhcp"}))
     assert "/run/cni/dhcp.sock does not exist" in user.run(f"ipvlan status -c {file}")[2]
-    place = Path("/run/cni/dhcp.sock")
-    place.parent.mkdir(exist_ok=True)
+    path = Path("/run/cni/dhcp.sock")
+    path.parent.mkdir(exist_ok=True)
     with setup.container2.enter():  # as in a container
         listening = socket.socket(socket.AF_UNIX)
-        listening.bind(str(place))
-    assert f"nothing listens on {place}" in user.run(f"ipvlan status -c {file}")[2]
+        listening.bind(str(path))
+    assert f"nothing listens on {path}" in user.run(f"ipvlan status -c {file}")[2]
     listening.listen()
     with listening:
         assert user.check_output(f"ipvlan status -c {file}").endswith("ready\n")
-    place.unlink()
+    path.unlink()
     file = user.write_conf(network(ipam=static("10.7.0.2/24")))
-    said = user.run(f"ipvlan status -c {file} --cni-path /nowhere")
-    assert "cannot find the plugin 'static' in --cni-path" in said[2]
+    result = user.run(f"ipvlan status -c {file} --cni-path /nowhere")
+    assert "cannot find the plugin 'static' in --cni-path" in result[2]
 
 
 def test_a_vlan_whose_name_is_taken(setup: Setup, user: InProcessUser) -> None:
     conf = network(vlan=100, ipam=host_local("10.7.0.0/24"))
     assert status(setup, conf) == ""  # an ADD makes it
     setup.host.ip("link add name eth0.100 type dummy")
-    refusal = setup.expect_error(105, conf=conf)
-    assert refusals(setup, user, conf) == refusal["msg"]
+    error = setup.expect_error(105, conf=conf)
+    assert refusals(setup, user, conf) == error["msg"]
     warned = user.check_output(f"ipvlan validate {user.write_conf(conf)}")
-    assert f"warning: $.vlan: on this machine, {refusal['msg']}" in warned
+    assert f"warning: $.vlan: on this machine, {error['msg']}" in warned
 
 
 def test_a_persons_status_knows_what_validate_finds(setup: Setup, user: InProcessUser) -> None:
@@ -228,20 +230,20 @@ CONFIGURATIONS = st.fixed_dictionaries(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_status_is_good_when_an_add_succeeds(setup: Setup, options: Conf, there: set[str]) -> None:
-    """Of containers that have nothing yet: whoever these are, a network is ready or it is not."""
+def test_status_is_good_when_add_succeeds(setup: Setup, options: Conf, features: set[str]) -> None:
+    """STATUS is about any container, so each ADD here is for a new one."""
     conf = network(**options)
-    with host_that_has(setup, there), setup.temporary_container() as container:
-        said = status(setup, conf)
+    with prepare_host(setup, features), setup.temporary_container() as container:
+        message = status(setup, conf)
         answer = setup.runtime.add(container, conf)
         setup.runtime.delete(container, conf)
-    refused = "" if answer.status == 0 else answer.error()["msg"]
-    assert bool(said) == bool(refused), (said, refused)
+    add_message = "" if answer.status == 0 else answer.error()["msg"]
+    assert bool(message) == bool(add_message), (message, add_message)
 
 
 @contextmanager
-def host_that_has(setup: Setup, there: set[str]) -> Iterator[None]:
-    """Have an address on the master, and another container, or not; a full range in any case."""
+def prepare_host(setup: Setup, features: set[str]) -> Iterator[None]:
+    """Give the host an address on the master or another container, if ``features`` has them."""
     full = LEASES / "networks/net/10.8.0.2"
     full.parent.mkdir(parents=True, exist_ok=True)
     full.write_text("x\r\nnet1")
@@ -249,10 +251,10 @@ def host_that_has(setup: Setup, there: set[str]) -> Iterator[None]:
         setup.host.ip("link add link eth0 name eth0.7 type vlan id 9")
         setup.host.ip("link set dev eth0.7 up")
     with ExitStack() as stack:
-        if "address" in there:
+        if "address" in features:
             setup.host.ip("address add 10.1.0.10/24 dev eth0")
             stack.callback(setup.host.ip, "address delete 10.1.0.10/24 dev eth0")
-        if "container" in there:
+        if "container" in features:
             at = stack.enter_context(setup.temporary_container())
             stack.callback(setup.add(at=at, name="other", ipam=static("10.9.0.2/24")).delete)
         yield

@@ -86,7 +86,7 @@ FINE: dict[str, Conf] = {
     "link-local gateway": static("fd00::2/64", gateway="fe80::1", routes=[{"dst": "::/0"}]),
 }
 # The same with a warning.
-ODD: dict[str, Conf] = {
+UNUSUAL: dict[str, Conf] = {
     "one range is only the gateway": ranges([part(ROUTER, ROUTER), {"subnet": "10.2.0.0/24"}]),
     "gateway outside that no route needs": pool(gateway="10.2.0.1"),
     "the same entry twice": static("10.1.0.2/24", "10.1.0.2/24"),
@@ -94,13 +94,13 @@ ODD: dict[str, Conf] = {
 }
 
 
-def verdicts(conf: Conf) -> list[Problem]:
-    (found,) = configs.read("file", json.dumps(conf)).networks
-    return validate.check_config(found)
+def find_problems(conf: Conf) -> list[Problem]:
+    (config,) = configs.read("file", json.dumps(conf)).networks
+    return validate.check_config(config)
 
 
 def is_error(conf: Conf) -> bool:
-    return any(not problem.is_warning for problem in verdicts(conf))
+    return any(not problem.is_warning for problem in find_problems(conf))
 
 
 @pytest.mark.slow
@@ -114,27 +114,28 @@ def test_errors_are_refused(setup: Setup) -> None:
 
 @pytest.mark.slow
 def test_what_is_no_error_works(setup: Setup) -> None:
-    for name, ipam in (FINE | ODD).items():
-        found = verdicts(network(ipam=ipam))
-        assert [problem.is_warning for problem in found] == [True] * (name in ODD), (name, found)
-    for number, ipam in enumerate(sample((FINE | ODD).values(), 5)):
+    for name, ipam in (FINE | UNUSUAL).items():
+        problems = find_problems(network(ipam=ipam))
+        are_warnings = [problem.is_warning for problem in problems]
+        assert are_warnings == [True] * (name in UNUSUAL), (name, problems)
+    for number, ipam in enumerate(sample((FINE | UNUSUAL).values(), 5)):
         setup.add(ipam=ipam, name=f"net{number}").delete()
 
 
 def test_addresses_may_come_from_the_caller_or_the_runtime(setup: Setup) -> None:
     conf = network(ipam={"type": "static"})
-    assert [problem.is_warning for problem in verdicts(conf)] == [True]
+    assert [problem.is_warning for problem in find_problems(conf)] == [True]
     setup.expect_error(
         109, "returned no address", "try: give ipam.addresses, or ask for some", conf=conf
     )
     setup.add(conf, CNI_ARGS="IP=10.1.0.2/24").delete()
-    given: tuple[tuple[Conf, str, Any], ...] = (
+    cases: tuple[tuple[Conf, str, Any], ...] = (
         ({"type": "static"}, "ips", ["10.1.0.3/24"]),
         (pool(None), "ipRanges", [[{"subnet": "10.1.0.0/24"}]]),
     )
-    for ipam, capability, value in given:
+    for ipam, capability, value in cases:
         conf = network(ipam=ipam, capabilities={capability: True})
-        assert verdicts(conf) == []
+        assert find_problems(conf) == []
         setup.add(conf, runtimeConfig={capability: value}).delete()
 
 

@@ -10,11 +10,11 @@ from setup import Setup
 from cni_ipvlan.state.registry import Registry
 
 CONF = network(vlan=100, ipam=host_local("10.1.0.0/24"))
-ONE = {**CONF, "ipam": static("10.1.0.2/24")}
+STATIC = {**CONF, "ipam": static("10.1.0.2/24")}
 
 
 def gc(setup: Setup, **changes: Any) -> None:
-    setup.runtime.gc({**ONE, "cniVersion": "1.1.0", "ipam": None, **changes}).succeeds()
+    setup.runtime.gc({**STATIC, "cniVersion": "1.1.0", "ipam": None, **changes}).succeeds()
 
 
 def vlan_is_there(setup: Setup) -> bool:
@@ -28,10 +28,10 @@ def test_it_is_made_and_carries_the_container(setup: Setup, mode: str) -> None:
     setup.neighbour.ip("address add 10.1.0.1/24 dev tagged")
     setup.host.sysctl("net/ipv6/conf/default/addr_gen_mode", 0)
     with setup.unchanged():
-        added = setup.add(ONE, mode=mode)
+        added = setup.add(STATIC, mode=mode)
 
-        made = setup.host.links()["eth0.100"]
-        assert made["linkinfo"]["info_data"]["id"] == 100
+        link = setup.host.links()["eth0.100"]
+        assert link["linkinfo"]["info_data"]["id"] == 100
         assert setup.node.find_master(setup.container) == "eth0.100"
         assert setup.host.query("address", "show", "dev", "eth0.100")[0]["addr_info"] == []
         assert setup.host.sysctl("net/ipv6/conf/eth0.100/accept_ra") == "0"
@@ -44,7 +44,7 @@ def test_it_is_made_and_carries_the_container(setup: Setup, mode: str) -> None:
 def test_one_that_is_there_is_used_and_stays(setup: Setup, name: str) -> None:
     setup.host.ip(f"link add link eth0 name {name} up type vlan id 100")
     with setup.unchanged():
-        added = setup.add(ONE)
+        added = setup.add(STATIC)
         assert setup.node.find_master(setup.container) == name
         added.delete()
 
@@ -52,7 +52,7 @@ def test_one_that_is_there_is_used_and_stays(setup: Setup, name: str) -> None:
 def test_a_master_with_a_long_name_has_a_vlan_called_by_its_index(setup: Setup) -> None:
     setup.node.make_master("enp129s0f0np0")
     with setup.unchanged():
-        added = setup.add(ONE, master="enp129s0f0np0")
+        added = setup.add(STATIC, master="enp129s0f0np0")
         index = setup.host.links()["enp129s0f0np0"]["ifindex"]
         assert setup.node.find_master(setup.container) == f"vlan{index}.100"
         added.check()
@@ -61,7 +61,7 @@ def test_a_master_with_a_long_name_has_a_vlan_called_by_its_index(setup: Setup) 
 
 @pytest.mark.parametrize("by", [{"vlan": 100}, {"master": "eth0.100"}])
 def test_it_stays_until_the_last_of_all_networks(setup: Setup, by: Conf) -> None:
-    first = setup.add(ONE)
+    first = setup.add(STATIC)
     second = setup.add(at=setup.container2, name="other", **by)
     first.delete()
     assert setup.container2.links()["net1"]
@@ -73,32 +73,32 @@ def test_each_vlan_has_a_mode_of_its_own(setup: Setup) -> None:
     for vlan, mode in ((None, "l2"), (100, "l3"), (200, "l3s")):
         at = setup.make_container()
         setup.add(at=at, name=f"n{vlan}", vlan=vlan, mode=mode, CNI_CONTAINERID=f"c{vlan}")
-    error = setup.expect_error(104, conf=ONE, name="other", ipam=static("10.1.0.9/24"))
+    error = setup.expect_error(104, conf=STATIC, name="other", ipam=static("10.1.0.9/24"))
     assert "'eth0.100'" in error["msg"]
 
 
 @pytest.mark.slow
 def test_a_failed_add_or_script_removes_what_it_has_made_and_nothing_else(setup: Setup) -> None:
     routes = [{"dst": "10.9.0.0/16", "gw": "10.8.0.1"}]
-    bad = {**ONE, "ipam": {**ONE["ipam"], "routes": routes}}
-    setup.expect_error(107, conf=bad)
+    invalid = {**STATIC, "ipam": {**STATIC["ipam"], "routes": routes}}
+    setup.expect_error(107, conf=invalid)
     script = setup.dry_run(conf={**CONF, "ipam": {**CONF["ipam"], "routes": routes}})
     with setup.unchanged():
         assert script.run()[0] == 2
     setup.add(CONF)
-    setup.expect_error(107, conf=bad, at=setup.container2, name="other")
+    setup.expect_error(107, conf=invalid, at=setup.container2, name="other")
     assert vlan_is_there(setup)
 
 
 @pytest.mark.parametrize("ending", ["DEL", "GC"])
 def test_a_container_that_is_gone(setup: Setup, ending: str) -> None:
     before = setup.host.links()
-    setup.add(ONE)
+    setup.add(STATIC)
     gc(setup, name="other")  # which leaves it, since it is used
     assert "net1" in setup.container.links()
     setup.node.remove(setup.container)
     if ending == "DEL":
-        setup.runtime.delete("", ONE).succeeds()
+        setup.runtime.delete("", STATIC).succeeds()
     else:
         gc(setup)
     assert setup.host.links() == before
@@ -108,13 +108,13 @@ def test_one_that_a_killed_call_has_left_down_is_brought_up(setup: Setup) -> Non
     with setup.unchanged():
         setup.host.ip("link add link eth0 name eth0.100 type vlan id 100")
         setup.host.ip("link set dev eth0.100 alias cni-ipvlan/vlan")
-        added = setup.add(ONE)
+        added = setup.add(STATIC)
         assert "UP" in setup.host.links()["eth0.100"]["flags"]
         added.delete()
 
 
 def test_gc_removes_one_that_was_in_use_when_its_last_container_was_deleted(setup: Setup) -> None:
-    added = setup.add(ONE)
+    added = setup.add(STATIC)
     setup.container.ip("link delete dev net1")
     setup.host.ip("link add link eth0.100 name inner type vlan id 7")
     added.delete()
@@ -125,17 +125,17 @@ def test_gc_removes_one_that_was_in_use_when_its_last_container_was_deleted(setu
 
 
 def test_a_kernel_without_ipvlan_keeps_no_container_from_being_deleted(setup: Setup) -> None:
-    added = setup.add(ONE)
+    added = setup.add(STATIC)
     setup.container.ip("link delete dev net1")
     with remove_module():
         added.delete()
     assert vlan_is_there(setup)
-    setup.add(ONE).delete()  # the next one that is the last removes it
+    setup.add(STATIC).delete()  # the next one that is the last removes it
     assert not vlan_is_there(setup)
 
 
 def test_a_kernel_without_macvlan_cannot_say_that_nobody_is_on_it(setup: Setup) -> None:
-    added = setup.add(ONE)
+    added = setup.add(STATIC)
     setup.container.ip("link delete dev net1")
     by_hand = f"link eth0.100 name by_hand netns {setup.container2.path} type ipvlan mode l3"
     setup.host.ip(f"link add {by_hand}")
@@ -157,11 +157,9 @@ def test_a_kernel_without_macvlan_cannot_say_that_nobody_is_on_it(setup: Setup) 
     ],
 )
 def test_one_that_others_use_stays(setup: Setup, use: str) -> None:
-    assert (setup.container.path, setup.container2.path) == (
-        "/run/netns/container1",
-        "/run/netns/container2",
-    )
-    added = setup.add(ONE)
+    paths = [each.path for each in (setup.container, setup.container2)]
+    assert paths == ["/run/netns/container1", "/run/netns/container2"]
+    added = setup.add(STATIC)
     if use == "another network":
         setup.add(at=setup.container2, name="other", master="eth0.100")
     elif use == "an ADD that is about to":
@@ -181,6 +179,6 @@ def test_one_that_others_use_stays(setup: Setup, use: str) -> None:
 # tests/kernel/test_dry_run.py has what makes one.
 def test_a_pasted_dry_run_uses_one_that_is_there(setup: Setup) -> None:
     setup.host.ip("link add link eth0 name storage up type vlan id 100")
-    status, out = setup.dry_run(conf=ONE).run()
+    status, out = setup.dry_run(conf=STATIC).run()
     assert status == 0, out
     assert setup.node.find_master(setup.container) == "storage"

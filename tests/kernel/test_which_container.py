@@ -1,4 +1,4 @@
-"""A person names a container by its namespace, or by its ID: the right one is meant."""
+"""A user names a container by its namespace or by its ID, and the right one is chosen."""
 
 import base64
 import json
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from command_line import User
-from lab import NETNS_DIRECTORY, RECORDS, Namespace, Node, run
+from lab import NETNS_DIRECTORY, RECORDS, NetNS, Node, run
 from runtime import Conf, host_local, network
 
 LEASED = network(ipam=host_local("169.254.20.0/24"))
@@ -18,24 +18,24 @@ def _prepared(node: Node, user: User) -> None:
     user.write_conf(LEASED)
 
 
-def attach(user: User, place: str, container_id: str) -> None:
-    user.check_output(f"ipvlan add -c net.conf --netns {place} --container-id {container_id}")
+def attach(user: User, namespace: str, container_id: str) -> None:
+    user.check_output(f"ipvlan add -c net.conf --netns {namespace} --container-id {container_id}")
 
 
 def delete(user: User, words: str) -> str:
     return user.check_output(f"ipvlan del -c net.conf --netns {words}")
 
 
-def refuses(user: User, status: int, words: str, *expected: str) -> None:
-    said = user.run(f"ipvlan del {words}")
-    assert said[:2] == (status, "")
-    assert [each for each in expected if each not in said[2]] == [], said
+def expect(user: User, status: int, words: str, *expected: str) -> None:
+    result = user.run(f"ipvlan del {words}")
+    assert result[:2] == (status, "")
+    assert [each for each in expected if each not in result[2]] == [], result
 
 
-def shown(user: User) -> dict[str, str]:
+def show_addresses(user: User) -> dict[str, str]:
     masters = json.loads(user.check_output("ipvlan show --json"))["masters"]
-    found = [each for master in masters for each in master["attachments"]]
-    return {each["containerID"]: each["network"] for each in found}
+    entries = [each for master in masters for each in master["attachments"]]
+    return {each["containerID"]: each["network"] for each in entries}
 
 
 def test_names_are_right_after_namespaces_were_used_again(node: Node, user: User) -> None:
@@ -47,7 +47,7 @@ def test_names_are_right_after_namespaces_were_used_again(node: Node, user: User
     node.make_namespace("web")
     attach(user, "web", "last")
 
-    assert shown(user) == {"last": "net"}
+    assert show_addresses(user) == {"last": "net"}
     assert len(before) == 4
     delete(user, "web")
     assert node.leases() == before
@@ -61,7 +61,7 @@ def test_an_add_says_its_made_up_id_and_how_to_take_it_back(node: Node, user: Us
     status, _, err = user.run(f"{add} --ifname eth1")
 
     assert status == 0
-    (container_id,) = shown(user)
+    (container_id,) = show_addresses(user)
     assert f"container ID {container_id}" in err
     _, _, command = err.partition("; to detach it: ")
     user.check_output(command.strip())
@@ -79,23 +79,23 @@ def test_what_is_not_meant_is_reported_and_left_alone(node: Node, user: User) ->
     for alias in ("", label):
         container.run("ip", "link", "set", "dev", "net1", "alias", alias)
         before = node.snapshot()
-        refuses(user, 1, "-c net.conf --netns container1 --container-id on", *words)
+        expect(user, 1, "-c net.conf --netns container1 --container-id on", *words)
         no_such = "no attachment 'net1' of the network 'other'"
-        there = "; there is net1 of the network net, container one, in /run/netns/container1"
-        refuses(user, 2, f"-c {other} --netns container1", no_such, there)
-        one = "--netns container1 --container-id one"
-        refuses(user, 1, f"-c {other} {one}", "in the network 'other'", there)
-        refuses(user, 1, f"-c net.conf {one} --ifname eth1", "interface 'eth1'", there)
+        hint = "; there is net1 of the network net, container one, in /run/netns/container1"
+        expect(user, 2, f"-c {other} --netns container1", no_such, hint)
+        identity = "--netns container1 --container-id one"
+        expect(user, 1, f"-c {other} {identity}", "in the network 'other'", hint)
+        expect(user, 1, f"-c net.conf {identity} --ifname eth1", "interface 'eth1'", hint)
         assert node.snapshot() == before
 
     # A label without a record is shown, but not acted on.
     run("rm", "-r", str(RECORDS))
     give = "give its container ID with --container-id"
-    refuses(user, 2, "-c net.conf --netns container1", give)
-    assert shown(user) == {"one": "net"}
-    third = user.write_conf({**LEASED, "mode": "l3"}, "third.conf")
-    said = user.run(f"ipvlan doctor -c {third}")[1]
-    assert f"net1 in {container.path} (container one)" in said
+    expect(user, 2, "-c net.conf --netns container1", give)
+    assert show_addresses(user) == {"one": "net"}
+    file = user.write_conf({**LEASED, "mode": "l3"}, "third.conf")
+    output = user.run(f"ipvlan doctor -c {file}")[1]
+    assert f"net1 in {container.path} (container one)" in output
     delete(user, "container1 --container-id one")
     assert container.links().keys() == {"lo"}
 
@@ -105,11 +105,11 @@ ID = "0123456789abcdef"
 
 
 def keep(config: Conf) -> None:
-    """Have libcni's result of the attachment, with its configuration."""
-    kept = Path("/var/lib/cni/results")
-    kept.mkdir(parents=True, exist_ok=True)
+    """Write libcni's cached result of the attachment, with its configuration."""
+    directory = Path("/var/lib/cni/results")
+    directory.mkdir(parents=True, exist_ok=True)
     encoded = base64.b64encode(json.dumps(config).encode()).decode()
-    (kept / f"net-{ID}-net1").write_text(json.dumps({"kind": "cniCacheV1", "config": encoded}))
+    (directory / f"net-{ID}-net1").write_text(json.dumps({"kind": "cniCacheV1", "config": encoded}))
 
 
 @pytest.mark.parametrize("word", [ID, ID[:12], "web-0", "default/web-0"])
@@ -126,7 +126,7 @@ def test_one_that_is_recorded_needs_no_configuration(node: Node, user: User, wor
     assert user.run(f"ipvlan del --container-id {word}") == (0, "", "")
 
     assert node.snapshot() == before
-    refuses(user, 2, f"--container-id {word}", f"no container or pod {word!r} is recorded")
+    expect(user, 2, f"--container-id {word}", f"no container or pod {word!r} is recorded")
 
 
 def test_without_a_kept_configuration_it_says_what_stays_leased(node: Node, user: User) -> None:
@@ -148,14 +148,14 @@ def test_one_of_several_that_are_recorded_is_chosen(node: Node, user: User) -> N
         attach(user, f"/var{NETNS_DIRECTORY}/container1", f"{ID} --ifname {name}")
 
     several = f"'{ID}' has several attachments; choose of: net1 of the network net, container {ID}"
-    refuses(user, 2, f"--container-id {ID}", several)
-    refuses(user, 2, f"--container-id {ID} --ifname eth5", "has no such attachment; choose of: ")
+    expect(user, 2, f"--container-id {ID}", several)
+    expect(user, 2, f"--container-id {ID} --ifname eth5", "has no such attachment; choose of: ")
     user.write_conf({key: LEASED[key] for key in LEASED if key != "name"}, "nameless.conf")
     for words in ("-c nameless.conf --ifname net1", "--netns container1"):
         user.check_output(f"ipvlan del --container-id {ID} {words}")
-    assert shown(user) == {}
-    refuses(user, 2, "", "Missing option '-c'")
-    refuses(user, 2, "-c net.conf", "Missing option '--netns'")
+    assert show_addresses(user) == {}
+    expect(user, 2, "", "Missing option '-c'")
+    expect(user, 2, "-c net.conf", "Missing option '--netns'")
 
 
 def test_a_forged_label_makes_a_person_delete_nobody_else(node: Node, user: User) -> None:
@@ -172,16 +172,16 @@ def test_containers_of_a_gone_namespace_are_known_by_its_name(node: Node, user: 
     node.make_namespace("lives")
     attach(user, "lives", "lives")
     # Both are there from the start, so that none can have the other's inode number.
-    spaces = {name: node.make_namespace(name) for name in ("one", "two")}
-    for name, space in spaces.items():
-        web = Namespace(f"{NETNS_DIRECTORY}/web")
+    namespaces = {name: node.make_namespace(name) for name in ("one", "two")}
+    for name, namespace in namespaces.items():
+        web = NetNS(f"{NETNS_DIRECTORY}/web")
         Path(web.path).touch()
-        run("mount", "--bind", space.path, web.path)
+        run("mount", "--bind", namespace.path, web.path)
         attach(user, "web", name)
-        for each in (web, space):
+        for each in (web, namespace):
             node.remove(each)
 
-    refuses(user, 2, "-c net.conf --netns web", "one", "two")
+    expect(user, 2, "-c net.conf --netns web", "one", "two")
 
     assert len(node.leases()) == 3
     delete(user, "web --container-id one")

@@ -33,32 +33,32 @@ def test_image_has_the_bundle_and_starts_the_entry(image: Image, archives: list[
     config = json.loads(read_blob(image, manifest["config"]))
     (layer,) = (read_archive(read_blob(image, each)) for each in manifest["layers"])
     assert config["architecture"] == architecture == ARCHITECTURE
-    named = re.fullmatch(r"cni-ipvlan-(.*git1\.(\w+))-linux-.*", archives[0].name)
-    assert named
+    match = re.fullmatch(r"cni-ipvlan-(.*git1\.(\w+))-linux-.*", archives[0].name)
+    assert match
     labels = {key.rpartition(".")[2]: value for key, value in config["config"]["Labels"].items()}
-    assert (labels["version"], labels["revision"]) == named.groups()
+    assert (labels["version"], labels["revision"]) == match.groups()
     assert labels["licenses"] == "Apache-2.0"
     assert len(config["rootfs"]["diff_ids"]) == 1
-    place = "usr/lib/cni-ipvlan/"
+    prefix = "usr/lib/cni-ipvlan/"
     (entry,) = config["config"]["Entrypoint"]
     bundle = {
-        f"{place}{name.partition('/')[2]}": content
+        f"{prefix}{name.partition('/')[2]}": content
         for name, content in read_archive(archives[0].read_bytes()).items()
     }
     bundle[entry.removeprefix("/")] = ENTRY.read_bytes()
-    assert {name: layer[name] for name in layer if name.startswith(place)} == bundle
+    assert {name: layer[name] for name in layer if name.startswith(prefix)} == bundle
     assert "usr/share/doc/bash/copyright" in layer
 
 
 def test_each_file_comes_after_its_directories_which_anybody_may_enter(images: list[Path]) -> None:
-    there = {PurePath()}  # for tools that make no directory themselves
-    with tarfile.open(images[0]) as opened:
-        for entry in opened:
-            assert PurePath(entry.name).parent in there
+    directories = {PurePath()}  # for tools that make no directory themselves
+    with tarfile.open(images[0]) as tar:
+        for entry in tar:
+            assert PurePath(entry.name).parent in directories
             if entry.isdir():
-                there.add(PurePath(entry.name))
+                directories.add(PurePath(entry.name))
                 assert entry.mode == 0o755
-    assert PurePath("blobs/sha256") in there
+    assert PurePath("blobs/sha256") in directories
 
 
 @pytest.mark.parametrize("on_stop", ["keep", "remove"])
@@ -90,61 +90,61 @@ def test_health_asks_the_directory_of_the_installation(bundle: Path, tmp_path: P
     assert str(bundle) not in printed  # which exists only in the container
     assert f"to check this node: {tmp_path}/cni/bin/ipvlan doctor" in printed
     assert process.returncode == 0
-    place, prefix = bundle / "scripts/lib/image-entry", f"{tmp_path}/prefix"
-    asked: list[str | Path] = [*AS_ROOT, place, "--prefix", prefix, "--health"]
-    printed = subprocess.check_output(asked, text=True)
+    script, prefix = bundle / "scripts/lib/image-entry", f"{tmp_path}/prefix"
+    argv: list[str | Path] = [*AS_ROOT, script, "--prefix", prefix, "--health"]
+    printed = subprocess.check_output(argv, text=True)
     assert printed == f"{tmp_path}/cni/bin/ipvlan answers\n"
 
 
 def test_networks_come_and_go_with_it(bundle: Path, tmp_path: Path) -> None:
-    given, there = tmp_path / "given", tmp_path / "net.d"
-    given.mkdir()
-    there.mkdir()
-    options = ("--networks", str(given), "--conf-dir", str(there), "--on-stop", "remove")
+    source, target = tmp_path / "given", tmp_path / "net.d"
+    source.mkdir()
+    target.mkdir()
+    options = ("--networks", str(source), "--conf-dir", str(target), "--on-stop", "remove")
     conf = {"cniVersion": "1.0.0", "type": "ipvlan", "master": "eth0", "ipam": {"type": "dhcp"}}
     first, second = ({**conf, "name": name} for name in ("first", "second"))
-    (there / "10-first.conf").write_text("another program's")
-    (given / "10-first.conf").write_text(json.dumps(first))
+    (target / "10-first.conf").write_text("another program's")
+    (source / "10-first.conf").write_text(json.dumps(first))
 
-    def once(*more: str) -> tuple[int, str]:
+    def run_once(*more: str) -> tuple[int, str]:
         with entry(bundle, tmp_path, *options, "--once", *more) as process:
             _, complained = process.communicate()
         return process.returncode, complained
 
-    status, complained = once()
+    status, complained = run_once()
     assert (status, "10-first.conf is there already" in complained) == (1, True)
-    assert (there / "10-first.conf").read_text() == "another program's"
-    (there / "10-first.conf").write_text(json.dumps(first))  # of an installation that was lost
-    (given / "30-third.conf").write_text(json.dumps({**conf, "name": "third"}))
-    assert once()[0] == 0
-    (given / "30-third.conf").unlink()
-    assert json.loads((there / "10-first.conf").read_text()) == first
-    (given / "10-first.conf").rename(given / "20-second.conf")
-    (given / "20-second.conf").write_text(json.dumps({**second, "mode": "l9"}))
-    status, complained = once()
+    assert (target / "10-first.conf").read_text() == "another program's"
+    (target / "10-first.conf").write_text(json.dumps(first))  # of an installation that was lost
+    (source / "30-third.conf").write_text(json.dumps({**conf, "name": "third"}))
+    assert run_once()[0] == 0
+    (source / "30-third.conf").unlink()
+    assert json.loads((target / "10-first.conf").read_text()) == first
+    (source / "10-first.conf").rename(source / "20-second.conf")
+    (source / "20-second.conf").write_text(json.dumps({**second, "mode": "l9"}))
+    status, complained = run_once()
     assert (status, "$.mode" in complained) == (1, True)
-    assert sorted(path.name for path in there.iterdir()) == ["10-first.conf", "30-third.conf"]
-    (given / "20-second.conf").write_text(json.dumps(second))
+    assert sorted(path.name for path in target.iterdir()) == ["10-first.conf", "30-third.conf"]
+    (source / "20-second.conf").write_text(json.dumps(second))
     with entry(bundle, tmp_path, *options) as process:
         assert process.stdout is not None
         assert any(line.startswith("waiting") for line in process.stdout)
-        assert [path.name for path in there.iterdir()] == ["20-second.conf"]
+        assert [path.name for path in target.iterdir()] == ["20-second.conf"]
         process.terminate()
         process.communicate()
     assert process.returncode == 0
-    assert not [*there.iterdir()]
+    assert not [*target.iterdir()]
     assert not (tmp_path / "prefix").exists()
 
 
 def entry(bundle: Path, node: Path, *options: str) -> subprocess.Popen[str]:
     """Start the entry as the image has it, for directories of a test."""
-    place = bundle / "scripts/lib/image-entry"
-    if not place.exists():
-        place.write_bytes(ENTRY.read_bytes())
-        place.chmod(0o755)
+    script = bundle / "scripts/lib/image-entry"
+    if not script.exists():
+        script.write_bytes(ENTRY.read_bytes())
+        script.chmod(0o755)
     places = ["--prefix", f"{node}/prefix", "--bin-dir", f"{node}/cni/bin"]
     return subprocess.Popen(
-        [*AS_ROOT, place, *places, *options],
+        [*AS_ROOT, script, *places, *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -26,11 +26,11 @@ KERNELS = {"user-mode": f"{LAB} --uml", "own": f"{LAB} {LAB}", "virtual": f"{LAB
 
 def in_turn(number: int, *kernels: str) -> pytest.MarkDecorator:
     """Have a test run on one of the kernels, by the seed; with --long on all."""
-    chosen = kernels or [*KERNELS]
+    names = kernels or [*KERNELS]
     if not sampling.is_long():
-        chosen = [each for each in chosen if each != "virtual" or shutil.which(EMULATOR)]
-        chosen = [chosen[(sampling.seed() + number) % len(chosen)]]
-    return pytest.mark.parametrize("kernel", chosen, indirect=True)
+        names = [each for each in names if each != "virtual" or shutil.which(EMULATOR)]
+        names = [names[(sampling.seed() + number) % len(names)]]
+    return pytest.mark.parametrize("kernel", names, indirect=True)
 
 
 @pytest.fixture
@@ -120,8 +120,8 @@ def test_without_a_command_a_shell_has_the_terminal(kernel: str) -> None:
             terminal.say(f"{LAB} --uml; echo ended $?\r")
             terminal.until("(none):")
         # What runs after it, in the same process group, can read from the terminal again.
-        way = " --qemu" if kernel == "virtual" else ""
-        command = f"{LAB}{way}; echo status $?; read line; echo read $line"
+        option = " --qemu" if kernel == "virtual" else ""
+        command = f"{LAB}{option}; echo status $?; read line; echo read $line"
         terminal.say(f"bash -c {shlex.quote(command)}\r")
         terminal.until("read $line")
         terminal.until('A root shell, on a kernel with ipvlan; "exit" ends both')
@@ -166,7 +166,7 @@ def test_what_a_killed_lab_leaves_the_next_one_removes(tmp_path: Path) -> None:
     for each in labs:
         assert each.stdout
         assert each.stdout.readline() == b"running\n"
-    killed, living = labs
+    killed, running = labs
     killed.kill()
     killed.communicate(timeout=PATIENCE)  # what it had started ends, too
     older = tmp_path / "lab-kernel.123456"  # of a version that had no lock
@@ -178,10 +178,10 @@ def test_what_a_killed_lab_leaves_the_next_one_removes(tmp_path: Path) -> None:
     assert subprocess.run((LAB, "--uml", "true"), env=environment, check=False).returncode == 0
 
     older.rmdir()
-    (left,) = tmp_path.iterdir()
-    assert (left / "variables").exists()
-    living.terminate()
-    living.communicate()
+    (directory,) = tmp_path.iterdir()
+    assert (directory / "variables").exists()
+    running.terminate()
+    running.communicate()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -190,15 +190,15 @@ BENCHES: list[Argv] = [(), *[("--native",)] * (os.geteuid() == 0)]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", BENCHES, ids=" ".join)
-def test_bench_works_in_a_fresh_clone(fresh: Path, options: Argv) -> None:
-    done = run(str(fresh / "scripts/bench"), "--runs", "1", *options)
+def test_bench_works_in_a_fresh_clone(fresh_checkout: Path, options: Argv) -> None:
+    done = run(str(fresh_checkout / "scripts/bench"), "--runs", "1", *options)
     assert done.returncode == 0, done.stderr
     lines = [line.split()[:2] for line in done.stdout.decode().splitlines() if " ours " in line]
     assert lines == [[verb, "ours"] for verb in ("VERSION", "ADD", "CHECK", "DEL")]
 
 
 class Terminal:
-    """A terminal in which a command runs, with a shell that root would have."""
+    """A terminal in which a command runs, with root's shell."""
 
     def __init__(self, *argv: str) -> None:
         self.fd, inside = pty.openpty()

@@ -77,8 +77,8 @@ def tell(root: Path) -> None:
         shutil.copy(HERE / name, root / "srv")
     argv = roots.make_newcomer_argv(root, "/srv/newcomer-scenario", *["all"] * sampling.is_long())
     done = run(*argv)
-    said = re.sub(r"\b[1-9]\d* (?=passed|checks)", "some ", done.stdout)
-    said = re.sub(" +$", "", said, flags=re.MULTILINE)
+    output = re.sub(r"\b[1-9]\d* (?=passed|checks)", "some ", done.stdout)
+    output = re.sub(" +$", "", output, flags=re.MULTILINE)
     tested = "test: some passed, 0 failed\n" if sampling.is_long() else TESTED
     expected = EXPECTED.format(tested=tested, version=__version__)
-    assert (said, done.returncode) == (expected, 0), f"{done.stdout}\n{done.stderr}"
+    assert (output, done.returncode) == (expected, 0), f"{done.stdout}\n{done.stderr}"

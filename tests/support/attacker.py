@@ -1,11 +1,11 @@
-"""What attacks are made of, and how their success is seen."""
+"""Parts of attacks, and how to see whether they succeed."""
 
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from lab import RECORDS, Namespace, run
+from lab import RECORDS, NetNS, run
 
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 _STAY = "\necho\nexec sleep infinity"
@@ -17,7 +17,7 @@ def find_files_with(container_id: str) -> list[Path]:
 
 
 def is_running(process: int) -> bool:
-    """Whether a process runs (one that has ended and is not reaped does not)."""
+    """Return whether a process runs; one that has ended and is not reaped does not."""
     try:
         return "(zombie)" not in Path(f"/proc/{process}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -41,16 +41,14 @@ def start_user_namespaces(count: int, script: str = "") -> Iterator[Sequence[int
         yield [process.pid for process in processes]
 
 
-def forge_link(container: Namespace, mode: str) -> None:
+def forge_link(container: NetNS, mode: str) -> None:
     """Do what a pod with NET_ADMIN may: put its link onto its own interface "eth0"."""
     container.ip("link delete dev net1")
     container.ip("link add name eth0 type dummy")
     container.ip(f"link add link eth0 name net1 type ipvlan mode {mode}")
 
 
-def forge_from_nested(
-    container: Namespace, nested: Namespace, master: Namespace, mode: str
-) -> None:
+def forge_from_nested(container: NetNS, nested: NetNS, master: NetNS, mode: str) -> None:
     """Show in a container a link whose parent is elsewhere and has the index of a master eth0."""
     link = master.links()["eth0"]
     nested.ip(f"link add index {link['ifindex']} address {link['address']} name up type dummy")

@@ -20,20 +20,20 @@ from cni_ipvlan.iproute.interrupts import Interrupts
 
 
 class CommandResult(NamedTuple):
-    """How a command ended, and what it printed."""
+    """The status and the output of a command."""
 
     status: int
     out: str
     err: str
 
     def check_output(self) -> str:
-        """The output of a command that must succeed."""
+        """Return the output of a command that must succeed."""
         assert self.status == 0, self
         return self.out
 
 
 def ipvlan(*arguments: str) -> CommandResult:
-    """Run a command; this process keeps its own handlers of signals."""
+    """Run ipvlan in this process, which keeps its own handlers of signals."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="") for _ in range(2))
     with (
         redirect_stdout(out),
@@ -51,17 +51,17 @@ def _read_text(stream: io.TextIOWrapper) -> str:
     return stream.read()
 
 
-def options(**given: str | Sequence[str]) -> list[str]:
+def options(**arguments: str | Sequence[str]) -> list[str]:
     """Return options by their names: ``prev_result="f"`` is ``--prev-result f``."""
-    found = []
-    for name, values in given.items():
+    argv = []
+    for name, values in arguments.items():
         for value in [values] if isinstance(values, str) else values:
-            found += [f"--{name.replace('_', '-')}", value]
-    return found
+            argv += [f"--{name.replace('_', '-')}", value]
+    return argv
 
 
 class User:
-    """Runs the command from a shell, in the project's directory."""
+    """A user who runs commands in a shell, in a directory with the examples."""
 
     def __init__(self, ipvlan: Executable, directory: Path) -> None:
         self._ipvlan = ipvlan
@@ -93,7 +93,7 @@ class User:
 
 
 class InProcessUser(User):
-    """Types nothing but calls of the command; this process, in the directory, makes them itself."""
+    """A user who runs nothing but ipvlan, in this process, which is faster."""
 
     def run(self, line: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
         name, *arguments = shlex.split(line)

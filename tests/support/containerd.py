@@ -58,13 +58,10 @@ class Containerd:
         """Take from a sandbox what a machine's restart takes: its processes and its namespace."""
         task = DIRECTORY / "state/io.containerd.runtime.v2.task" / KUBERNETES / sandbox
         process = int((task / "init.pid").read_text())
-        namespace = next(
-            path
-            for path in lab.NETNS_DIRECTORY.iterdir()
-            if path.samefile(f"/proc/{process}/ns/net")
-        )
+        paths = lab.NETNS_DIRECTORY.iterdir()
+        namespace = next(each for each in paths if each.samefile(f"/proc/{process}/ns/net"))
         os.kill(process, signal.SIGKILL)
-        self.node.remove(lab.Namespace(str(namespace)))
+        self.node.remove(lab.NetNS(str(namespace)))
 
     def _has_answered_or_ended(self) -> bool:
         version = subprocess.run([*CTR, "version"], check=False, capture_output=True)
@@ -75,8 +72,8 @@ class Containerd:
 def run_containerd() -> Iterator[Containerd]:
     """Have containerd on a node with the plugin and a network; leave it without containers."""
     with (
-        lab.mount_empty_directory(BIN_DIR.parent),
-        lab.mount_empty_directory(CONFIGURATION.parent),
+        lab.hide_directory(BIN_DIR.parent),
+        lab.hide_directory(CONFIGURATION.parent),
         lab.make_node() as node,
     ):
         node.make_master("eth0")

@@ -77,7 +77,7 @@ class Command(NamedTuple):
 
     @property
     def line(self) -> str:
-        line = _CAPITALS.sub(lambda found: PLACEHOLDER_VALUES[found[0]], self.text)
+        line = _CAPITALS.sub(lambda match: PLACEHOLDER_VALUES[match[0]], self.text)
         return f"{line} {EXTRA_OPTIONS.get(self.text, '')}".rstrip()
 
 

@@ -88,7 +88,7 @@ class Step(NamedTuple):
 
 
 class FakeDhcp(FakeIpam):
-    """One that has the interface up while it is asked, as a DHCP client needs it."""
+    """A fake IPAM plugin that gets the interface up, as a DHCP client needs it."""
 
     type = "fake-dhcp"
 
@@ -120,13 +120,13 @@ class Steps:
         return sum(set(words) <= set(step.words.split()) for step in self.records)
 
     def reset(self) -> None:
-        """Count from 1 again, with nothing planned."""
+        """Count from 1 again, and remove all plans."""
         for path in (*self._directory.glob("at-*"), *self._directory.glob("taken-*")):
             path.unlink()
         (self._directory / "log").write_text("")
 
     def plan(self, number: str, script: str) -> None:
-        """Have a step run a piece of shell first; ``real "$@"`` in it does the step's work."""
+        """Have a step run a shell script first, in which ``real "$@"`` does the step's work."""
         (self._directory / f"at-{number}").write_text(script + "\n")
 
     def _wrap(self, path: Path, real: str) -> None:

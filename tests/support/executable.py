@@ -42,10 +42,10 @@ class Executable:
             bufsize=0,
         )
         assert process.stdin is not None
-        rest = memoryview(stdin)
+        remainder = memoryview(stdin)
         with process.stdin as pipe, suppress(BrokenPipeError):
-            while rest:  # it may answer before it has read all
-                rest = rest[pipe.write(rest) :]
+            while remainder:  # it may answer before it has read all
+                remainder = remainder[pipe.write(remainder) :]
         process.stdin = None
         return Call(process)
 

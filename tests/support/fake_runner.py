@@ -1,4 +1,4 @@
-"""A made-up world to run the plugin in: no command is executed, each is answered as if it were."""
+"""A fake runner for the plugin, which executes no command, but answers as if it had."""
 
 import json
 import os
@@ -30,7 +30,7 @@ LINK = {
 
 
 class FakeRunner:
-    """Answers commands as if each had done its work, and writes them down."""
+    """Records commands, and answers as if each had done its work."""
 
     def __init__(self, result: object = None) -> None:
         self.commands: list[tuple[str, ...]] = []
@@ -83,10 +83,10 @@ class FakeRunner:
         if not is_query(words):
             is_tool = words[0] in ("ip", "tee", "arping", "tc")
             return b"" if is_tool else json.dumps(self._result).encode()
-        kind, _, *about = without_options(words)[1:]
-        if kind == "route" or about[:1] == ["type"] or (kind, about) == ("link", ["dev", "net1"]):
+        kind, _, *args = without_options(words)[1:]
+        if kind == "route" or args[:1] == ["type"] or (kind, args) == ("link", ["dev", "net1"]):
             return b"[]"
-        name = (about or ["eth0"])[-1]
+        name = (args or ["eth0"])[-1]
         names = {"ifname": name} if is_name(name) else {"altnames": [name]}
         return json.dumps([{**LINK, **names, "addr_info": self._addresses()}]).encode()
 

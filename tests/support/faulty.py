@@ -45,7 +45,7 @@ class Point(NamedTuple):
 
 
 class Faults:
-    """Counts and records points, and has a fault happen at those that are planned."""
+    """Counts and records points, and runs the planned faults."""
 
     def __init__(self, planned: Mapping[Point, Fault] | None = None) -> None:
         self._planned = planned or {}
@@ -71,7 +71,7 @@ class Faults:
 
 
 class KillAt(Faults):
-    """Dies with the plugin at a point, counted from 1, among all or among the commands only."""
+    """Kills the plugin at a point, counted from 1, among all or among the commands only."""
 
     def __init__(self, number: int, *, of_commands: bool, after_work: bool) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ def is_path(word: str) -> bool:
 
 
 def is_possible(text: str) -> bool:
-    """Whether a process can be given it, and there can be a file with that path."""
+    """Return whether a process can get a text as its argument, and a file can have it as path."""
     try:
         return b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
@@ -125,9 +125,8 @@ COMMANDS = [
 SLOTS["PLUGIN"] = lambda word: "/" in word  # the path of a program, not a word of its arguments
 
 
-SCRIPTS = [
-    ["sh", "-c", script, "sh"] for script in (commands.WRITE_AND_RUN, running._SHOW_AND_STAY)
-]
+_TEXTS = (commands.WRITE_AND_RUN, running._SHOW_AND_STAY)
+SCRIPTS = [["sh", "-c", text, "sh"] for text in _TEXTS]
 
 
 def split_namespace(command: tuple[str, ...]) -> tuple[str, list[str]]:
@@ -154,12 +153,9 @@ def is_allowed(command: tuple[str, ...]) -> bool:
             return _fits(words[4:], [*["SYSCTL"] * 3, "ip", "-j", "-d", "-batch", "-"])
         addresses = words[6:]
         are_addresses = all(":" in each and SLOTS["ADDRESS"](f"{each}/128") for each in addresses)
-        return (
-            is_name(name)
-            and are_addresses
-            and words == [*commands.wait_for_ipv6(name, 5, addresses)]
-        )
-    # In a batch, the options of the ip that runs it apply to every line, also to changes.
+        is_wait = words == [*commands.wait_for_ipv6(name, 5, addresses)]
+        return is_name(name) and are_addresses and is_wait
+    # In a batch, the options of ip apply to every line, also to changes.
     if words[0] == "ip" and "-batch" not in words and not is_query(tuple(words)):
         words = without_options(tuple(words))
     return any(_fits(words, template) for template in COMMANDS)
@@ -168,12 +164,12 @@ def is_allowed(command: tuple[str, ...]) -> bool:
 def _fits(words: Sequence[str], template: Sequence[str]) -> bool:
     if not template:
         return not words
-    expected, *rest = template
+    expected, *remainder = template
     if expected.startswith("["):  # an option with a value, or none
-        option = [expected[1:], rest[0].rstrip("]")]
-        return any(_fits(words, [*each, *rest[1:]]) for each in (option, []))
+        option = [expected[1:], remainder[0].rstrip("]")]
+        return any(_fits(words, [*each, *remainder[1:]]) for each in (option, []))
     slot = SLOTS.get(expected, expected.__eq__)
-    return bool(words) and bool(slot(words[0])) and _fits(words[1:], rest)
+    return bool(words) and bool(slot(words[0])) and _fits(words[1:], remainder)
 
 
 def without_options(words: tuple[str, ...]) -> list[str]:

@@ -23,7 +23,7 @@ def read_archive(make_archive: bytes) -> Image:
 
 
 def read_blob(image: Image, descriptor: dict[str, Any]) -> bytes:
-    """Return what a descriptor describes."""
+    """Return the blob of a descriptor."""
     content = image["blobs/" + descriptor["digest"].replace(":", "/")]
     assert len(content) == descriptor["size"]
     assert f"sha256:{hashlib.sha256(content).hexdigest()}" == descriptor["digest"]
@@ -33,11 +33,9 @@ def read_blob(image: Image, descriptor: dict[str, Any]) -> bytes:
 def read_manifests(image: Image) -> dict[str, dict[str, Any]]:
     """Return the manifest of each architecture."""
     (index,) = json.loads(image["index.json"])["manifests"]
-    descriptors = json.loads(read_blob(image, index))["manifests"]
-    assert {each["platform"]["os"] for each in descriptors} == {"linux"}
-    return {
-        each["platform"]["architecture"]: json.loads(read_blob(image, each)) for each in descriptors
-    }
+    items = json.loads(read_blob(image, index))["manifests"]
+    assert {each["platform"]["os"] for each in items} == {"linux"}
+    return {each["platform"]["architecture"]: json.loads(read_blob(image, each)) for each in items}
 
 
 def add_layer(image: Image, name: str, files: Image) -> Image:
@@ -57,7 +55,7 @@ def add_layer(image: Image, name: str, files: Image) -> Image:
 
 
 def add_blob(image: Image, content: bytes, kind: str = "") -> dict[str, Any]:
-    """Add a blob; return what describes it."""
+    """Add a blob; return its descriptor."""
     digest = hashlib.sha256(content).hexdigest()
     image[f"blobs/sha256/{digest}"] = content
     descriptor = {"digest": f"sha256:{digest}", "size": len(content)}

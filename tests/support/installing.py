@@ -107,7 +107,7 @@ def installer(checkout: Path) -> Path:
     return checkout / "scripts/install-node"
 
 
-def install_options(node: Path) -> list[str]:
+def path_options(node: Path) -> list[str]:
     words = f"--prefix {node}/prefix --bin-dir {node}/cni/bin".split()
     return words + f"--share-dir {node}/share --command-dir {node}/command".split()
 

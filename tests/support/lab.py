@@ -75,7 +75,7 @@ def remove_module(module: str = "ipvlan") -> Iterator[None]:
 
 
 @contextmanager
-def mount_empty_directory(directory: Path) -> Iterator[None]:
+def hide_directory(directory: Path) -> Iterator[None]:
     """Mount an empty directory at a path, which hides what the machine has there."""
     directory.mkdir(parents=True, exist_ok=True)
     run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(directory))
@@ -130,12 +130,12 @@ def find_leases() -> list[Path]:
     return [path for path in files if not path.name.startswith(_NO_LEASES)]
 
 
-class Namespace:
+class NetNS:
     def __init__(self, path: str) -> None:
         self.path = path
 
     def __repr__(self) -> str:
-        return f"Namespace({self.path})"
+        return f"NetNS({self.path})"
 
     @contextmanager
     def enter(self) -> Iterator[None]:
@@ -232,20 +232,20 @@ class Node:
         self._mounts: list[str] = []
         self._count = 0
 
-    def make_namespace(self, name: str) -> Namespace:
+    def make_namespace(self, name: str) -> NetNS:
         """Make a named namespace, as ip netns add does, but in this process."""
         path = NETNS_DIRECTORY / name
         path.touch(exist_ok=False)
-        with Namespace("/proc/thread-self/ns/net").enter():
+        with NetNS("/proc/thread-self/ns/net").enter():
             _system_call("unshare", _CLONE_NEWNET)
             _system_call("mount", b"/proc/thread-self/ns/net", bytes(path), None, _MS_BIND, None)
-        return Namespace(str(path))
+        return NetNS(str(path))
 
-    def make_container(self) -> Namespace:
+    def make_container(self) -> NetNS:
         self._count += 1
         return self.make_namespace(f"container{self._count}")
 
-    def make_anonymous_container(self) -> Namespace:
+    def make_anonymous_container(self) -> NetNS:
         """Make a namespace without a name; a process keeps it open."""
         argv = ("unshare", "--net", "sh", "-c", "echo; exec sleep infinity")
         process = subprocess.Popen(argv, stdout=subprocess.PIPE)
@@ -253,15 +253,15 @@ class Node:
         process.stdout.readline()
         process.stdout.close()
         self._processes.append(process)
-        return Namespace(f"/proc/{process.pid}/ns/net")
+        return NetNS(f"/proc/{process.pid}/ns/net")
 
-    def make_mounted_container(self, path: Path) -> Namespace:
+    def make_mounted_container(self, path: Path) -> NetNS:
         """Make a namespace that is mounted outside of iproute2's directory."""
         path.touch()
         run("mount", "--bind", self.make_anonymous_container().path, str(path))
         self._mounts.append(str(path))
         self.end_processes()
-        return Namespace(str(path))
+        return NetNS(str(path))
 
     def make_master(self, name: str = "eth0", mtu: int = 1500, *, up: bool = True) -> str:
         """Make a master that is connected to nothing; return its name."""
@@ -269,7 +269,7 @@ class Node:
         run("ip", "link", "add", "name", name, "mtu", str(mtu), state, "type", "dummy")
         return name
 
-    def make_connected_master(self, name: str = "eth0") -> Namespace:
+    def make_connected_master(self, name: str = "eth0") -> NetNS:
         """Make a master that is connected to another host's eth0; return that host."""
         neighbour = self.make_namespace("neighbour")
         peer = f"type veth peer name eth0 netns {neighbour.path}"
@@ -278,11 +278,11 @@ class Node:
         neighbour.ip("link set dev eth0 up")
         return neighbour
 
-    def find_master(self, container: Namespace, name: str = "net1") -> str:
+    def find_master(self, container: NetNS, name: str = "net1") -> str:
         index = container.links()[name]["link_index"]
         return next(name for name, link in self.host.links().items() if link["ifindex"] == index)
 
-    def remove(self, namespace: Namespace) -> None:
+    def remove(self, namespace: NetNS) -> None:
         """Remove a named namespace, as ip netns delete does, but in this process."""
         with suppress(OSError):  # a plugin may have made a plain file there
             _system_call("umount2", os.fsencode(namespace.path), _MNT_DETACH)
@@ -299,7 +299,7 @@ class Node:
         namespaces = [str(path) for path in sorted(NETNS_DIRECTORY.iterdir())]
         namespaces += [f"/proc/{process.pid}/ns/net" for process in self._processes]
         return {
-            **{path: _read_state(Namespace(path)) for path in (*namespaces, *self._mounts)},
+            **{path: _read_state(NetNS(path)) for path in (*namespaces, *self._mounts)},
             "files": {
                 str(path): path.read_bytes() if path.is_file() else None
                 for path in sorted(Path("/run").rglob("*"))
@@ -317,7 +317,7 @@ class Node:
         for mount in self._mounts:
             run("umount", mount)
         for path in NETNS_DIRECTORY.iterdir():
-            self.remove(Namespace(str(path)))
+            self.remove(NetNS(str(path)))
         for directory in (RECORDS, *LEASES.iterdir(), LOGS):
             with suppress(FileNotFoundError):
                 shutil.rmtree(directory)
@@ -343,7 +343,7 @@ def _system_call(name: str, *arguments: int | bytes | None) -> None:
         raise OSError(number, f"{name}: {os.strerror(number)}")
 
 
-def _read_state(namespace: Namespace) -> dict[str, Any]:
+def _read_state(namespace: NetNS) -> dict[str, Any]:
     """Return links and routes, read by netlink, which is ten times as fast as ip(8)."""
     with namespace.enter(), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as kernel:
         links, addresses, routes = (list(_dump(kernel, kind)) for kind in _DUMPS)
@@ -354,10 +354,8 @@ def _read_state(namespace: Namespace) -> dict[str, Any]:
         if not address.startswith(_KERNEL_PREFIXES_PACKED):
             text = f"{socket.inet_ntop(body[0], address)}/{body[1]}"
             links_by_index[body[4:8]]["addresses"].append(text)
-    return {
-        "links": [*links_by_index.values()],
-        "routes": sorted(filter(None, map(_format_route, routes))),
-    }
+    route_texts = filter(None, map(_format_route, routes))
+    return {"links": [*links_by_index.values()], "routes": sorted(route_texts)}
 
 
 # <linux/rtnetlink.h>, <linux/if_link.h>, <linux/if_addr.h>: dumps, and attributes.

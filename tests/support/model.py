@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
-from lab import NETNS_DIRECTORY, Namespace, find_leases, run
+from lab import NETNS_DIRECTORY, NetNS, find_leases, run
 from pools import CAPACITY, CONTAINER_IDS, IFNAMES, NETWORKS, Key, Network
 
 from cni_ipvlan.state.attachment import AttachmentId
@@ -76,7 +76,7 @@ class View(NamedTuple):
         return {address for name, address in self.leases if name == network}
 
 
-def read_view(host: Namespace) -> View:
+def read_view(host: NetNS) -> View:
     """Return a view of the kernel and of host-local."""
     masters = {link["ifindex"]: name for name, link in host.links().items()}
     slaves = {}
@@ -150,10 +150,8 @@ class Model:
     def is_gone(self, key: Key) -> bool:
         """Return whether the namespace that an attachment was made in no longer exists."""
         attachment = self.attachments[key]
-        namespace = attachment.slave.namespace
-        return (
-            namespace not in self.existing or self._generations[namespace] != attachment.generation
-        )
+        name = attachment.slave.namespace
+        return name not in self.existing or self._generations[name] != attachment.generation
 
     def is_as_added(self, key: Key) -> bool:
         attachment = self.attachments[key]
@@ -179,15 +177,13 @@ class Model:
     def is_doubtful(self, network: Network, key: Key, namespace: str) -> bool:
         """Return whether ADD may fail for what a careful runtime would not do, or can't know."""
         keys = {*self.attachments, *self.uncertain}
-        is_elsewhere = any(
-            each.container_id == key.container_id and self.namespaces[each] - {namespace}
-            for each in keys
-        )
-        addresses_leased = self.view.leases_in(network.name)
+        others = [each for each in keys if each.container_id == key.container_id]
+        is_elsewhere = any(self.namespaces[each] - {namespace} for each in others)
+        leases = self.view.leases_in(network.name)
         has_stale = any(
             network.has_pool
             and network.contains(address)
-            and address.partition("/")[0] not in addresses_leased
+            and address.partition("/")[0] not in leases
             for slave in self.view.slaves_on(network.master)
             for address in slave.addresses
         )

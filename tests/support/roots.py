@@ -40,7 +40,7 @@ ENTER_SCRIPT = """
 
 
 class RootError(Exception):
-    """A root is not to be had here, and why."""
+    """A root can't be made here; the message says why."""
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def make_root(directory: Path, suite: str, *options: str) -> Iterator[Path]:
 
 
 def sources(suite: str) -> list[str]:
-    """Return this machine's apt sources of a suite, or those of its own suite, renamed."""
+    """Return this machine's apt sources of a suite, or of the machine's suite, renamed."""
     form = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
     argv = ("apt-get", "indextargets", "--format", form, "Created-By: Packages")
     indexes = [line.split() for line in subprocess.check_output(argv, text=True).splitlines()]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from lab import Namespace
+from lab import NetNS
 
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni.request import read
@@ -48,14 +48,14 @@ class Runtime:
     def __init__(self, call: Callable[[Mapping[str, str], bytes], Answer]) -> None:
         self._call = call
 
-    def add(self, container: Namespace | str, conf: Conf, **environment: str) -> Answer:
+    def add(self, container: NetNS | str, conf: Conf, **environment: str) -> Answer:
         return self.call("ADD", container, conf, **environment)
 
-    def delete(self, container: Namespace | str, conf: Conf, **environment: str) -> Answer:
+    def delete(self, container: NetNS | str, conf: Conf, **environment: str) -> Answer:
         return self.call("DEL", container, conf, **environment)
 
     def check(
-        self, container: Namespace | str, conf: Conf, result: Mapping[str, Any], **environment: str
+        self, container: NetNS | str, conf: Conf, result: Mapping[str, Any], **environment: str
     ) -> Answer:
         return self.call("CHECK", container, {**conf, "prevResult": result}, **environment)
 
@@ -70,7 +70,7 @@ class Runtime:
             {"CNI_COMMAND": "GC", "CNI_PATH": PLUGINS, **environment},
         )
 
-    def call(self, verb: str, container: Namespace | str, conf: Conf, **environment: str) -> Answer:
+    def call(self, verb: str, container: NetNS | str, conf: Conf, **environment: str) -> Answer:
         """Call a verb about a container's interface, net1 unless ``environment`` names another."""
         return self.call_raw(conf, call_environment(verb, container, **environment))
 
@@ -89,11 +89,11 @@ def call_in_process(environment: Mapping[str, str], stdin: bytes) -> Answer:
     return Answer(status, b"".join(stdout), "\n".join(stderr))
 
 
-def call_environment(verb: str, container: Namespace | str, **others: str) -> dict[str, str]:
-    """Return the environment of a call; ``others`` are added, or take a variable's place."""
+def call_environment(verb: str, container: NetNS | str, **variables: str) -> dict[str, str]:
+    """Return the environment of a call; ``variables`` are added, or take a variable's place."""
     path = container if isinstance(container, str) else container.path
     defaults = {"CNI_CONTAINERID": "one", "CNI_NETNS": path, "CNI_IFNAME": "net1"}
-    return {"CNI_COMMAND": verb, **defaults, "CNI_PATH": PLUGINS, **others}
+    return {"CNI_COMMAND": verb, **defaults, "CNI_PATH": PLUGINS, **variables}
 
 
 def stdin_of(conf: Conf | bytes) -> bytes:

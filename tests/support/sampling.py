@@ -28,7 +28,7 @@ def is_long() -> bool:
 
 
 def sample(items: Iterable[Item], count: int) -> list[Item]:
-    """Return so many of the items, by the seed and in their order; all of them in a long run."""
+    """Return ``count`` of the items, by the seed and in their order; in a long run, all."""
     pool = list(items)
     if is_long() or len(pool) <= count:
         return pool
@@ -50,7 +50,7 @@ def sample_rows(tests: Sequence[pytest.Item]) -> list[pytest.Item]:
 
 
 def take_every(items: Sequence[Item], stride: int, salt: str = "") -> list[Item]:
-    """Return every so manyth item from one that seed and salt say; all of them in a long run."""
+    """Return every ``stride``th item, from a start by seed and salt; in a long run, all."""
     if is_long():
         return [*items]
     start = Random(f"{seed()} {salt}").randrange(min(stride, len(items)) or 1)  # noqa: S311

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from command_line import ipvlan, options
 from doubles import FakeIpam
-from lab import LOGS, Namespace, Node, run
+from lab import LOGS, NetNS, Node, run
 from runtime import Conf, Runtime, network, static
 from shells import run_script
 
@@ -66,30 +66,24 @@ class Setup:
             self.host.ip(f"address add {each} dev eth0" + (" nodad" if ":" in each else ""))
 
     @cached_property
-    def container2(self) -> Namespace:
+    def container2(self) -> NetNS:
         return self.make_container()
 
     @contextmanager
-    def temporary_container(self) -> Iterator[Namespace]:
+    def temporary_container(self) -> Iterator[NetNS]:
         container = self.make_container()
         try:
             yield container
         finally:
             self.node.remove(container)
 
-    def make_container(self) -> Namespace:
+    def make_container(self) -> NetNS:
         container = self.node.make_container()
         container.sysctl("net/ipv6/conf/default/accept_dad", int(self._dad))
         return container
 
     def make_foreign_link(
-        self,
-        at: Namespace,
-        mode: str,
-        name: str = "byhand",
-        *,
-        kind: str = "ipvlan",
-        up: bool = True,
+        self, at: NetNS, mode: str, name: str = "byhand", *, kind: str = "ipvlan", up: bool = True
     ) -> None:
         """Make an interface on the master in the namespace ``at``, as another program would."""
         self.host.ip(f"link add link eth0 name {name} type {kind} mode {mode}")
@@ -98,7 +92,7 @@ class Setup:
             at.ip(f"link set dev {name} up")
 
     def add(
-        self, conf: Conf | None = None, /, *, at: Namespace | None = None, **overrides: Any
+        self, conf: Conf | None = None, /, *, at: NetNS | None = None, **overrides: Any
     ) -> "Attachment":
         """Attach a container, the first or ``at``, by a configuration or by options of it."""
         at, conf, environment = self._assemble_call(conf, at, overrides)
@@ -111,7 +105,7 @@ class Setup:
         *words: str,
         hidden: Sequence[str] = (),
         conf: Conf | None = None,
-        at: Namespace | None = None,
+        at: NetNS | None = None,
         **overrides: Any,
     ) -> dict[str, Any]:
         """Assert that ADD fails with words in its error and changes nothing; return the error.
@@ -159,7 +153,7 @@ class Setup:
         verb: str = "add",
         *arguments: str,
         conf: Conf | None = None,
-        at: Namespace | None = None,
+        at: NetNS | None = None,
         **overrides: Any,
     ) -> "DryRun":
         """Make a dry run of a verb with these arguments; it must succeed and change nothing."""
@@ -179,8 +173,8 @@ class Setup:
             return DryRun(ipvlan(verb, "--dry-run", *argv).check_output(), argv)
 
     def _assemble_call(
-        self, conf: Conf | None, at: Namespace | None, overrides: Mapping[str, Any]
-    ) -> tuple[Namespace, Conf, dict[str, str]]:
+        self, conf: Conf | None, at: NetNS | None, overrides: Mapping[str, Any]
+    ) -> tuple[NetNS, Conf, dict[str, str]]:
         at = at or self.container
         is_second = at is self.__dict__.get("container2")
         address = "10.1.0.3/24" if is_second else "10.1.0.2/24"
@@ -195,7 +189,7 @@ class Attachment(NamedTuple):
     """An attachment; ``stderr`` is what ADD warned of."""
 
     setup: Setup
-    container: Namespace
+    container: NetNS
     conf: Conf
     environment: dict[str, str]
     result: dict[str, Any]

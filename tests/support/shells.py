@@ -1,4 +1,4 @@
-"""Shells that run the script of a dry run, in every way that a person may give it to one."""
+"""Shells that run the script of a dry run, in every way that a user may give it to one."""
 
 import fcntl
 import os
@@ -21,10 +21,10 @@ _SECONDS = 60
 
 def run_script(shell: str, script: str, **environment: str) -> tuple[int, str]:
     """Let a shell run a script, in its own process group; return the status and the output."""
-    program, _, way = shell.partition(" ")
-    if way == "at a terminal":
+    program, _, method = shell.partition(" ")
+    if method == "at a terminal":
         return paste_script(program, script)
-    is_piped = way == "in a pipe"
+    is_piped = method == "in a pipe"
     done = subprocess.run(
         [program] if is_piped else [program, "-c", script],
         input=script if is_piped else None,
@@ -43,7 +43,7 @@ def paste_script(
     program: str, script: str, wait_for_interrupt: Callable[[], None] | None = None
 ) -> tuple[int, str]:
     """Paste a script into an interactive shell, which must live on; perhaps type ^C at a time."""
-    own, terminal = pty.openpty()
+    controller, terminal = pty.openpty()
     closing_lines = 'echo "the status was $?"\ntype undo || echo and "nothing stayed"\nexit\n'
 
     def type_all() -> None:
@@ -52,7 +52,7 @@ def paste_script(
             wait_for_interrupt()
             screen.write(b"\x03")
             # What is typed before the shell has seen it is thrown away.
-            wait_until(lambda: _PROMPT.encode() in screen_text.partition(b"^C")[2])
+            wait_until(lambda: _PROMPT.encode() in output.partition(b"^C")[2])
         screen.write(closing_lines.encode())
 
     with (
@@ -65,21 +65,19 @@ def paste_script(
             start_new_session=True,
             preexec_fn=_take_terminal,  # noqa: PLW1509 - there is no other thread yet
         ) as process,
-        os.fdopen(own, "r+b", buffering=0) as screen,
+        os.fdopen(controller, "r+b", buffering=0) as screen,
     ):
         os.close(terminal)
-        screen_text = bytearray()
+        output = bytearray()
         Thread(target=type_all).start()
         with suppress(OSError):  # that is how a terminal ends
             while more := screen.read(65536):
-                screen_text += more
+                output += more
     assert process.returncode == 0
-    assert b"and nothing stayed" in screen_text, screen_text
-    status = re.search(rb"the status was ([0-9]+)", screen_text)
-    assert status, screen_text
-    return int(status[1]), screen_text.decode(
-        errors="replace"
-    )  # an echo may be cut within a character
+    assert b"and nothing stayed" in output, output
+    status = re.search(rb"the status was ([0-9]+)", output)
+    assert status, output
+    return int(status[1]), output.decode(errors="replace")  # an echo may be cut within a character
 
 
 def _take_terminal() -> None:

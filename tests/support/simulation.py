@@ -102,14 +102,14 @@ class Simulation:
 
     def collect_garbage(self, network: Network, kill: KillAt | None = None) -> None:
         """Call GC with all attachments of a network as valid whose namespace still exists."""
-        living, unsure = self.model.attachments, self.model.uncertain
-        gone = {key for key in living if key.network == network.name and self.model.is_gone(key)}
-        valid = {key for key in living if key.network == network.name} - gone
+        current, uncertain = self.model.attachments, self.model.uncertain
+        gone = {key for key in current if key.network == network.name and self.model.is_gone(key)}
+        valid = {key for key in current if key.network == network.name} - gone
         answer = self._call_gc(network, valid, kill)
         for key in gone:
-            del living[key]
+            del current[key]
         if answer is None:
-            unsure |= gone
+            uncertain |= gone
         else:
             answer.succeeds()
             self._counts["collected"] += 1
@@ -140,9 +140,8 @@ class Simulation:
     ) -> Answer | None:
         identity = {"CNI_CONTAINERID": key.container_id, "CNI_IFNAME": key.ifname}
         identity["CNI_PATH"] = self._path
-        return self._serve(
-            call_environment(verb, str(NETNS_DIRECTORY / namespace), **identity), conf, kill
-        )
+        path = str(NETNS_DIRECTORY / namespace)
+        return self._serve(call_environment(verb, path, **identity), conf, kill)
 
     def _serve(self, environment: dict[str, str], conf: Conf, kill: KillAt | None) -> Answer | None:
         """Return the answer, or None if the call was killed."""
@@ -177,13 +176,13 @@ class Simulation:
         self._check_owners()
 
     def _check_owners(self) -> None:
-        view, known = self.model.view, {*self.model.attachments, *self.model.uncertain}
-        assert {owner for _, owner in view.claims} <= known
-        networks = [NETWORKS[key.network] for key in known]
+        view, keys = self.model.view, {*self.model.attachments, *self.model.uncertain}
+        assert {owner for _, owner in view.claims} <= keys
+        networks = [NETWORKS[key.network] for key in keys]
         with_host = {network.master for network in networks if "hostAccess" in network.conf}
         for name, link in view.shared.items():
             is_used = link.master in with_host if link else view.slaves_on(name)
-            assert is_used or name in {each.master for each in networks}, (name, known)
+            assert is_used or name in {each.master for each in networks}, (name, keys)
 
     # Steps that are not calls.
 
@@ -194,13 +193,13 @@ class Simulation:
     def make_namespace(self, namespace: str) -> None:
         """Make a namespace, if possible with the inode that the former one of this name had."""
         for _ in range(_TRIES):
-            space = self._node.make_namespace(namespace)
+            container = self._node.make_namespace(namespace)
             inode = (NETNS_DIRECTORY / namespace).stat().st_ino
             is_reused = self._inodes.setdefault(namespace, inode) == inode
             if is_reused:
                 self._counts["inodes used again"] += 1
                 break
-            self._node.remove(space)
+            self._node.remove(container)
             time.sleep(0.01)
         else:
             self._node.make_namespace(namespace)
@@ -209,14 +208,14 @@ class Simulation:
 
     def change_link(self, slave: Slave, words: str) -> None:
         self._counts["changed by hand"] += 1
-        lab.Namespace(str(NETNS_DIRECTORY / slave.namespace)).ip(words)
+        lab.NetNS(str(NETNS_DIRECTORY / slave.namespace)).ip(words)
         self.model.apply_change(self._read_view())
 
     def move_link(self, where: Where, namespace: str, name: str) -> None:
         self._counts["moved by hand"] += 1
         slave = self.model.view.slaves[where]
         words = f"link set dev {slave.name} netns {NETNS_DIRECTORY / namespace} name {name}"
-        lab.Namespace(str(NETNS_DIRECTORY / slave.namespace)).ip(words)
+        lab.NetNS(str(NETNS_DIRECTORY / slave.namespace)).ip(words)
         self.model.apply_move(where, self._read_view())
 
     def make_link(self, master: str, mode: str, flag: str, namespace: str) -> None:
@@ -256,9 +255,7 @@ class Simulation:
         notes = [path.name for path in lab.find_records() if path.is_file() and path != lab.LOCKS]
         assert not [name for name in notes if not name.startswith("mode")]
         for slave in self.model.view.slaves.values():
-            lab.Namespace(str(NETNS_DIRECTORY / slave.namespace)).ip(
-                f"link delete dev {slave.name}"
-            )
+            lab.NetNS(str(NETNS_DIRECTORY / slave.namespace)).ip(f"link delete dev {slave.name}")
         self.model.apply_change(self._read_view())
         network = next(each for each in NETWORKS.values() if each.has_gc and "vlan" in each.conf)
         lab.wait_until(lambda: self._is_empty_after_gc(network))

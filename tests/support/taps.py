@@ -32,7 +32,7 @@ _NEVER_REFUSED = {
 
 
 # How often a command's output is read depends on how it comes, so no two calls would be alike.
-_DEPENDS_ON_TIMING = {"cni_ipvlan.iproute.running": {"read"}}
+_TIMED_CALLS = {"cni_ipvlan.iproute.running": {"read"}}
 
 
 def tap_system_calls(observe: Observer) -> ExitStack:
@@ -56,10 +56,7 @@ def _taps(module: ModuleType, observe: Observer) -> Iterator[tuple[str, Any]]:
     yield "open", _tap(observe, "open", open)
     for name, value in list(vars(module).items()):
         if value in _SOURCES:
-            yield (
-                name,
-                _TappedModule(value, observe, _DEPENDS_ON_TIMING.get(module.__name__, set())),
-            )
+            yield (name, _TappedModule(value, observe, _TIMED_CALLS.get(module.__name__, set())))
         elif isinstance(value, BuiltinFunctionType) and value.__module__ in _ORIGINS:
             yield name, _tap(observe, value.__name__, value)
 
@@ -82,8 +79,8 @@ def _tap(observe: Observer, name: str, function: Callable[..., Any]) -> Callable
     if name in _NEVER_REFUSED:
         return function
 
-    def tap(*arguments: Any, **named: Any) -> Any:
+    def tap(*arguments: Any, **options: Any) -> Any:
         words = [name, *(each for each in arguments if isinstance(each, str))]
-        return observe(" ".join(words), lambda: function(*arguments, **named))
+        return observe(" ".join(words), lambda: function(*arguments, **options))
 
     return tap

@@ -1,4 +1,4 @@
-"""IPAM that validate calls an error, for tests of its words and of the verdict: is it refused?"""
+"""IPAM configurations that validate reports: what is refused, and what does harm."""
 
 from typing import Any, NamedTuple
 
@@ -9,8 +9,8 @@ DEFAULT = [{"dst": "0.0.0.0/0"}]
 
 def pool(subnet: str | None = "10.1.0.0/24", **options: Any) -> Conf:
     """Return host-local's configuration; without a subnet if it is None."""
-    given = {} if subnet is None else {"subnet": subnet}
-    return {"type": "host-local", **given, **options}
+    required = {} if subnet is None else {"subnet": subnet}
+    return {"type": "host-local", **required, **options}
 
 
 def ranges(*sets: Any, **options: Any) -> Conf:
@@ -26,7 +26,7 @@ def route(**attributes: str) -> Conf:
 
 
 class Case(NamedTuple):
-    """The configuration, the path below $.ipam, and words that are said of it."""
+    """A configuration, the path of its fault below $.ipam, and words of the message."""
 
     ipam: Conf
     path: str
@@ -37,11 +37,7 @@ class Case(NamedTuple):
 REFUSED = [
     Case(static_ip("10.1.0.2"), ".addresses[0].address", "an address with a prefix length"),
     Case({"type": "static", "adresses": []}, ".adresses", "is unknown; did you mean addresses?"),
-    Case(
-        static_ip(gateway="10.2.0.1"),
-        ".addresses[0].gateway",
-        "outside the subnet 10.1.0.0/24",
-    ),
+    Case(static_ip(gateway="10.2.0.1"), ".addresses[0].gateway", "outside the subnet 10.1.0.0/24"),
     Case(route(dst="10.9.0.0/16", gw="10.3.0.1"), ".routes[0].gw", "outside the subnet 10.1.0.0"),
     Case(route(dst="10.9.0.0"), ".routes[0].dst", "an address with a prefix length"),
     Case(pool(routes=[{"dest": "::/0"}]), ".routes[0].dest", "did you mean dst?"),
@@ -86,11 +82,7 @@ HARMFUL = [
         ".addresses[0].gatway",
         "did you mean gateway?",
     ),
-    Case(
-        static("10.1.0.2/24", routes=DEFAULT),
-        ".routes[0]",
-        "has no gateway; mode l2 needs one",
-    ),
+    Case(static("10.1.0.2/24", routes=DEFAULT), ".routes[0]", "has no gateway; mode l2 needs one"),
     Case(route(dst="::/0"), ".routes[0]", "the default route ::/0 has no gateway"),
     Case(
         ranges([{"subnet": "10.1.0.0/24"}], gateway="10.1.0.9"),
@@ -98,9 +90,7 @@ HARMFUL = [
         "ignored, since it is not in one of the ranges",
     ),
     Case(
-        static_ip(dns={"nameserver": ["10.1.0.9"]}),
-        ".dns.nameserver",
-        "did you mean nameservers",
+        static_ip(dns={"nameserver": ["10.1.0.9"]}), ".dns.nameserver", "did you mean nameservers"
     ),
     Case(static_ip(gateway="10.1.0.2"), ".addresses[0].gateway", "the container's own address"),
     Case(static_ip("10.1.0.255/24"), ".addresses[0].address", "the broadcast address of"),

@@ -46,8 +46,8 @@ class Tree:
         self.command = self.bin / "ipvlan"
         shutil.copy(LAUNCHER, self.command)
 
-    def put_package(self, place: Path) -> None:
-        self.main = place / "cni_ipvlan" / "__main__.py"
+    def put_package(self, directory: Path) -> None:
+        self.main = directory / "cni_ipvlan" / "__main__.py"
         self.main.parent.mkdir(parents=True)
         self.main.write_text(REPORT)
 
@@ -127,10 +127,10 @@ def test_it_is_started_however_it_is_called(tree: Tree, tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
     leave = ("sh", "-c", 'rmdir ../gone && exec "$0"', tree.command)
     tree.started_by(*leave, cwd=tmp_path / "gone")
-    moved = tmp_path / "moved"
-    tree.root.rename(moved)
-    tree.main = moved / tree.main.relative_to(tree.root)
-    tree.started_by(moved / "bin" / "ipvlan")
+    copy = tmp_path / "moved"
+    tree.root.rename(copy)
+    tree.main = copy / tree.main.relative_to(tree.root)
+    tree.started_by(copy / "bin" / "ipvlan")
 
 
 def test_editable_installation(tree: Tree, environment: Tree) -> None:
@@ -144,10 +144,10 @@ def test_packages_come_after_the_standard_library_and_before_all_else(tree: Tree
     (tree.packages / "more").mkdir()
     path = tree.started_by(tree.command)["path"]
     ask = "import os, site; print(os.path.dirname(os.__file__), *site.getsitepackages(), sep='\\n')"
-    library, *others = run(os.path.realpath(sys.executable), "-I", "-c", ask).stdout.splitlines()
-    ours = [path.index(str(each.resolve())) for each in (tree.packages, tree.packages / "more")]
-    assert path.index(library) < ours[0] < ours[1]
-    assert all(ours[1] < path.index(place) for place in others if place in path)
+    library, *entries = run(os.path.realpath(sys.executable), "-I", "-c", ask).stdout.splitlines()
+    indexes = [path.index(str(each.resolve())) for each in (tree.packages, tree.packages / "more")]
+    assert path.index(library) < indexes[0] < indexes[1]
+    assert all(indexes[1] < path.index(entry) for entry in entries if entry in path)
 
 
 def test_virtual_environment_is_read_by_site_alone(environment: Tree, tmp_path: Path) -> None:
@@ -192,9 +192,9 @@ def test_called_as_neither_runtimes_nor_people_do_it_describes_itself() -> None:
 def test_a_deleted_directory_is_left_since_shells_complain_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
+    directory = tmp_path / "gone"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    directory.rmdir()
     __main__._leave_unusable_directory()
     assert Path.cwd() == Path("/")

@@ -90,9 +90,9 @@ ADD = "add -c CONF --netns HERE"
     ],
 )
 def test_bad_usage_is_reported_in_a_sentence(line: str, printed: str, conf: str) -> None:
-    wrong = conf.replace("net.conf", "wrong.conf")
-    Path(wrong).write_text(json.dumps({**CONF, "mode": "l9"}))
-    words = {"CONF": conf, "HERE": HERE, "WRONG": wrong}
+    wrong_file = conf.replace("net.conf", "wrong.conf")
+    Path(wrong_file).write_text(json.dumps({**CONF, "mode": "l9"}))
+    words = {"CONF": conf, "HERE": HERE, "WRONG": wrong_file}
     result = ipvlan(*(words.get(word, word) for word in line.split()))
     assert (result.status, result.out) == (2, "")
     first = result.err.splitlines()[0]
@@ -150,8 +150,8 @@ def test_what_is_given_reaches_the_call(conf: str, recorder: Recorder, tmp_path:
 def test_what_is_to_be_kept_reaches_gc(conf: str, recorder: Recorder) -> None:
     result = ipvlan("gc", "a/n", "-c", conf, "b/n", "c/n")
     assert result.status == 0
-    kept = [{"containerID": name, "ifname": "n"} for name in "abc"]
-    assert recorder.config["cni.dev/valid-attachments"] == kept
+    attachments = [{"containerID": name, "ifname": "n"} for name in "abc"]
+    assert recorder.config["cni.dev/valid-attachments"] == attachments
     # The verb is newer than the configuration; GC bears an IPAM plugin that does not know it.
     assert (recorder.config["cniVersion"], recorder.config["ipam"], result.err) == (
         "1.1.0",
@@ -163,11 +163,11 @@ def test_what_is_to_be_kept_reaches_gc(conf: str, recorder: Recorder) -> None:
 def test_a_verb_is_used_in_its_first_version(tmp_path: Path, recorder: Recorder, conf: str) -> None:
     result = tmp_path / "result.json"
     result.write_text('{"cniVersion": "0.2.0", "ip4": {"ip": "10.1.0.2/24"}}')
-    about = ["--netns", HERE, "--container-id", "a", "--prev-result", str(result)]
-    ipvlan("check", "-c", conf, *about).check_output()
+    options = ["--netns", HERE, "--container-id", "a", "--prev-result", str(result)]
+    ipvlan("check", "-c", conf, *options).check_output()
     assert recorder.config["cniVersion"] == "1.0.0"
     Path(conf).write_text(json.dumps({**CONF, "cniVersion": "0.2.0"}))
-    ipvlan("check", "-c", conf, *about).check_output()
+    ipvlan("check", "-c", conf, *options).check_output()
     assert (recorder.config["cniVersion"], recorder.config["ipam"]) == ("0.4.0", CONF["ipam"])
     assert recorder.config["prevResult"]["ips"] == [{"version": "4", "address": "10.1.0.2/24"}]
     Path(conf).write_text(json.dumps({**CONF, "cniVersion": "1.1.0"}))
