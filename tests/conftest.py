@@ -15,7 +15,7 @@ import sampling
 from command_line import InProcessUser, User
 from doubles import FakeIpam
 from executable import Executable
-from patience import patient
+from patience import extend
 from runtime import Runtime, call_in_process
 
 pytest_plugins = ["outcomes", "setup"]
@@ -62,7 +62,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             mark = item.get_closest_marker("timeout")
             seconds = mark.args[0] if mark else float(config.getini("timeout"))
-            item.add_marker(pytest.mark.timeout(patient(seconds)), append=False)
+            item.add_marker(pytest.mark.timeout(extend(seconds)), append=False)
     tiers = {item.path.relative_to(tests).parts[0] for item in items if tests in item.path.parents}
     if tiers & KERNEL_TIERS and not kernel_has_ipvlan():
         message = (
@@ -106,8 +106,8 @@ def process_isolation() -> None:
 
 @pytest.fixture
 def node(process_isolation: None) -> Iterator[lab.Node]:
-    with lab.make_node() as node_made:
-        yield node_made
+    with lab.make_node() as node:
+        yield node
 
 
 @pytest.fixture

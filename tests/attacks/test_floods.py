@@ -10,7 +10,7 @@ from attacker import start_user_namespaces
 from doubles import Steps
 from executable import Executable
 from lab import RECORDS, wait_until
-from patience import patient
+from patience import extend
 from runtime import call_environment, network, static, stdin_of
 from setup import Setup
 
@@ -38,7 +38,7 @@ def test_a_signal_ends_writing_megabytes_to_a_slow_reader(setup: Setup, ipvlan: 
     try:
         assert started.wait(30)
         call.process.send_signal(signal.SIGTERM)
-        call.process.wait(patient(15))
+        call.process.wait(extend(15))
         answer = call.end()
     finally:
         stop.set()

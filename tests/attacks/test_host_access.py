@@ -125,7 +125,7 @@ def test_an_address_of_the_host_is_refused(setup: Setup, host: NetNS, *, host_ac
         setup.expect_error(106, "is the host's own address", conf=options)
 
 
-# An address has one owner: the next one gets the host's route, and the last one's DEL spares it.
+# An address has one owner: a new owner gets the host's route, and the former one's DEL keeps it.
 
 
 def add_without_address(setup: Setup) -> Attachment:

@@ -31,7 +31,7 @@ def bridge(tmp_path: Path) -> FakeBridge:
     return fake
 
 
-# Makes of the command a program of another name.
+# Each gives the command another name.
 DISGUISES = {
     "link": 'ln -s "$1" other',
     "script": """printf '#!/bin/sh\\nexec "%s" "$@"\\n' "$1" >other; chmod +x other""",

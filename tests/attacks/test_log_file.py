@@ -12,7 +12,7 @@ from setup import Setup
 
 NOBODY = 65534
 EVIL = " /path/evil.so "  # what the loader finds in a line with any other words
-# A terminal's, and what some reader or other takes for the end of a line.
+# Escape sequences of terminals, and characters that some readers take for the end of a line.
 INJECTION = "\nforged\r\x1b[2J\x1b]0;owned\x07\u2028forged\u2029forged\x85forged\x9b2Jforged\u202e"
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] \S")
 

@@ -80,7 +80,7 @@ def test_interrupted_delete_forgets_none(setup: Setup, ipvlan: Executable, tmp_p
     for step in sample(steps.records, 2):
         setup.add()
         steps.reset()
-        # The command that is under way is gone, without having done its work.
+        # The running command is killed before it does its work.
         steps.plan(step.number, "kill -TERM $PPID; kill -KILL $$")
         answer = runtime.delete(setup.container, added.conf, **steps.environment)
         if "net1" in setup.container.links():

@@ -168,7 +168,7 @@ def test_the_administrators_directory_is_first(setup: Setup, calls: Path, tmp_pa
     assert list(calls.iterdir()) == []  # nor is it where the network wants it
 
 
-def the_capture(calls: Path, user: User) -> str:
+def copy_capture(calls: Path, user: User) -> str:
     (file,) = calls.iterdir()
     shutil.copy(file, user.directory / "call.jsonl")
     return "call.jsonl"
@@ -178,7 +178,7 @@ def test_a_call_is_made_again(setup: Setup, calls: Path, user: User) -> None:
     container, conf = setup.container, capture_conf(ipam=host_local("10.1.0.0/24"))
     assert "no problems" in user.check_output(f"ipvlan validate {user.write_conf(conf)}")
     added = setup.add(conf, CNI_ARGS=ARGS, **PATH)
-    file = the_capture(calls, user)
+    file = copy_capture(calls, user)
     added.delete(captureDir="")
 
     planned = user.check_output(f"ipvlan replay {file} --dry-run")
@@ -218,7 +218,7 @@ def test_a_failure_is_captured_and_reproduced(setup: Setup, calls: Path, user: U
     undo = capture["commands"][-1]["argv"]
     assert "CNI_COMMAND=DEL" in undo  # what was undone is there, too
 
-    file = the_capture(calls, user)
+    file = copy_capture(calls, user)
     status, out, err = user.run(f"ipvlan replay {file} -v")
     assert status == 1
     assert out.startswith("status 1, as recorded\nthe answer is as recorded:\n{\n")
@@ -234,7 +234,7 @@ def test_a_failure_is_captured_and_reproduced(setup: Setup, calls: Path, user: U
 def test_another_container_can_be_named(setup: Setup, calls: Path, user: User) -> None:
     conf = capture_conf(ipam=setup.ipam(ips=["10.1.0.9/24"]))
     setup.runtime.add(setup.container, conf, **PATH).error()  # without CNI_PATH to it
-    file = the_capture(calls, user)
+    file = copy_capture(calls, user)
     options = f"--netns {setup.container2.path} --cni-path {setup.fake.directory}"
     out = user.check_output(f"ipvlan replay {file} {options}", CNI_NETNS="/x", CNI_ARGS="A=b")
     assert out.startswith("status 0; recorded was 1\n")
@@ -249,7 +249,7 @@ LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] \w+ (\w+ net1
 
 def test_calls_at_once_mix_no_lines_and_are_each_captured(setup: Setup, ipvlan: Executable) -> None:
     (LOGS / "calls").mkdir(0o700)
-    # None finds its container: what is meant here is the log.
+    # No call finds its container, but each is logged.
     secret = {"HOME": "/secret", "TOKEN": "secret", "CNI_ARGS": "A=fine", **PATH}
     options = {"args": {"key": "secret"}, "dns": {"domain": "x"}, "captureDir": "calls"}
     conf = network(logFile="log", logLevel="debug", **options)

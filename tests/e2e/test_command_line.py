@@ -97,14 +97,14 @@ def test_show_watches_until_stopped(setup: Setup, user: User, number: signal.Sig
     )
     output = ""
 
-    def shows(words: str) -> bool:
+    def has_output(words: str) -> bool:
         nonlocal output
         output += os.read(controller, 4096).decode()
         return words in output
 
-    wait_until(lambda: shows("no ipvlan interfaces"))
+    wait_until(lambda: has_output("no ipvlan interfaces"))
     run("ip", "link", "add", "name", "late", "link", "eth0", "type", "ipvlan")
-    wait_until(lambda: shows("late"))
+    wait_until(lambda: has_output("late"))
     watching.send_signal(number)
 
     assert watching.wait(10) == 0

@@ -18,7 +18,7 @@ POD = {
     "CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=db-0",
 }
 DEFAULT = [{"dst": "0.0.0.0/0"}]
-# What is different each time.
+# Parts of the output that differ in each run.
 VOLATILE = re.compile(
     r"\d{4}-\d\d-\d\dT[\d:.]+Z|fe80::[0-9a-f:]+|\b(?:iv[a-z2-7]{13}|ipvl[0-9]+)\b|(?:[0-9a-f]{2}:){5}[0-9a-f]{2}"
 )

@@ -110,10 +110,10 @@ def test_lease_is_freed_if_namespace_was_removed(setup: Setup, wire: NetNS, tmp_
         setup.runtime.add(container, CONF).result()
     with daemon(tmp_path / "log"):
         setup.runtime.delete(container, CONF).succeeds()
-        # The server has heard all that was sent before another's lease comes and goes.
+        # Once another's lease was granted and released, the server has handled all before it.
         setup.runtime.add(other, CONF, CNI_CONTAINERID="two").result()
         assert sorted(leases().values()) == ["\0one/net/net1", "\0two/net/net1"]
-        # The daemon has a thread in it, which keeps it alive until then.
+        # A thread of the daemon is in the namespace, and keeps it until the release.
         setup.node.remove(other)
         setup.runtime.delete("", CONF, CNI_CONTAINERID="two").succeeds()
         wait_until(lambda: list(leases().values()) == ["\0one/net/net1"])
@@ -138,7 +138,7 @@ def test_without_tc_the_daemon_has_to_ask_for_broadcasts(
     ):
         answer = setup.runtime.add(container, CONF)
         requests = [each for each in listener.receive() if is_request(each)]
-    # 1.1.1 does if it is told to, 1.9.1 never does.
+    # Version 1.1.1 does so if an option says so, 1.9.1 never does.
     flags = {bool(each[52] & 0x80) for each in requests}  # the flag for broadcast answers
     assert flags == {answer.status == 0}
     assert flags == {bool(options) and not is_newer()}
@@ -158,7 +158,7 @@ def test_without_tc_broadcasts_are_heard(setup: Setup, cable: NetNS, tmp_path: P
             setup.runtime.delete(container, CONF).succeeds()
             wait_until(lambda: any(map(is_request, listener.receive())))
             (release,) = filter(is_request, listener.receive())
-        # 1.9.1 sends it from 0.0.0.0 to the server's address, where it is not accepted.
+        # Version 1.9.1 sends the release from 0.0.0.0 to the server, which does not accept it.
         assert (release[30:34] == b"\xff" * 4) is not is_newer()
         if not is_newer():
             wait_until(lambda: leases() == {})

@@ -36,7 +36,7 @@ def test_picture_shows_what_the_commands_print(node: Node, user: User) -> None:
 
 COLUMNS = 118
 FONT, HEIGHT, WIDTH, MARGIN = 13, 18, 7.83, 14
-# What a line begins with, and how it is drawn.
+# The beginnings of lines, and the colour of each.
 STYLES = {
     r"\$ ": "fill:#7ee787;font-weight:bold",
     r"(ipvlan:|problem)": "fill:#ff9492",

@@ -24,7 +24,7 @@ STORMS = int(os.environ.get("ENDURANCE_STORMS", "1"))
 CONF = network(ipam=host_local("10.0.0.0/8", routes=[{"dst": "0.0.0.0/0"}]))
 # With several processors, the kernel counts files by steps of this size for each of them.
 STEP = 0 if os.cpu_count() == 1 else 32
-# What may be more after any number of rounds; less than one for each, except memory.
+# How much each figure may grow in any number of rounds.
 MOST = {
     "open files": 4 + 2 * STEP * (os.cpu_count() or 1),
     "processes": 0,
@@ -63,7 +63,7 @@ def test_storms_leave_nothing(setup: Setup, ipvlan: Executable, shared: Conf) ->
             call_all(ipvlan, conf, {"DEL": first_half})
 
 
-# As when the power goes: all processes end at one moment, and only what is on disk is there again.
+# A power cut ends all processes at one moment, and only what is on disk is kept.
 STORM_SCRIPT = """
 for container in "$@"; do
     export CNI_CONTAINERID="${container##*/}" CNI_NETNS="$container"

@@ -37,7 +37,7 @@ case $CNI_COMMAND in
         ;;
 esac
 """
-# What is asked of the container besides what the snapshot of a node holds.
+# Rules and parameters of the container, which the snapshot of a node does not have.
 REMAINDER = (
     "ip -N rule; ip -6 -N rule; cd /proc/sys/net; cat ipv6/conf/*/disable_ipv6 "
     "ipv4/conf/*/arp_notify ipv6/conf/*/ndisc_notify ipv6/conf/*/keep_addr_on_down"
@@ -51,7 +51,7 @@ pytestmark = [pytest.mark.timeout(0)] if ALL else []
 STRIDE = 108
 STRIDES = {"fails_after_its_work": 9}
 QUERIES = ("in batches", "one by one")  # the latter where no ip netns exec leads
-# What has interfaces on the host that attachments share.
+# Options for which attachments share an interface on the host.
 SHARED: dict[str, dict[str, Any]] = {QUERIES[0]: {"hostAccess": True}, QUERIES[1]: {"vlan": 100}}
 
 
@@ -80,7 +80,7 @@ class Setup:
         return call(*self._words(verb, conf), Faults({point: FAULTS[kind]}))
 
     def _words(self, verb: str, conf: Conf | None) -> tuple[dict[str, str], bytes]:
-        # Or each ADD gets the next address, and a point with the last one is never met.
+        # Otherwise each ADD gets the next address, and points with the former one are never met.
         for last in LEASES.rglob("last_reserved_ip.*"):
             last.unlink()
         environment = call_environment(verb, self.container, CNI_PATH=self.path)
@@ -200,7 +200,7 @@ def test_gc_may_be_repeated_when_anything_fails(leasing_setup: Setup) -> None:
     move = next(point for point in points if " netns " in point.words)
 
     def leave_something() -> None:
-        leave_behind(setup, move, "dies_with_the_plugin")
+        leave_behind(setup, move, "kill_plugin")
 
     assert repeat_on_faults(setup, "GC", gc_conf(setup), leave_something, setup.snapshot) == {}
 

@@ -14,7 +14,7 @@ from setup import Setup
 from cni_ipvlan.state import locks
 
 CONF = network(ipam=host_local("10.1.0.0/24"))
-# Stands before ip: when the link is made, it says so, and goes on whatever it is told.
+# It is run instead of ip: it reports when the link is made, and ignores signals.
 HANGS = """\
 case "$*" in *"type ipvlan mode"*) ;; *) exec $real "$@" ;; esac
 trap 'touch {directory}/told' TERM
@@ -25,7 +25,7 @@ while true; do sleep 60 & wait; done
 """
 
 
-# It has done its work and goes on; or it has not, and dies at last without having done it.
+# The command has done its work and still runs; or it dies without having done its work.
 @pytest.mark.parametrize("work", ['$real "$@"', ""])
 def test_delete_removes_what_is_left_when_a_command_hangs_forever(
     setup: Setup, ipvlan: Executable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
@@ -73,7 +73,7 @@ def test_delete_waits_for_a_lost_command(setup: Setup, ipvlan: Executable, tmp_p
 @pytest.mark.parametrize("name", ["TERM", "INT", "HUP"])
 def test_a_signal_ends_an_add_that_hangs_and_further_ones_no_undo(setup: Setup, name: str) -> None:
     ipam = setup.ipam(script=f"kill -{name} $PPID; exec sleep 300")
-    # It lives for long enough to be ended, if a signal were passed on to it.
+    # It runs for long enough to be killed, if a signal were passed on to it.
     setup.ipam("DEL", script="kill -TERM $PPID; kill -INT $PPID; sleep 0.2; touch released")
     setup.expect_error(111, f"SIG{name}", ipam=ipam)
     assert setup.fake.calls == ["ADD", "DEL"]

@@ -43,7 +43,7 @@ def words(
     return call_environment(verb, container, **variables), stdin_of(conf)
 
 
-def moments(points: list[Point], salt: str = "") -> list[Point]:
+def choose_points(points: list[Point], salt: str = "") -> list[Point]:
     """Return the first point, before which nothing has happened, and a sample of the others."""
     return [points[0], *sampling.take_every(points[1:], STRIDE, salt)]
 
@@ -80,7 +80,7 @@ def read_leftovers(node: Node, *containers: NetNS) -> Any:
 def test_a_second_call_for_the_interface_at_any_moment_of_an_add(setup: Setup, verb: str) -> None:
     container = setup.container
     failures: dict[str, Any] = {}
-    points = moments(faulty.find_points_of_add(*words("ADD", container)))
+    points = choose_points(faulty.find_points_of_add(*words("ADD", container)))
     for point in points:
         other = OtherCall(verb, container)
 
@@ -109,7 +109,7 @@ def test_gc_at_any_moment_of_an_add_removes_nothing_of_it(setup: Setup) -> None:
     conf = network(cniVersion="1.1.0", ipam=setup.ipam(ips=["10.1.0.2/24"]))
     path = {"CNI_PATH": setup.fake.path}
     failures: dict[str, Any] = {}
-    for point in moments(faulty.find_points_of_add(*words("ADD", container, conf, **path))):
+    for point in choose_points(faulty.find_points_of_add(*words("ADD", container, conf, **path))):
         gc = OtherCall("GC", container, {**conf, "cni.dev/valid-attachments": []}, **path)
 
         answer = add_with(container, point, gc, conf, **path)
@@ -127,7 +127,7 @@ def test_an_add_in_another_mode_at_any_moment_never_changes_the_mode(setup: Setu
     conf = {**CONF, "mode": "l3", "name": "other"}
     failures: dict[str, Any] = {}
     winners = set()
-    for point in moments(faulty.find_points_of_add(*words("ADD", container))):
+    for point in choose_points(faulty.find_points_of_add(*words("ADD", container))):
         other = OtherCall("ADD", container2, conf)
 
         first = add_with(container, point, other)
@@ -162,7 +162,7 @@ CHANGES: dict[str, Callable[[Node], object]] = {
 def test_the_world_changes_at_any_moment_of_an_add(setup: Setup) -> None:
     node, namespace = setup.node, setup.node.make_namespace("elsewhere")
     points = faulty.find_points_of_add(*words("ADD", setup.container))
-    trials = [(change, point) for change in CHANGES for point in moments(points, change)]
+    trials = [(change, point) for change in CHANGES for point in choose_points(points, change)]
     node.remove(setup.container)
     failures: dict[str, Any] = {}
     changes_refused = set()

@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 from executable import Executable, descendants
 from lab import RECORDS, sleeps_in, wait_until
-from patience import patient
+from patience import extend
 from runtime import Answer, Conf, call_environment, host_local, network, stdin_of
 from setup import Setup
 
@@ -47,7 +47,7 @@ def call(
         preexec_fn=lambda: [prepare() for prepare in preparations] and None,
         capture_output=True,
         check=False,
-        timeout=patient(120),
+        timeout=extend(120),
     )
     stderr = done.stderr.decode()
     assert "Traceback" not in stderr
@@ -87,7 +87,7 @@ def test_attachment_lives_and_ends_with(setup: Setup, name: str) -> None:
         call("DEL", setup, conf, *preparations).succeeds()
 
 
-def mounted(path: str, option: str) -> str:
+def mount(path: str, option: str) -> str:
     return f"mkdir -p {path}; mount -t tmpfs -o {option} none {path}"
 
 
@@ -97,18 +97,18 @@ def read_only(path: str) -> str:
 
 RUN = "/run/cni-ipvlan"
 NO_SPACE = "No space left on device"
-# How each of them is made, and words of the error.
+# How each fault is caused, and words of the error.
 POOR: dict[str, tuple[str, str]] = {
     "a read-only /run": (read_only("/run"), f"Read-only file system: {RUN}"),
     "a full /run": (
-        f"{mounted(RUN, 'size=4k')}; head -c 4096 /dev/zero >{RUN}/filler",
+        f"{mount(RUN, 'size=4k')}; head -c 4096 /dev/zero >{RUN}/filler",
         f"{NO_SPACE}: {RUN}",
     ),
-    "no more files on /run": (mounted(RUN, "nr_inodes=1"), f"{NO_SPACE}: {RUN}"),
-    "no /run": (mounted("/run", "nr_inodes=1"), f"{NO_SPACE}: {RUN}"),
-    "no room for leases": (mounted("/var/lib/cni", "nr_inodes=1"), NO_SPACE.replace("N", "n")),
-    "no /proc": (mounted("/proc", "size=4k"), "No such file or directory: /proc/self"),
-    "no /dev": (mounted("/dev", "size=4k"), ""),
+    "no more files on /run": (mount(RUN, "nr_inodes=1"), f"{NO_SPACE}: {RUN}"),
+    "no /run": (mount("/run", "nr_inodes=1"), f"{NO_SPACE}: {RUN}"),
+    "no room for leases": (mount("/var/lib/cni", "nr_inodes=1"), NO_SPACE.replace("N", "n")),
+    "no /proc": (mount("/proc", "size=4k"), "No such file or directory: /proc/self"),
+    "no /dev": (mount("/dev", "size=4k"), ""),
     "no room in memory": ("", ""),
     "no processes": ("", ""),
 }
@@ -182,7 +182,7 @@ def test_a_result_without_a_reader_waits_until_a_signal_undoes_it(setup: Setup) 
         assert "net1" in setup.container.links()
 
         process.terminate()
-        _, stderr = process.communicate(timeout=patient(30))
+        _, stderr = process.communicate(timeout=extend(30))
 
     assert process.returncode == 1
     assert b"SIGTERM" in stderr
@@ -206,7 +206,7 @@ def test_stderr_without_a_reader_delays_nothing(setup: Setup) -> None:
     stdin = stdin_of(network(ipam=ipam))
     process = Executable().start(environment, stdin, stderr=writer).process
     os.close(writer)
-    stdout, _ = process.communicate(timeout=patient(60))
+    stdout, _ = process.communicate(timeout=extend(60))
     assert process.returncode == 0, stdout
     assert setup.container.addresses("net1") == ["10.1.0.2/24"]
     os.close(reader)

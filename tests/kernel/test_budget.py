@@ -51,7 +51,7 @@ def test_processes_of_a_life(setup: Setup, steps: Steps) -> None:
     added = add(setup, steps, (6, 1), CONF)
     check(added, steps, (3, 1))
     delete(added, steps, (2, 1))
-    # One more lists all interfaces.
+    # One more process lists all interfaces.
     added = add(setup, steps, (7, 1), CONF, master=["eth1", "e*"])
     check(added, steps, (3, 1))
 
@@ -59,7 +59,7 @@ def test_processes_of_a_life(setup: Setup, steps: Steps) -> None:
 def test_processes_beside_a_neighbour(setup: Setup, steps: Steps) -> None:
     for number in range(3):
         setup.add(CONF, at=setup.make_container(), CNI_CONTAINERID=f"c{number}")
-    # The second is a neighbour's container, to read its mode.
+    # The second process in a container reads the mode of a neighbour.
     add(setup, steps, (6, 2), CONF)
 
 
@@ -80,7 +80,7 @@ def test_processes_of_host_access(setup: Setup, steps: Steps) -> None:
     """The first container of a master takes more, since ADD makes the host's interface."""
     # The ways of the host, neighbours, reverse path filtering; create, two switches, bring up.
     first = add(setup, steps, (13, 1), CONF, hostAccess=True)
-    # Neither created nor switched: it and its routes are looked at, and the first mode is read.
+    # The host's interface exists; ADD reads it, its routes and the first container's mode.
     add(setup, steps, (12, 2), CONF, hostAccess=True, at=setup.container2)
     check(first, steps, (6, 1))
     delete(first, steps, (4, 1))

@@ -124,7 +124,7 @@ def test_a_master_in_the_container_made_by_the_chain_is_not_in_the_result(setup:
         assert setup.container.links()["net1"]["link"] == "inner0"
         added.delete()
 
-    # Of two interfaces of a name, the container's is the master.
+    # If host and container have an interface of this name, the container's is the master.
     on_host = {"name": "inner0", "mac": "02:00:00:00:00:01"}
     interfaces = [on_host, {"name": "inner0", "sandbox": setup.container.path}]
     previous = {"interfaces": interfaces, "ips": [{"interface": 1, "address": ADDRESS}]}

@@ -118,9 +118,9 @@ def test_check_asks_the_ipam_plugin(setup: Setup) -> None:
     assert details.startswith("try: delete the attachment and add it again\nalso: host-local: ")
     assert advice in details
 
-    added2 = setup.add(at=setup.container2, ipam=setup.ipam(ips=["10.1.0.3/24"]))
+    attachment = setup.add(at=setup.container2, ipam=setup.ipam(ips=["10.1.0.3/24"]))
     setup.ipam("CHECK", code=42, msg="who is it?", details="x", status=1)
-    error = added2.check("who is it?")
+    error = attachment.check("who is it?")
     assert (error["code"], error["msg"]) == (42, "who is it?")
     assert error["details"].startswith("x\n")
 

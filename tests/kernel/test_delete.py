@@ -76,7 +76,7 @@ def test_a_late_delete_leaves_the_next_containers_interface_alone(setup: Setup) 
 
 def test_ipam_gets_no_namespace_that_is_no_containers(setup: Setup) -> None:
     conf = network(ipam=setup.fake.conf)
-    # The first as that of a container's process, whose number another has now.
+    # The first was that of a container's process, whose ID another process has now.
     for path in ("/proc/self/ns/net", "/dev/null", "/run/netns/gone"):
         setup.runtime.delete(path, conf, CNI_PATH=setup.fake.path).succeeds()
         expected = path if path == "/run/netns/gone" else ""

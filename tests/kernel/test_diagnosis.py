@@ -684,8 +684,8 @@ class Network:
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        self.spaces = {"one": setup.container, "two": setup.container2, "host": setup.host}
-        self.spaces["neighbour"] = setup.neighbour
+        self.namespaces = {"one": setup.container, "two": setup.container2, "host": setup.host}
+        self.namespaces["neighbour"] = setup.neighbour
 
     def make(self, commands: str) -> None:
         for command in filter(None, commands.split("; ")):
@@ -693,17 +693,17 @@ class Network:
             if command in NETWORKS:
                 self.make(NETWORKS[command])
             elif command.startswith("space "):
-                self.spaces[command[6:]] = self.setup.node.make_namespace(command[6:])
+                self.namespaces[command[6:]] = self.setup.node.make_namespace(command[6:])
             elif command.startswith("add "):
                 self._add(*command.split()[1:])
             elif words.startswith("net/"):
-                self.spaces[name].sysctl(*words.split("="))
+                self.namespaces[name].sysctl(*words.split("="))
             else:
                 argv = shlex.split(words)
                 if "netns" in argv:
                     position = argv.index("netns") + 1
-                    argv[position] = self.spaces[argv[position]].path
-                self.spaces[name].run(*argv)
+                    argv[position] = self.namespaces[argv[position]].path
+                self.namespaces[name].run(*argv)
 
     def _add(self, name: str, address: str, gateway: str = "-", *options: str) -> None:
         conf: dict[str, Any] = dict(each.split("=") for each in options)
@@ -712,18 +712,18 @@ class Network:
         routes = [{"dst": "::/0" if ":" in address else "0.0.0.0/0"}]
         has_default = gateway != "-" or "mode" in conf
         ipam = static(address, gateway=gateway.strip("-"), routes=routes if has_default else [])
-        self.setup.add(at=self.spaces[name], ipam=ipam, CNI_CONTAINERID=name, **conf)
+        self.setup.add(at=self.namespaces[name], ipam=ipam, CNI_CONTAINERID=name, **conf)
 
     @contextmanager
     def hide(self, name: str) -> Iterator[None]:
         """Have a namespace not be found, as if it were another host's."""
-        path = self.spaces[name].path
+        path = self.namespaces[name].path
         namespaces = [each for each in namespace.find_others() if each.path != path]
         with mock.patch.object(namespace, "find_others", side_effect=lambda _: iter(namespaces)):
             yield
 
     def replace_words(self, question: str) -> list[str]:
-        paths = {name: space.path for name, space in self.spaces.items() if name != "host"}
+        paths = {name: each.path for name, each in self.namespaces.items() if name != "host"}
         return [paths.get(word, word) for word in question.split()]
 
     def ask(self, question: str) -> dict[str, Any]:
@@ -732,7 +732,8 @@ class Network:
         return {"status": process.status, **json.loads(process.out)}
 
     def replace_names(self, text: str) -> str:
-        return text.replace("ONE", self.spaces["one"].path).replace("TWO", self.spaces["two"].path)
+        one, two = (self.namespaces[name].path for name in ("one", "two"))
+        return text.replace("ONE", one).replace("TWO", two)
 
 
 @pytest.fixture
@@ -778,7 +779,7 @@ def test_an_end_has_several_names(network: Network) -> None:
         assert network.ask(f"trace {word} 10.1.0.3")["verdict"] == FINE
         assert network.ask(f"probe --netns {word} --to 10.1.0.3")["verdict"] == FINE
     assert network.ask("trace 10.1.0.3 web-0")["verdict"] == FINE
-    network.spaces["web"] = container3
+    network.namespaces["web"] = container3
     network.make("host: ip link add name v0 up type veth peer name eth0 netns web")
     network.make(
         "host: ip address add 10.5.0.1/24 dev v0; web: ip address add 10.5.0.2/24 dev eth0"
@@ -810,7 +811,7 @@ def test_a_word_for_several_containers_is_refused(network: Network) -> None:
 def test_a_pod_of_another_plugin_is_found_by_what_libcni_keeps(network: Network) -> None:
     network.make(ROWS["a container of the plugin bridge"].rpartition("; ")[0])
     args = [["IgnoreUnknown", "1"], ["K8S_POD_NAMESPACE", "default"], ["K8S_POD_NAME", "db-0"]]
-    result = {"containerId": "0123456", "netns": network.spaces["veth"].path, "cniArgs": args}
+    result = {"containerId": "0123456", "netns": network.namespaces["veth"].path, "cniArgs": args}
     results = LEASES / "results"
     results.mkdir()
     (results / "br-0123456-eth0").write_text(json.dumps(result))

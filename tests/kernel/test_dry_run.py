@@ -74,7 +74,7 @@ def configuration(case: dict[str, str], fake_ipam: FakeIpam) -> Conf:
     addresses = ADDRESSES[case["addresses"]]
     gateway = GATEWAYS[addresses[0]] if case["routes"] == "default" else ""
     simple = [{key: each[key] for key in each.keys() & {"dst", "gw"}} for each in routes(case)]
-    fake_ipam.answer("ADD", allocated(case))
+    fake_ipam.answer("ADD", make_result(case))
     ipam = {
         "static": static(*addresses, gateway=gateway, routes=simple),
         "host-local": host_local(*SUBNETS[case["addresses"]], routes=simple),
@@ -82,7 +82,7 @@ def configuration(case: dict[str, str], fake_ipam: FakeIpam) -> Conf:
         "chained": None,
     }[case["ipam"]]
     is_inside = case["master"] == "of the container"
-    previous = {**allocated(case), "interfaces": [{"name": "somebody"}], "dns": {"domain": "x"}}
+    previous = {**make_result(case), "interfaces": [{"name": "somebody"}], "dns": {"domain": "x"}}
     return network(
         # The newest that Debian's plugins know; in the version after it, routes have attributes.
         cniVersion="1.0.0" if case["ipam"] in ("static", "host-local") else "1.1.0",
@@ -115,7 +115,7 @@ def routes(case: dict[str, str]) -> list[dict[str, Any]]:
     return entries
 
 
-def allocated(case: dict[str, str]) -> dict[str, Any]:
+def make_result(case: dict[str, str]) -> dict[str, Any]:
     ips: list[dict[str, Any]] = [{"address": each} for each in ADDRESSES[case["addresses"]]]
     if case["routes"] == "default":
         ips[0]["gateway"] = GATEWAYS[ips[0]["address"]]

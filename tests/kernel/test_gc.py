@@ -30,11 +30,11 @@ KEY_AT_FIRST = "cni.dev/attachments"
 
 
 def test_gc_removes_links_on_the_host_that_belong_to_no_valid_attachment(setup: Setup) -> None:
-    left_behind("net", "killed", "net1")
+    make_link("net", "killed", "net1")
     name = "iv" + AttachmentId("net", "other", "kind").key
     links = {
-        left_behind("net", *VALID),
-        left_behind("another", "killed", "net1"),
+        make_link("net", *VALID),
+        make_link("another", "killed", "net1"),
         make_foreign_link("ivmine", "link eth0 name ivmine type ipvlan"),
         make_foreign_link(name, f"name {name} type dummy"),
     }
@@ -99,15 +99,15 @@ def test_without_a_file_all_networks_of_the_node_are_looked_after(
 
 
 def test_gc_does_not_touch_what_a_call_is_working_on(setup: Setup) -> None:
-    name = left_behind("net", "live", "net1")
-    with locked("live"):
+    name = make_link("net", "live", "net1")
+    with lock("live"):
         setup.runtime.gc(CONF).succeeds()
         assert name in setup.host.links()
     setup.runtime.gc(CONF).succeeds()
     assert name not in setup.host.links()
 
 
-def locked(container: str) -> AbstractContextManager[None]:
+def lock(container: str) -> AbstractContextManager[None]:
     key = AttachmentId("net", container, "net1").key
     return Registry().attachment_lock(key, lambda: None, strict=True)
 
@@ -133,7 +133,7 @@ def test_gc_forgets_containers_that_have_vanished(setup: Setup) -> None:
 
 
 def test_gc_removes_links_and_reports_when_ipam_fails(setup: Setup) -> None:
-    left_behind("net", "killed", "net1")
+    make_link("net", "killed", "net1")
     setup.fake.answer("GC", {"code": 42, "msg": "lost the key"}, status=1)
     error = setup.runtime.gc({**CONF, "ipam": setup.fake.conf}, CNI_PATH=setup.fake.path).error()
     assert (error["code"], error["msg"]) == (42, "lost the key")
@@ -141,7 +141,7 @@ def test_gc_removes_links_and_reports_when_ipam_fails(setup: Setup) -> None:
 
 
 def test_gc_with_a_wrong_list_of_valid_attachments_removes_nothing(setup: Setup) -> None:
-    name = left_behind("net", "killed", "net1")
+    name = make_link("net", "killed", "net1")
     lists: list[object] = [{}, "", 0, [5], [{"containerID": "one"}], [{"ifname": "net1"}]]
     for key, attachments in sample(product((KEY, KEY_AT_FIRST), lists), 4):
         error = setup.runtime.call_raw({**CONF, key: attachments}, GC).error()
@@ -156,8 +156,8 @@ def test_gc_without_a_list_of_valid_ones_takes_none_for_valid(setup: Setup, vali
     setup.add(at=container)
     setup.add(at=container2)
     setup.add(at=container3, name="other", ipam=static("10.1.0.4/24"))
-    left_behind("net", "killed", "net1")
-    foreign_link = left_behind("other", "killed", "net1")
+    make_link("net", "killed", "net1")
+    foreign_link = make_link("other", "killed", "net1")
     setup.node.remove(container)
     conf = {**CONF, "ipam": setup.fake.conf, **valid}
 
@@ -182,15 +182,15 @@ def test_gc_without_a_list_of_valid_ones_takes_none_for_valid(setup: Setup, vali
     ],
 )
 def test_gc_takes_the_list_also_under_the_name_it_had_at_first(setup: Setup, lists: Conf) -> None:
-    valid_link = left_behind("net", *VALID)
-    left_behind("net", "killed", "net1")
+    valid_link = make_link("net", *VALID)
+    make_link("net", "killed", "net1")
     conf = {**CONF, "ipam": setup.fake.conf, **lists}
     setup.runtime.call_raw(conf, {**GC, "CNI_PATH": setup.fake.path}).succeeds()
     assert setup.host.links().keys() == {"lo", "eth0", valid_link}
     assert json.loads(setup.fake.stdin("GC")) == {**conf, KEY: lists.get(KEY, lists[KEY_AT_FIRST])}
 
 
-def left_behind(network_name: str, container: str, ifname: str) -> str:
+def make_link(network_name: str, container: str, ifname: str) -> str:
     """Make the link of an ADD that is killed before it moves the link; return the link's name."""
     name = "iv" + AttachmentId(network_name, container, ifname).key
     return make_foreign_link(name, f"link eth0 name {name} type ipvlan")
@@ -258,7 +258,7 @@ def test_gc_asks_any_ipam_plugin_to_release_what_a_call_is_not_working_on(setup:
     conf = network(cniVersion="1.1.0", ipam=setup.ipam(ips=["10.1.0.2/24"]))
     setup.add(conf)
     setup.node.remove(setup.container)
-    with locked("one"):
+    with lock("one"):
         setup.runtime.call_raw(conf, {**GC, "CNI_PATH": setup.fake.path}).succeeds()
     valid = {KEY: [{"containerID": "one", "ifname": "net1"}]}
     setup.runtime.call_raw({**conf, **valid}, {**GC, "CNI_PATH": setup.fake.path}).succeeds()

@@ -26,7 +26,7 @@ def host_link(setup: Setup) -> str:
     return f"ipvhost{setup.host.links()['eth0']['ifindex']}"
 
 
-def host_link_is_there(setup: Setup) -> bool:
+def has_host_link(setup: Setup) -> bool:
     return host_link(setup) in setup.host.links()
 
 
@@ -61,7 +61,7 @@ def test_they_reach_each_other_until_it_is_detached(setup: Setup, mode: str, add
 def test_containers_reach_each_other_and_other_hosts_as_without_it(setup: Setup, mode: str) -> None:
     setup.neighbour.ip("address add 10.1.0.1/24 dev eth0")
     without = setup.add(SINGLE_STACK, hostAccess=False, mode=mode)
-    assert not host_link_is_there(setup)
+    assert not has_host_link(setup)
     assert not setup.host.can_ping(FIRST)
     without.delete()
     for container in (setup.container, setup.container2):
@@ -93,9 +93,9 @@ def test_the_host_uses_one_interface_without_an_address(setup: Setup, user: InPr
     (row,) = (each for each in rows if each[:3] == [name, "ipvlan", "(hostAccess)"])
     assert "(host)" in row
     for added in attachments:
-        assert host_link_is_there(setup)
+        assert has_host_link(setup)
         added.delete()
-    assert not host_link_is_there(setup)
+    assert not has_host_link(setup)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -253,7 +253,7 @@ def test_one_that_took_its_place_keeps_nobody_from_being_deleted(setup: Setup, e
         added.delete()
     else:
         gc(setup)
-    assert host_link_is_there(setup)
+    assert has_host_link(setup)
 
 
 def test_the_mode_of_the_hosts_interface_counts(setup: Setup) -> None:
@@ -271,7 +271,7 @@ def test_as_many_addresses_as_a_record_has_room_for(setup: Setup) -> None:
     assert len(destinations(setup)) == 64
 
 
-# What is left is removed.
+# Leftovers are removed.
 
 
 def test_delete_of_a_container_that_is_gone(setup: Setup) -> None:
@@ -283,7 +283,7 @@ def test_delete_of_a_container_that_is_gone(setup: Setup) -> None:
     assert destinations(setup) == [SECOND]
     delete_gone(setup, attachments[1])
     assert setup.host.routes() == before
-    assert not host_link_is_there(setup)
+    assert not has_host_link(setup)
 
 
 def test_the_hosts_interface_may_go_while_a_deletion_looks(setup: Setup, tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_the_hosts_interface_may_go_while_a_deletion_looks(setup: Setup, tmp_pat
     steps.reset()
     steps.plan(query.number, f"ip link delete dev {link}")
     setup.runtime.delete(setup.container2, CONF, **variables).succeeds()
-    assert not host_link_is_there(setup)
+    assert not has_host_link(setup)
 
 
 def test_an_add_in_a_new_container_replaces_the_old_ones_route(setup: Setup) -> None:
@@ -331,7 +331,7 @@ def test_gc_removes_what_is_of_no_valid_attachment(setup: Setup) -> None:
     assert setup.host.links().keys() == links
 
 
-# Dry run, and what people are shown.
+# Dry runs, and output for people.
 
 
 @dual

@@ -115,8 +115,8 @@ FINE = (0, "1 network: no problems\n")
 
 @pytest.mark.slow
 def test_validate_and_doctor_report_it(addressed: Setup, tmp_path: Path) -> None:
-    def run_doctor(**given: Any) -> str:
-        (tmp_path / "net.conf").write_text(json.dumps(network(**given)))
+    def run_doctor(**options: Any) -> str:
+        (tmp_path / "net.conf").write_text(json.dumps(network(**options)))
         text = ipvlan("doctor", "-c", str(tmp_path / "net.conf"), "--json").out
         findings = [each for each in json.loads(text)["findings"] if each["subject"] == "addresses"]
         return "".join(each["text"] for each in findings if each["state"] == "problem")

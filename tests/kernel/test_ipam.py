@@ -26,11 +26,11 @@ STRANGE = [
     "(sleep 0.3; echo late) & sleep 0.1",
     "trap '' TERM INT HUP",
 ]
-# What is of no use in an answer.
+# Answers of an IPAM plugin that can't be used.
 UNUSED = {"dns": {"unknown": 1}, "interfaces": [{"name": "eth9"}], "unknown": {"a": [1]}}
 
 
-def answering(setup: Setup, document: dict[str, Any]) -> Conf:
+def answer(setup: Setup, document: dict[str, Any]) -> Conf:
     setup.fake.answer("ADD", document)
     return setup.fake.conf
 
@@ -42,7 +42,7 @@ def test_add_takes_what_is_strange_but_right(setup: Setup) -> None:
         added.delete()
     for number in (0, 7):
         ips = [{"address": ADDRESS, "interface": number, "unknown": None}]
-        added = setup.add(ipam=answering(setup, {**RESULT, **UNUSED, "ips": ips}))
+        added = setup.add(ipam=answer(setup, {**RESULT, **UNUSED, "ips": ips}))
         assert added.container.addresses("net1") == [ADDRESS]
         assert added.result["ips"] == [{"interface": 0, "address": ADDRESS}]
         assert [each["name"] for each in added.result["interfaces"]] == ["net1"]
@@ -71,7 +71,7 @@ def test_its_stderr_is_passed_on(setup: Setup) -> None:
             added.delete()
 
 
-# Errors: what it does, the code, and words of the error.
+# What an IPAM plugin does; the code, and words of the error.
 FAILING: list[tuple[str, int, tuple[str, ...]]] = [
     ("exit 127", 109, ("the plugin 'fake' exited with status 127 and printed no CNI error",)),
     ("kill -SEGV $$", 109, ("'fake'", "SIGSEGV")),
@@ -92,7 +92,7 @@ FAILING: list[tuple[str, int, tuple[str, ...]]] = [
 NO_GATEWAY = "the route to 10.9.0.0/16: a route with scope link or host can't have a gateway\n"
 
 
-def scoped(scope: int) -> dict[str, Any]:
+def scope_route(scope: int) -> dict[str, Any]:
     return {"routes": [{"dst": "10.9.0.0/16", "gw": "10.1.0.1", "scope": scope}]}
 
 
@@ -100,9 +100,9 @@ def scoped(scope: int) -> dict[str, Any]:
 WRONG_SO: list[tuple[dict[str, Any], int, str]] = [
     ({"ips": []}, 109, "no address"),
     ({"cniVersion": "9.0.0"}, 109, "9.0.0"),
-    (scoped(253), 107, NO_GATEWAY),
-    (scoped(254), 107, NO_GATEWAY),
-    (scoped(255), 107, "cannot add the route to 10.9.0.0/16: there is no such scope\n"),
+    (scope_route(253), 107, NO_GATEWAY),
+    (scope_route(254), 107, NO_GATEWAY),
+    (scope_route(255), 107, "cannot add the route to 10.9.0.0/16: there is no such scope\n"),
 ]
 
 
@@ -112,7 +112,7 @@ def test_add_undoes_everything_and_says_why(setup: Setup) -> None:
     for script, code, words in failures:
         setup.expect_error(code, *words, ipam=setup.ipam(script=script))
     for document, code, word in invalid:
-        setup.expect_error(code, word, ipam=answering(setup, {**RESULT, **document}))
+        setup.expect_error(code, word, ipam=answer(setup, {**RESULT, **document}))
     assert setup.fake.calls == ["ADD", "DEL"] * (len(failures) + len(invalid))
 
 
@@ -170,7 +170,7 @@ def test_refusals_of_real_ones(setup: Setup) -> None:
     if '"1.1.0"' not in run("env", "CNI_COMMAND=VERSION", f"{PLUGINS}/host-local", stdin="{}"):
         errors.append(setup.expect_error(1, 'config is "1.1.0"', cniVersion="1.1.0", ipam=LEASED))
         assert errors[-1]["msg"] == "incompatible CNI versions"
-    # Asked to release, they failed the same way: they have allocated nothing.
+    # These plugins fail at DEL in the same way, so they have allocated nothing.
     assert all("undone" not in each["details"] + each["private"] for each in errors)
     added = setup.add(ipam=LEASED)
     added.container.ip("link delete dev net1")

@@ -130,7 +130,7 @@ def test_an_ipvtap_in_a_container_keeps_its_mode(setup: Setup) -> None:
 
 
 @contextmanager
-def held_by_a_descriptor(node: Node, container: NetNS) -> Iterator[NetNS]:
+def hold_by_descriptor(node: Node, container: NetNS) -> Iterator[NetNS]:
     descriptor = os.open(container.path, os.O_RDONLY)
     try:
         node.remove(container)
@@ -164,7 +164,7 @@ def in_place(_node: Node, container: NetNS) -> Iterator[NetNS]:
     yield container
 
 
-@pytest.mark.parametrize("enter", [held_by_a_descriptor, mount_namespace, move_slave, in_place])
+@pytest.mark.parametrize("enter", [hold_by_descriptor, mount_namespace, move_slave, in_place])
 @pytest.mark.parametrize("has_record", [True, False])
 def test_a_slave_is_found_wherever_it_is(setup: Setup, enter: object, *, has_record: bool) -> None:
     setup.add()
@@ -174,7 +174,7 @@ def test_a_slave_is_found_wherever_it_is(setup: Setup, enter: object, *, has_rec
     with enter(setup.node, setup.container) as namespace:  # type: ignore[operator]
         answer = setup.runtime.add(setup.container2, network(mode="l3"), CNI_CONTAINERID="two")
         assert answer.error()["code"] == 104
-        # Where it is, in whatever way that is found; or where it was recorded to be.
+        # The message names where the slave is, or where it was recorded.
         places = (namespace.path, setup.container.path, "/root/run/a namespace")
         assert any(place in answer.stderr for place in places), answer.stderr
         assert namespace.ipvlan("other")["mode"] == "l2"

@@ -73,7 +73,7 @@ def test_the_chain_may_hand_over_its_master_by_an_altname(setup: Setup) -> None:
     assert result["ips"] == [{"address": "10.1.0.2/24", "interface": 0}]
 
 
-# Not only does the kernel refuse them; ADD must not come to a halt halfway.
+# The kernel refuses these names, and ADD must not stop halfway.
 def test_a_name_that_no_interface_can_have_leaves_nothing(setup: Setup) -> None:
     for name in ("lo", "all", "default"):
         with setup.unchanged():
@@ -81,7 +81,7 @@ def test_a_name_that_no_interface_can_have_leaves_nothing(setup: Setup) -> None:
             setup.runtime.delete(setup.container, network(), CNI_IFNAME=name).succeeds()
 
 
-def live_and_die(setup: Setup, container: NetNS) -> None:
+def add_and_delete(setup: Setup, container: NetNS) -> None:
     with setup.unchanged():
         added = setup.add(at=container)
 
@@ -93,13 +93,13 @@ def live_and_die(setup: Setup, container: NetNS) -> None:
 
 
 def test_namespaces_of_any_kind_are_containers(setup: Setup, tmp_path: Path) -> None:
-    live_and_die(setup, setup.node.make_anonymous_container())
+    add_and_delete(setup, setup.node.make_anonymous_container())
     for name in sample(["sandbox", "with space", "-x", "it's $HOME"], 1):
-        live_and_die(setup, setup.node.make_mounted_container(tmp_path / name))
+        add_and_delete(setup, setup.node.make_mounted_container(tmp_path / name))
     for name in sample(["cni-8d7c", "-x", "with space", "123"], 1):
-        live_and_die(setup, setup.node.make_namespace(name))
+        add_and_delete(setup, setup.node.make_namespace(name))
     (tmp_path / "link").symlink_to(setup.container.path)
-    live_and_die(setup, NetNS(str(tmp_path / "link")))
+    add_and_delete(setup, NetNS(str(tmp_path / "link")))
 
 
 # Paths below a directory with a file and a pipe, and what is said of them.

@@ -79,7 +79,7 @@ IN_ONE = "ip -n container1"
 IN_TWO = "ip -n container2"
 ADDRESSED = "ip address add 10.1.0.10/24 dev eth0; ip address add fd00:1::10/64 dev eth0 nodad"
 
-# The calls, by the commands on the host that come before them.
+# The calls, by the commands that are run on the host before them.
 # fmt: off
 REFUSALS: dict[str, list[Row]] = {
     "": [

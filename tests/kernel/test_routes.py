@@ -95,7 +95,7 @@ VALUES = {
     "mtu": ["", "0", "1", "65520", "65521", HIGHEST],
     "advmss": ["", "0", "1", "65495", "65496", HIGHEST],
 }
-# Another value of each, as a person gives it to ip(8).
+# Another value of each attribute, as ip(8) takes it.
 OTHER = {"table": "table 77", "priority": "metric 7", "scope": "scope 99"}
 OTHER |= {"mtu": "mtu 1300", "advmss": "advmss 1200"}
 FAMILIES = {4: ("10.1.0.2/24", "10.1.0.1", "0.0.0.0"), 6: ("fd00:1::2/64", "fd00:1::1", "::")}
@@ -110,7 +110,7 @@ DESTINATIONS[6] += ["fe80::/64", "fd00:1::/64", "ff0e::/16"]
 @pytest.mark.parametrize("family", FAMILIES)
 def test_check_finds_the_routes_as_add_left_them(setup: Setup, family: int) -> None:
     combinations = [as_route(family, each) for each in combine(VALUES)]
-    routes = numbered(family, [each for each in combinations if is_possible(family, each)])
+    routes = number_all(family, [each for each in combinations if is_possible(family, each)])
     assert len(routes) > len(combinations) / 2
     added = attach(setup, family, routes)
     added.check()
@@ -124,7 +124,7 @@ def test_check_finds_the_routes_as_add_left_them(setup: Setup, family: int) -> N
 def test_check_finds_an_attribute_changed(setup: Setup, family: int) -> None:
     for attribute in sample([name for name in OTHER if (family, name) != (6, "scope")], 3):
         possible = [as_route(family, {attribute: value}) for value in VALUES[attribute] if value]
-        routes = numbered(family, [each for each in possible if is_possible(family, each)])
+        routes = number_all(family, [each for each in possible if is_possible(family, each)])
         added = attach(setup, family, routes)
         added.check()
         for route in routes:
@@ -153,7 +153,7 @@ def test_an_address_that_vanishes_is_an_error(setup: Setup, tmp_path: Path, addr
     last = [step.number for step in steps.records if "show" in step.words][-1]
     added.delete()
     steps.reset()
-    # By the script that replaces ip(8).
+    # The script that replaces ip(8) makes it.
     away = f"nsenter --net={setup.container.path} ip address delete {address} dev net1"
     steps.plan(last, f"{away}; {away} 2>/dev/null")
     setup.expect_error(100, address, ipam=ipam, **steps.environment)
@@ -176,7 +176,7 @@ def is_possible(family: int, route: Route) -> bool:
     return family == 6 or route.get("scope", 0) <= farthest
 
 
-def numbered(family: int, routes: list[Route]) -> list[Route]:
+def number_all(family: int, routes: list[Route]) -> list[Route]:
     form = "10.7.{}.0/24" if family == 4 else "fd00:7:{:x}::/48"
     return [{"dst": form.format(number), **each} for number, each in enumerate(routes, 1)]
 

@@ -43,7 +43,7 @@ def attachments(user: User, options: str = "") -> list[dict[str, Any]]:
     return [each for master in masters for each in master["attachments"]]
 
 
-def wide(user: User) -> list[dict[str, str]]:
+def read_wide(user: User) -> list[dict[str, str]]:
     """Return the rows of -o wide, by the names of the columns."""
     lines = user.check_output("ipvlan show -o wide").splitlines()
     head, *rows = (re.split("  +", line) for line in lines)
@@ -55,13 +55,13 @@ def interfaces(user: User, options: str = "") -> list[tuple[str, str]]:
     entries = attachments(user, options)
     if not options:
         names = [(each["interface"], Path(each["netns"]).name) for each in entries]
-        assert [(each["INTERFACE"], each["NAMESPACE"]) for each in wide(user)] == names
+        assert [(each["INTERFACE"], each["NAMESPACE"]) for each in read_wide(user)] == names
     return [(Path(each["netns"]).name, each["interface"]) for each in entries]
 
 
 def problems(user: User) -> list[list[str]]:
     lists = [each["problems"] for each in attachments(user)]
-    rows = zip(lists, wide(user), strict=False)  # leftovers come last
+    rows = zip(lists, read_wide(user), strict=False)  # leftovers come last
     assert all(", ".join(each) in row["PROBLEMS"] for each, row in rows)
     return lists
 
@@ -70,14 +70,14 @@ def leftovers(user: User) -> list[tuple[str, str, str]]:
     """Return kind, problem and container of the leftovers, as many in text as in JSON."""
     entries = document(user)["leftovers"]
     keys = ("NETWORK", "CONTAINER ID", "PROBLEMS")
-    rows = [tuple(map(row.get, keys)) for row in wide(user) if row["KIND"] == "-"]
+    rows = [tuple(map(row.get, keys)) for row in read_wide(user) if row["KIND"] == "-"]
     labelled = [(each["network"], each["containerID"], each) for each in entries]
     assert rows == [(*key, f"{each['problem']} ({each['kind']})") for *key, each in labelled]
     return [(each["kind"], each["problem"], each["containerID"]) for each in entries]
 
 
 @contextmanager
-def configured(conf: Conf) -> Iterator[None]:
+def configure(conf: Conf) -> Iterator[None]:
     """Make a network in /etc/cni/net.d, the only one there."""
     with hide_directory(NETWORKS):
         (NETWORKS / "90-show.conf").write_text(json.dumps(conf))
@@ -85,7 +85,7 @@ def configured(conf: Conf) -> Iterator[None]:
 
 
 @pytest.fixture
-def crowd(setup: Setup) -> Setup:
+def containers(setup: Setup) -> Setup:
     """Attach three containers to eth9, and one of them also to eth10."""
     setup.node.make_master("eth10")
     setup.node.make_master("eth9")
@@ -100,7 +100,7 @@ def crowd(setup: Setup) -> Setup:
 
 
 @pytest.mark.slow
-def test_it_is_sorted_as_people_count_and_filtered(crowd: Setup, user: User) -> None:
+def test_it_is_sorted_as_people_count_and_filtered(containers: Setup, user: User) -> None:
     run("ip", "link", "property", "add", "dev", "eth10", "altname", "uplink")
     of_pod9 = [("pod9", name) for name in ("net1", "net9", "net10")]
     assert [each["master"] for each in document(user)["masters"]] == ["eth9", "eth10"]
@@ -150,7 +150,7 @@ def test_wide_has_what_each_master_carries(setup: Setup, user: User) -> None:
     container.ip("link add name inner type dummy")
     container.ip("link add name nested link inner type ipvlan mode l2 private")
 
-    rows = wide(user)
+    rows = read_wide(user)
     document = json.loads(user.check_output("ipvlan show --json"))
 
     fe80 = container.query("-6", "address", "show", "dev", "net1")[0]["addr_info"][0]["local"]
@@ -196,27 +196,27 @@ def test_columns_have_what_is_there_and_what_is_left(setup: Setup, user: User) -
 
 
 def test_it_starts_a_process_for_each_namespace(
-    crowd: Setup, user: User, monkeypatch: pytest.MonkeyPatch
+    containers: Setup, user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[Command] = []
     start = Runner.start
 
-    def counted(runner: Runner, command: Command, **arguments: Any) -> Running:
+    def record(runner: Runner, command: Command, **arguments: Any) -> Running:
         started.append(command)
         return start(runner, command, **arguments)
 
-    monkeypatch.setattr(Runner, "start", counted)
+    monkeypatch.setattr(Runner, "start", record)
 
-    def processes(options: str) -> int:
+    def count(options: str) -> int:
         started.clear()
         user.check_output(f"ipvlan show {options}")
         return len(started)
 
-    assert processes("") == 1 + 6  # the host's interfaces; ipvlan's in each of six namespaces
-    assert processes("-o wide") == 1 + 6 + 3  # and the routes of three containers
+    assert count("") == 1 + 6  # the host's interfaces; ipvlan's in each of six namespaces
+    assert count("-o wide") == 1 + 6 + 3  # and the routes of three containers
     batch = "".join(f"link add name more{number} type dummy\n" for number in range(500))
     run("ip", "-batch", "-", stdin=batch)
-    assert processes("-o wide") == 1 + 6 + 3
+    assert count("-o wide") == 1 + 6 + 3
 
 
 def test_what_it_cannot_do_is_an_error_that_names_the_option(user: User) -> None:
@@ -236,7 +236,7 @@ def test_it_says_mtu_gateways_and_routes(setup: Setup, user: User) -> None:
     setup.add(mtu=1400, ipam=ipam)
     setup.container.ip("route add 10.9.0.0/16 dev net1 table 100 metric 7")
 
-    (row,) = wide(user)
+    (row,) = read_wide(user)
     (entry,) = attachments(user)
 
     assert (row["MTU"], row["GATEWAYS"]) == ("1400", "10.1.0.1 fd00::1")
@@ -264,7 +264,7 @@ def test_what_another_program_has_changed_is_a_problem(setup: Setup, user: User)
 
 def test_a_default_route_without_a_gateway_is_a_route(setup: Setup, user: User) -> None:
     setup.add(mode="l3", ipam=static("10.1.0.2/24", routes=[{"dst": "0.0.0.0/0"}]))
-    assert [each["ROUTES"] for each in wide(user)] == ["0.0.0.0/0"]
+    assert [each["ROUTES"] for each in read_wide(user)] == ["0.0.0.0/0"]
     assert attachments(user)[0]["gateways"] == []
 
 
@@ -276,7 +276,7 @@ def test_leases_are_shown_where_host_local_gave_them(setup: Setup, user: User) -
     leased, chained = attachments(user)
 
     assert (leased["leases"], chained["leases"]) == (["10.1.0.2"], None)
-    assert [each["LEASE"] for each in wide(user)] == ["10.1.0.2", "-"]
+    assert [each["LEASE"] for each in read_wide(user)] == ["10.1.0.2", "-"]
     assert problems(user) == [[], []]
     assert leftovers(user) == []
     setup.container.ip("address flush dev net1")
@@ -292,7 +292,7 @@ def test_leases_are_shown_where_host_local_gave_them(setup: Setup, user: User) -
 
 def test_leases_of_the_configured_directory(setup: Setup, user: User, tmp_path: Path) -> None:
     conf = network(ipam=host_local("169.254.20.0/24", dataDir=str(tmp_path / "data")))
-    with configured(conf):
+    with configure(conf):
         setup.add(conf)
         setup.add(name="link-local", ipam=host_local("fe80::/64"), CNI_IFNAME="net2")
         assert [each["leases"] for each in attachments(user)] == [["169.254.20.2"], ["fe80::2"]]
@@ -322,11 +322,11 @@ def test_a_lease_without_an_interface_is_left_over(setup: Setup, user: User) -> 
 @pytest.mark.setup(host=("10.1.0.6/29",))
 def test_numbers_for_prometheus_count_what_is_there(setup: Setup, user: User) -> None:
     conf = network(hostAccess=True, ipam=host_local("10.1.0.0/29"))
-    with configured(conf):
+    with configure(conf):
         setup.add(conf)
         (OF_NET / "10.1.0.5").write_text("gone\r\nnet1")
         setup.container.ip("link set dev net1 mtu 1501")
-        metrics = numbers(user)
+        metrics = read_metrics(user)
     master = {"master": "eth0"}
     assert metrics == {
         "build_info": [({"version": __version__}, 1)],
@@ -344,21 +344,21 @@ def test_numbers_have_no_names_that_containers_give(setup: Setup, user: User) ->
     for number in range(3):
         setup.container.ip(f"link add name own{number} type dummy")
         setup.container.ip(f"link add link own{number} name slave{number} type ipvlan mode l3")
-    metrics = numbers(user)
+    metrics = read_metrics(user)
     assert metrics["attachments"] == [({"master": "", "mode": "l3", "flag": "bridge"}, 3)]
     assert "master_up" not in metrics
 
 
 def test_numbers_are_readable_whatever_a_network_is_called(user: User) -> None:
     name = 'q"uo\\te\nnl\r\x1b[31m é\ud800'
-    with configured({**LEASED, "name": name}):
+    with configure({**LEASED, "name": name}):
         alike = json.dumps({**LEASED, "name": name.replace("\r", "\b")})
         (NETWORKS / "91-show.conf").write_text(alike)
-        ((labels, _),) = numbers(user)["addresses_free"]
+        ((labels, _),) = read_metrics(user)["addresses_free"]
     assert labels == {"network": 'q"uo\\te?nl??[31m é?'}
 
 
-def numbers(user: User) -> dict[str, list[tuple[dict[str, str], float]]]:
+def read_metrics(user: User) -> dict[str, list[tuple[dict[str, str], float]]]:
     """Return what show prints as OpenMetrics, as a parser of Prometheus reads it."""
     text = user.check_output("ipvlan show -o openmetrics")
     families = text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
@@ -374,7 +374,7 @@ def test_leases_of_other_plugins_are_none_of_its_business(user: User, setup: Set
     OF_NET.mkdir(parents=True)
     (OF_NET / "10.1.0.5").write_text("pod\r\neth0")
     assert leftovers(user) == [("lease", "no interface", "pod")]
-    with configured({**LEASED, "type": "bridge"}):
+    with configure({**LEASED, "type": "bridge"}):
         assert leftovers(user) == []
     directory = LEASES / "results"
     directory.mkdir()
@@ -419,7 +419,7 @@ def test_an_add_that_was_killed_is_unfinished(setup: Setup, user: User, ipvlan: 
 
     setup.container.ip("link delete dev net1")
     assert leftovers(user) == [("record", "unfinished", "one")]
-    # As if it had never got into its container.
+    # The link looks as if it had never been moved into its container.
     run("ip", "link", "add", "name", f"iv{key}", "link", "eth0", "type", "ipvlan", "mode", "l2")
     assert problems(user) == [["unfinished"]]
     (entry,) = attachments(user)

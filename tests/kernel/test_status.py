@@ -72,7 +72,7 @@ def test_status_names_an_interface_to_root_only(setup: Setup, user: InProcessUse
     assert err.count("did you mean 'hosts0'?") == 1
 
 
-# What ADD refuses whoever the container is.
+# What ADD refuses for any container.
 
 
 def status(setup: Setup, conf: Conf) -> str:

@@ -59,7 +59,7 @@ REFUSED: dict[str, Conf] = {
     },
 }  # fmt: skip
 
-# What validate has nothing against: ADD succeeds.
+# Configurations without a problem: ADD succeeds.
 FINE: dict[str, Conf] = {
     "/30": pool("10.1.0.0/30"),
     "/126": pool("fd00::/126"),
@@ -85,7 +85,7 @@ FINE: dict[str, Conf] = {
     ),
     "link-local gateway": static("fd00::2/64", gateway="fe80::1", routes=[{"dst": "::/0"}]),
 }
-# The same with a warning.
+# Configurations with a warning: ADD succeeds, too.
 UNUSUAL: dict[str, Conf] = {
     "one range is only the gateway": ranges([part(ROUTER, ROUTER), {"subnet": "10.2.0.0/24"}]),
     "gateway outside that no route needs": pool(gateway="10.2.0.1"),

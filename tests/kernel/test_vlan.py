@@ -17,7 +17,7 @@ def gc(setup: Setup, **changes: Any) -> None:
     setup.runtime.gc({**STATIC, "cniVersion": "1.1.0", "ipam": None, **changes}).succeeds()
 
 
-def vlan_is_there(setup: Setup) -> bool:
+def has_vlan(setup: Setup) -> bool:
     return "eth0.100" in setup.host.links()
 
 
@@ -66,7 +66,7 @@ def test_it_stays_until_the_last_of_all_networks(setup: Setup, by: Conf) -> None
     first.delete()
     assert setup.container2.links()["net1"]
     second.delete()
-    assert not vlan_is_there(setup)
+    assert not has_vlan(setup)
 
 
 def test_each_vlan_has_a_mode_of_its_own(setup: Setup) -> None:
@@ -87,7 +87,7 @@ def test_a_failed_add_or_script_removes_what_it_has_made_and_nothing_else(setup:
         assert script.run()[0] == 2
     setup.add(CONF)
     setup.expect_error(107, conf=invalid, at=setup.container2, name="other")
-    assert vlan_is_there(setup)
+    assert has_vlan(setup)
 
 
 @pytest.mark.parametrize("ending", ["DEL", "GC"])
@@ -118,10 +118,10 @@ def test_gc_removes_one_that_was_in_use_when_its_last_container_was_deleted(setu
     setup.container.ip("link delete dev net1")
     setup.host.ip("link add link eth0.100 name inner type vlan id 7")
     added.delete()
-    assert vlan_is_there(setup)
+    assert has_vlan(setup)
     setup.host.ip("link delete dev inner")
     gc(setup)
-    assert not vlan_is_there(setup)
+    assert not has_vlan(setup)
 
 
 def test_a_kernel_without_ipvlan_keeps_no_container_from_being_deleted(setup: Setup) -> None:
@@ -129,9 +129,9 @@ def test_a_kernel_without_ipvlan_keeps_no_container_from_being_deleted(setup: Se
     setup.container.ip("link delete dev net1")
     with remove_module():
         added.delete()
-    assert vlan_is_there(setup)
+    assert has_vlan(setup)
     setup.add(STATIC).delete()  # the next one that is the last removes it
-    assert not vlan_is_there(setup)
+    assert not has_vlan(setup)
 
 
 def test_a_kernel_without_macvlan_cannot_say_that_nobody_is_on_it(setup: Setup) -> None:
@@ -173,7 +173,7 @@ def test_one_that_others_use_stays(setup: Setup, use: str) -> None:
 
     added.delete()
 
-    assert vlan_is_there(setup)
+    assert has_vlan(setup)
 
 
 # tests/kernel/test_dry_run.py has what makes one.

@@ -104,7 +104,7 @@ POD = "--args 'IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0'"
 ID = "0123456789abcdef"
 
 
-def keep(config: Conf) -> None:
+def cache_result(config: Conf) -> None:
     """Write libcni's cached result of the attachment, with its configuration."""
     directory = Path("/var/lib/cni/results")
     directory.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def test_one_that_is_recorded_needs_no_configuration(node: Node, user: User, wor
     node.make_container()
     node.make_container()
     attach(user, "container2", "other")
-    keep({"cniVersion": "1.0.0", "name": "net", "plugins": [LEASED, {"type": "portmap"}]})
+    cache_result({"cniVersion": "1.0.0", "name": "net", "plugins": [LEASED, {"type": "portmap"}]})
     before = node.snapshot()
     attach(user, "container1", f"{ID} {POD}")
 
@@ -171,7 +171,7 @@ def test_a_forged_label_makes_a_person_delete_nobody_else(node: Node, user: User
 def test_containers_of_a_gone_namespace_are_known_by_its_name(node: Node, user: User) -> None:
     node.make_namespace("lives")
     attach(user, "lives", "lives")
-    # Both are there from the start, so that none can have the other's inode number.
+    # Both namespaces exist from the start, so that they have different inode numbers.
     namespaces = {name: node.make_namespace(name) for name in ("one", "two")}
     for name, namespace in namespaces.items():
         web = NetNS(f"{NETNS_DIRECTORY}/web")

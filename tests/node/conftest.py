@@ -21,7 +21,7 @@ kept=$FETCHED/$(sha256sum <<<"${*:1:$#-1}" | cut -c 1-64)
 [[ -d $kept ]] || PATH=${PATH#*:} mmdebstrap "${@:1:$#-1}" "$kept" || exit
 cp -a "$kept" "${!#}"
 """
-# What is built twice, to compare, if anything.
+# What is built twice, to compare the results.
 REPEATED_BUILD = sampling.sample(("bundle", "image", "nothing"), 1)
 TOOLS = ("build", "pip", "pipx", "setuptools", "uv")
 

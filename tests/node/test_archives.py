@@ -126,12 +126,12 @@ def test_every_way_of_building_makes_the_same_wheel(
     """From a checkout or the source archive, by pip or build, by another Python elsewhere."""
     assert members(dist) == wheel
     if method == "build":
-        wheel_built = build(builder, copy_checkout(tmp_path / "checkout"), wheels, "--wheel")
+        directory = build(builder, copy_checkout(tmp_path / "checkout"), wheels, "--wheel")
     else:
-        python, wheel_built = make_environment(tmp_path / "venv"), tmp_path / "wheel"
-        pip = [*PIP_WHEEL, f"--find-links={wheels}", f"--wheel-dir={wheel_built}", str(sdist)]
+        python, directory = make_environment(tmp_path / "venv"), tmp_path / "wheel"
+        pip = [*PIP_WHEEL, f"--find-links={wheels}", f"--wheel-dir={directory}", str(sdist)]
         subprocess.run([python, *pip], check=True)
-    assert members(wheel_built) == wheel
+    assert members(directory) == wheel
 
 
 def test_no_wheel_names_an_interpreter_but_the_shell(wheel: dict[str, bytes]) -> None:

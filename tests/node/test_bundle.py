@@ -34,7 +34,7 @@ LAB = CHECKOUT / "scripts/lab-kernel"
 USE = Path(__file__).with_name("using_bundle.py")
 MIB = 1 << 20
 VERSION = {"CNI_COMMAND": "VERSION"}
-# What a program of Debian's finds on every Debian, and a bare root has not.
+# host-local with its loader and libraries, which every Debian has, but not a bare root.
 HOST_LOCAL = """\
 #!/opt/bundle/programs/sh
 echo "$PATH" >/run/path

@@ -52,7 +52,7 @@ left:
 beside another plugin: /opt/cni/bin/other
 an ipvlan that was there: theirs
 """
-# What is there before it is installed, and must be afterwards.
+# Files that exist before the installation, and must exist after the removal.
 REMOVALS = ("removed", "purged")
 BEFORE = sampling.sample(("/", "/opt/cni", "/opt/cni/bin"), 1)
 
@@ -100,11 +100,11 @@ def test_same_commit_gives_the_same_package(package: Path, clone: Path, tmp_path
         for path in (other, *other.rglob("*")):
             os.chown(path, 12345, 12345, follow_symlinks=False)
     printed = subprocess.check_output([other / BUILD, "--output", output], text=True)
-    (package_built,) = output.iterdir()
-    assert package_built.read_bytes() == package.read_bytes()
+    (copy,) = output.iterdir()
+    assert copy.read_bytes() == package.read_bytes()
     command = printed.splitlines()[-1].partition(": ")[2]
     sudo = ["sudo"] if os.geteuid() or "SUDO_USER" in os.environ else []
-    assert shlex.split(command) == [*sudo, "apt-get", "install", str(package_built)]
+    assert shlex.split(command) == [*sudo, "apt-get", "install", str(copy)]
 
 
 def test_documents_are_where_debian_has_them(package: Path, tmp_path: Path) -> None:

@@ -106,8 +106,8 @@ def test_networks_come_and_go_with_it(bundle: Path, tmp_path: Path) -> None:
     (target / "10-first.conf").write_text("another program's")
     (source / "10-first.conf").write_text(json.dumps(first))
 
-    def run_once(*more: str) -> tuple[int, str]:
-        with entry(bundle, tmp_path, *options, "--once", *more) as process:
+    def run_once(*arguments: str) -> tuple[int, str]:
+        with entry(bundle, tmp_path, *options, "--once", *arguments) as process:
             _, complained = process.communicate()
         return process.returncode, complained
 
@@ -142,9 +142,9 @@ def entry(bundle: Path, node: Path, *options: str) -> subprocess.Popen[str]:
     if not script.exists():
         script.write_bytes(ENTRY.read_bytes())
         script.chmod(0o755)
-    places = ["--prefix", f"{node}/prefix", "--bin-dir", f"{node}/cni/bin"]
+    directories = ["--prefix", f"{node}/prefix", "--bin-dir", f"{node}/cni/bin"]
     return subprocess.Popen(
-        [*AS_ROOT, script, *places, *options],
+        [*AS_ROOT, script, *directories, *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -210,7 +210,7 @@ def test_people_find_the_newest_command_manual_and_completions(upgraded: Upgrade
 
 
 def test_interpreter_of_an_older_version_hands_over(upgraded: Upgraded) -> None:
-    # Which is what happens when the file changes after the kernel has read its first line.
+    # The file may change after the kernel has read its first line.
     python = upgraded.node / "prefix/versions/2/bin/python3"
     done = run(python, "-IXutf8", plugin_path(upgraded.node), env=VERSION)
     assert json.loads(done.stdout)["supportedVersions"]
@@ -227,7 +227,7 @@ def test_version_that_does_not_answer_changes_nothing(
     assert versions_answered(node)
 
 
-# What may be in its place, and whether it is replaced only with --force.
+# What may be in the plugin's place, and whether it is replaced only with --force.
 BEFORE = {
     "another program": ("cp other ipvlan", True),
     "a link to another program": ("ln -s $PWD/other ipvlan", True),

@@ -25,7 +25,7 @@ METHODS = {
 }
 
 
-# Nor is the command's work changed by any of these.
+# Variables that must not change what the command does.
 VARIABLES = {"PYTHONPLATLIBDIR": "evil", "PYTHONEXECUTABLE": "/bin/false", "PYTHONINSPECT": "1"}
 VARIABLES |= {"PYTHONVERBOSE": "1", "PYTHONOPTIMIZE": "2", "PYTHONBREAKPOINT": "os.abort"}
 VARIABLES |= {"PYTHONWARNINGS": "error", "PYTHONIOENCODING": "utf-16", "CDPATH": "/"}

@@ -24,7 +24,7 @@ EMULATOR = "qemu-system-x86_64"
 KERNELS = {"user-mode": f"{LAB} --uml", "own": f"{LAB} {LAB}", "virtual": f"{LAB} --qemu"}
 
 
-def in_turn(number: int, *kernels: str) -> pytest.MarkDecorator:
+def choose_kernel(number: int, *kernels: str) -> pytest.MarkDecorator:
     """Have a test run on one of the kernels, by the seed; with --long on all."""
     names = kernels or [*KERNELS]
     if not sampling.is_long():
@@ -64,7 +64,7 @@ INPUT = {
 }
 
 
-@in_turn(0)
+@choose_kernel(0)
 @pytest.mark.parametrize("kind", INPUT)
 def test_input_reaches_the_command(lab: Argv, tmp_path: Path, kind: str) -> None:
     line, printed, complaint = INPUT[kind]
@@ -90,7 +90,7 @@ def test_input_arrives_as_it_comes() -> None:
         assert process.wait(PATIENCE) == 0
 
 
-@in_turn(0, "user-mode", "virtual")
+@choose_kernel(0, "user-mode", "virtual")
 def test_slave_can_be_made_and_writes_last_only_where_they_may(lab: Argv, tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     script = f"{SLAVE} && cd {tmp_path} && echo word >kept/file && echo word >/etc/gone && exit 7"
@@ -106,14 +106,14 @@ def test_command_gets_nothing_of_a_terminal() -> None:
 
 
 @pytest.mark.slow
-@in_turn(2)
+@choose_kernel(2)
 def test_shell_reads_commands_from_a_pipe(lab: Argv) -> None:
     done = run(*lab, stdin=b"ip -brief link show lo | cut -c 1-2\necho ${PATH##*:}\nexit 5\n")
     commands = os.fsencode(CHECKOUT / "build/venv/bin")
     assert (done.returncode, done.stdout) == (5, b"lo\n" + commands + b"\n")
 
 
-@in_turn(1)
+@choose_kernel(1)
 def test_without_a_command_a_shell_has_the_terminal(kernel: str) -> None:
     with Terminal("bash", "--norc") as terminal:
         if kernel == "own":

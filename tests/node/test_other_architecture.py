@@ -54,15 +54,15 @@ def test_bundle_serves_in_an_emulator(archives: list[Path], tmp_path: Path) -> N
     assert len(modules) > 20
     machine = Path("/bin/true").read_bytes()[18:20]
     assert machine not in {each.read_bytes()[18:20] for each in (*programs, *modules)}
-    emulated(Path("/bin/true"), tmp_path / "true")
+    emulate(Path("/bin/true"), tmp_path / "true")
     if run(tmp_path / "true").returncode:
         pytest.skip("this kernel has no binfmt_misc of a user namespace's own (Linux 6.7)")
-    assert_serves(emulated(bundle / "bin/ipvlan", tmp_path / "ipvlan"))
-    ip = emulated(bundle / "programs/ip", tmp_path / "ip")
+    assert_serves(emulate(bundle / "bin/ipvlan", tmp_path / "ipvlan"))
+    ip = emulate(bundle / "programs/ip", tmp_path / "ip")
     assert "iproute2" in subprocess.check_output([ip, "-V"], text=True)
 
 
-def emulated(command: Path, wrapper: Path) -> Path:
+def emulate(command: Path, wrapper: Path) -> Path:
     return write_program(wrapper, EMULATED.replace("COMMAND", str(command)))
 
 

@@ -34,17 +34,17 @@ CALL = {
 }
 OPTIONS = ("-c", "/run/net.conf", "--netns", "c1", "--ifname", "eth0")
 ID = ("--container-id", "c1")
-SHOWN = ("scope", "global")
+SELECTION = ("scope", "global")
 
 
 def main() -> None:
     """Print a document with one entry for each way of using it."""
     prepare()
-    before = tree()
+    before = list_files()
     report: dict[str, object] = {"runtime": act_as_runtime()}
     (ROOT / "bin").symlink_to("busybox")
     report["person"] = act_as_user()
-    report["changed"] = sorted(before ^ tree())
+    report["changed"] = sorted(before ^ list_files())
     json.dump(report, sys.stdout)
 
 
@@ -111,7 +111,7 @@ def call(verb: str, **options: object) -> str:
 
 
 def list_addresses() -> list[str]:
-    output = run_in_root(f"{BUNDLE}/programs/ip", "-n", "c1", "-o", "address", "show", *SHOWN)
+    output = run_in_root(f"{BUNDLE}/programs/ip", "-n", "c1", "-o", "address", "show", *SELECTION)
     return re.findall(r"eth0\s+inet6? (\S+)", output)
 
 
@@ -121,7 +121,7 @@ def run_in_root(*command: str, stdin: str = "", **environment: str) -> str:
         command,
         input=stdin,
         env=environment,
-        preexec_fn=go_there,
+        preexec_fn=enter_root,
         check=False,
         capture_output=True,
         text=True,
@@ -131,12 +131,12 @@ def run_in_root(*command: str, stdin: str = "", **environment: str) -> str:
     return done.stdout
 
 
-def go_there() -> None:
+def enter_root() -> None:
     os.chroot(ROOT)
     os.chdir("/")
 
 
-def tree() -> set[tuple[str, int, int]]:
+def list_files() -> set[tuple[str, int, int]]:
     paths = (ROOT / "opt").rglob("*")
     return {(str(each), each.lstat().st_mode, each.lstat().st_mtime_ns) for each in paths}
 

@@ -9,7 +9,7 @@ import lab
 from google.protobuf import descriptor_pb2, message_factory
 from grpclib.client import Channel, UnaryUnaryMethod
 from grpclib.exceptions import GRPCError
-from patience import patient
+from patience import extend
 
 # k8s.io/cri-api, pkg/apis/runtime/v1/api.proto, as far as the tests use it: messages, each with
 # the number, kind and name of its fields. An enum goes over the wire as an int32 does.
@@ -131,6 +131,6 @@ class Cri:
             async with Channel(path=self._socket) as channel:
                 path = f"/{_PACKAGE}.{service}/{method}"
                 call = UnaryUnaryMethod(channel, path, question, answer)
-                return await call(question(**request), timeout=patient(_PATIENCE_SECONDS))
+                return await call(question(**request), timeout=extend(_PATIENCE_SECONDS))
 
         return asyncio.run(ask())

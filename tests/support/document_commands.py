@@ -13,7 +13,7 @@ import documents
 
 NAMES = [name for name in documents.NAMES if name != "CHANGELOG.md"]
 
-# What stands there for a word in capitals. The tests make what these name.
+# Values of the words in capitals. The tests make what these name.
 PLACEHOLDER_VALUES = {
     "ADDRESS": "10.10.10.1",
     "CAPTURE": "/var/log/cni-ipvlan/calls/*-ADD-*.jsonl",
@@ -29,7 +29,7 @@ PLACEHOLDER_VALUES = {
 # is printed.
 COMPARED_DOCUMENTS = {"docs/debugging.md", "docs/dhcp.md"}
 
-# What is not typed, and where else it is executed, or why nowhere.
+# Commands that are not typed, by where else they are executed, or why nowhere.
 EXEMPTIONS = {
     "tests/e2e/test_cri.py and tests/node/test_deploy.py have a containerd": r"ctr .*",
     "tests/node/test_bundle.py uses a bundle": (
@@ -55,7 +55,7 @@ _IN_A_CLONE = re.compile(r"(?:sudo |\w+=\S+ )*(?:scripts/|\.venv/|git |man )")
 _CAPITALS = re.compile(r"(?<![\w/.:-])[A-Z]{2,}(?![\w/.:=-])")
 
 
-# Who types is root already.
+# The tests are root already, so sudo runs the command itself.
 BASH = ("bash", "-c", 'sudo() { "$@"; }; eval "$1"', "bash")
 
 
@@ -88,14 +88,14 @@ def read_commands(document: str) -> Iterator[Command]:
 
 def find_commands_of_tier(tier: str) -> dict[str, list[Command]]:
     """Return the commands that a tier types, by document, each once."""
-    found_commands: dict[str, list[Command]] = {}
+    result: dict[str, list[Command]] = {}
     lines: set[str] = set()
     for document in NAMES:
         for command in read_commands(document):
             if command.tier == tier and command.line not in lines:
                 lines.add(command.line)
-                found_commands.setdefault(document, []).append(command)
-    return found_commands
+                result.setdefault(document, []).append(command)
+    return result
 
 
 def _find_commands(block: documents.Code, document: str) -> Iterator[Command]:

@@ -31,7 +31,7 @@ _STEP = """\
 real() {{ {program} "$@"; }}
 [ -z "$INSIDE_A_STEP" ] || exec {program} "$@"
 export INSIDE_A_STEP=yes
-# Others may run at the same time: none takes a number that there is a file for.
+# Other steps may run at the same time, so a file reserves each number.
 set -C
 n=1
 while ! true >{directory}/taken-{name}-$n; do n=$((n + 1)); done 2>/dev/null

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from patience import patient
+from patience import extend
 from runtime import Answer
 
 
@@ -56,7 +56,7 @@ class Call(NamedTuple):
     def end(self, seconds: float = 60) -> Answer:
         """Wait for the end; when that takes too long, or the test ends, bring it about."""
         try:
-            stdout, stderr = self.process.communicate(timeout=patient(seconds))
+            stdout, stderr = self.process.communicate(timeout=extend(seconds))
         finally:
             self.kill()
         text = stderr.decode()
@@ -68,7 +68,7 @@ class Call(NamedTuple):
             for process in (self.process.pid, *descendants(self.process.pid)):
                 with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
-            self.process.communicate(timeout=patient(30))
+            self.process.communicate(timeout=extend(30))
 
 
 def descendants(process: int) -> list[int]:

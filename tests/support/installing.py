@@ -12,7 +12,7 @@ import pytest
 from runtime import call_environment
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-# That of the distribution, which install-node uses as well, whichever runs the tests.
+# The distribution's Python, which install-node uses, whichever Python runs the tests.
 PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
 # What keeps the plugin from running on the distribution's Python packages, as on Debian 12.
 MISSING_PACKAGES = subprocess.check_output(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from patience import patient
+from patience import extend
 
 NETNS_DIRECTORY = Path("/run/netns")
 RECORDS = Path("/run/cni-ipvlan")
@@ -109,7 +109,7 @@ def run(*argv: str, stdin: str = "") -> str:
 
 def wait_until(condition: Callable[[], bool]) -> None:
     """Wait until a condition holds, which another process brings about."""
-    deadline = time.monotonic() + patient(_PATIENCE_SECONDS)
+    deadline = time.monotonic() + extend(_PATIENCE_SECONDS)
     while not condition():
         assert time.monotonic() < deadline, condition
         time.sleep(0.02)

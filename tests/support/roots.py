@@ -46,7 +46,7 @@ class RootError(Exception):
 @contextmanager
 def make_root(directory: Path, suite: str, *options: str) -> Iterator[Path]:
     """Have a root of a suite, with apt and not much more; it is removed in the end."""
-    # Nobody misses it after a power failure.
+    # The root need not outlive a power failure.
     common = ["--variant=minbase", "--dpkgopt=force-unsafe-io"]
     common += [f"--aptopt={setting}" for setting in apt_settings()]
     argv = ["mmdebstrap", *common, *options, suite, str(directory), *sources(suite)]

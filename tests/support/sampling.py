@@ -70,7 +70,7 @@ def combine(parameters: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     settings = [(name, value) for name, values in parameters.items() for value in values]
     pairs = [pair for pair in combinations(settings, 2) if pair[0][0] != pair[1][0]]
     missing_pairs = {frozenset(pair): None for pair in pairs}
-    combinations_found = []
+    rows = []
     while missing_pairs:
         combination = dict(next(iter(missing_pairs)))
         for name, values in parameters.items():
@@ -83,5 +83,5 @@ def combine(parameters: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
                 combination[name] = values[counts.index(max(counts))]
         for pair in combinations(combination.items(), 2):
             missing_pairs.pop(frozenset(pair), None)
-        combinations_found.append({name: combination[name] for name in parameters})
-    return combinations_found
+        rows.append({name: combination[name] for name in parameters})
+    return rows

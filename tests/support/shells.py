@@ -11,7 +11,7 @@ from contextlib import suppress
 from threading import Thread
 
 from lab import wait_until
-from patience import patient
+from patience import extend
 
 SHELLS = ("dash", "bash", "dash in a pipe", "bash at a terminal", "dash at a terminal")
 _INTERACTIVE = {"bash": ["bash", "--norc", "-i"], "dash": ["dash", "-i"]}
@@ -34,7 +34,7 @@ def run_script(shell: str, script: str, **environment: str) -> tuple[int, str]:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=patient(_SECONDS),
+        timeout=extend(_SECONDS),
     )
     return done.returncode, done.stdout
 

@@ -33,7 +33,7 @@ class Case(NamedTuple):
     words: str
 
 
-# What the IPAM plugin, this plugin or the kernel refuses.
+# Configurations that the IPAM plugin, this plugin or the kernel refuses.
 REFUSED = [
     Case(static_ip("10.1.0.2"), ".addresses[0].address", "an address with a prefix length"),
     Case({"type": "static", "adresses": []}, ".adresses", "is unknown; did you mean addresses?"),
@@ -71,7 +71,7 @@ REFUSED = [
         "another route to 0.0.0.0/0 already",
     ),
 ]
-# What nobody refuses, but it does harm.
+# Configurations that nobody refuses, but that do harm.
 HARMFUL = [
     *(
         Case(route(dst="10.7.0.0/16", **{key: "::"}), f".routes[0].{key}", "did you mean gw?")

@@ -91,7 +91,7 @@ RESULTS = st.fixed_dictionaries(
     },
 )  # fmt: skip
 ATTACHMENTS = st.lists(st.fixed_dictionaries({"containerID": TEXT, "ifname": NAMES}) | JSON)
-# Near to what is right, so that it gets far.
+# Nearly valid configurations, with which an ADD gets far.
 CONFIGURATIONS = st.fixed_dictionaries(
     {
         "cniVersion": st.sampled_from(["1.1.0", "1.0.0", "0.4.0"]),

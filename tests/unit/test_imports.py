@@ -43,8 +43,8 @@ OURS_OF_FAILURES = {
 HEAVY_OF_FAILURES = {"enum", "re", "shlex"}
 
 
-def imported(verb: str, stdin: str, cni_path: Path = Path("/nonexistent")) -> set[str]:
-    """The modules that a call imports over those of a bare interpreter."""
+def find_imports(verb: str, stdin: str, cni_path: Path = Path("/nonexistent")) -> set[str]:
+    """Return the modules that a call imports beyond those of a bare interpreter."""
     environment = call_environment(verb, "/nonexistent", CNI_PATH=str(cni_path))
     return imports([str(MAIN)], environment, stdin) - imports(["-c", "import os"], {}, "")
 
@@ -61,8 +61,8 @@ def with_packages(names: set[str]) -> set[str]:
     return {".".join(name.split(".")[:count]) for name in names for count in (1, 2, 3)}
 
 
-def installed(names: set[str]) -> set[str]:
-    """Those that were installed beside the plugin: not Python's own, whatever its version has."""
+def select_installed(names: set[str]) -> set[str]:
+    """Return packages that are installed beside the plugin, without those of Python itself."""
     packages = with_packages(names) - {"cni_ipvlan"}
     return {each for each in packages if any(ROOT.glob(f"{each}/")) or any(ROOT.glob(f"{each}.*"))}
 
@@ -79,18 +79,18 @@ def config(verb: str) -> str:
 @pytest.mark.parametrize("verb", sorted(MOST_OURS))
 def test_a_call_imports_what_it_needs_and_no_more(verb: str, tmp_path: Path) -> None:
     write_program(tmp_path / "static", "#!/bin/sh\n")
-    names = imported(verb, config(verb), tmp_path)
+    names = find_imports(verb, config(verb), tmp_path)
     modules = {name.removeprefix("cni_ipvlan.") for name in names if name.startswith("cni_ipvlan.")}
     assert not any(name.startswith("cli") for name in modules)
     # STATUS fails where the kernel has no ipvlan, others where an ordinary user can't keep records.
     may_fail = verb == "STATUS" or os.geteuid() != 0
     assert len(modules - OURS_OF_FAILURES if may_fail else modules) <= MOST_OURS[verb], modules
     assert with_packages(names) & HEAVY <= (HEAVY_OF_FAILURES if may_fail else set())
-    assert installed(names) == {"sh"}
+    assert select_installed(names) == {"sh"}
 
 
 def test_version_imports_next_to_nothing() -> None:
-    names = imported("VERSION", '{"cniVersion": "1.0.0"}')
+    names = find_imports("VERSION", '{"cniVersion": "1.0.0"}')
     assert {name for name in names if name.startswith("cni_ipvlan.")} == {
         "cni_ipvlan.cni",
         "cni_ipvlan.cni.version",
@@ -99,7 +99,7 @@ def test_version_imports_next_to_nothing() -> None:
         "cni_ipvlan.start.namedtuple",
     }
     assert with_packages(names) & HEAVY_FOR_VERSION == set()
-    assert installed(names) == set()
+    assert select_installed(names) == set()
 
 
 class StandardTuple(typing.NamedTuple):

@@ -57,7 +57,7 @@ class Tree:
         self.put_package(self.root / "source")
         (self.packages / "editable.pth").write_text(f"{self.root / 'source'}\n")
 
-    def started_by(self, *argv: str | Path, **options: Any) -> dict[str, Any]:
+    def report_of(self, *argv: str | Path, **options: Any) -> dict[str, Any]:
         report: dict[str, Any] = json.loads(run(*argv, **options).stdout)
         assert os.path.samefile(report["main"], self.main)  # noqa: PTH121
         return report
@@ -83,13 +83,13 @@ def environment(tmp_path: Path) -> Tree:
 @pytest.mark.parametrize("home", [None, "", "/root"])
 def test_no_name_service_is_asked_for_a_home(tree: Tree, home: str | None) -> None:
     environment = {} if home is None else {"HOME": home}
-    report = tree.started_by(tree.command, env=environment)
+    report = tree.report_of(tree.command, env=environment)
     assert (report["home"], report["has_asked"]) == (home, False)
 
 
 def test_python_is_started_isolated_with_site_in_utf8_with_the_arguments(tree: Tree) -> None:
     words = ["add", "", "*", "$HOME", "it's", 'a"b', "a b", "-x", "é"]
-    report = tree.started_by(tree.command, *words)
+    report = tree.report_of(tree.command, *words)
     assert (report["isolated"], report["no_site"], report["utf8"]) == (1, 0, 1)
     assert os.path.normpath(report["executable"]) == str(tree.python)
     assert report["argv"] == words
@@ -97,7 +97,7 @@ def test_python_is_started_isolated_with_site_in_utf8_with_the_arguments(tree: T
 
 def test_sigint_ends_no_call_with_a_traceback(tree: Tree) -> None:
     tree.main.write_text(f"import os; os.kill(os.getpid(), 2)\n{REPORT}")
-    tree.started_by(tree.command, env=VERSION)
+    tree.report_of(tree.command, env=VERSION)
     pipe = subprocess.PIPE
     of_a_person = subprocess.run([tree.command, "show"], stderr=pipe, env=VERSION, check=False)
     assert of_a_person.returncode == -signal.SIGINT
@@ -118,31 +118,31 @@ def test_it_is_started_however_it_is_called(tree: Tree, tmp_path: Path) -> None:
     (tmp_path / "two").symlink_to("one")
     (tmp_path / "plugins").symlink_to(tree.bin)
     for name in ("cni bin/ipvlan", "two", "plugins/ipvlan"):
-        tree.started_by(tmp_path / name)
-    tree.started_by("./ipvlan", cwd=tree.bin)
-    tree.started_by("sh", "ipvlan", cwd=tree.bin)
-    tree.started_by("ipvlan", env={"PATH": f"{tree.bin}"})
+        tree.report_of(tmp_path / name)
+    tree.report_of("./ipvlan", cwd=tree.bin)
+    tree.report_of("sh", "ipvlan", cwd=tree.bin)
+    tree.report_of("ipvlan", env={"PATH": f"{tree.bin}"})
     for environment in ({}, {"PATH": ""}, {"PATH": "/nowhere"}):
-        tree.started_by(tmp_path / "two", env=environment)
+        tree.report_of(tmp_path / "two", env=environment)
     (tmp_path / "gone").mkdir()
     leave = ("sh", "-c", 'rmdir ../gone && exec "$0"', tree.command)
-    tree.started_by(*leave, cwd=tmp_path / "gone")
+    tree.report_of(*leave, cwd=tmp_path / "gone")
     copy = tmp_path / "moved"
     tree.root.rename(copy)
     tree.main = copy / tree.main.relative_to(tree.root)
-    tree.started_by(copy / "bin" / "ipvlan")
+    tree.report_of(copy / "bin" / "ipvlan")
 
 
 def test_editable_installation(tree: Tree, environment: Tree) -> None:
     for each in (tree, environment):
         each.make_editable()
-        each.started_by(each.command)
+        each.report_of(each.command)
 
 
 def test_packages_come_after_the_standard_library_and_before_all_else(tree: Tree) -> None:
     (tree.packages / "more.pth").write_text("more\n")
     (tree.packages / "more").mkdir()
-    path = tree.started_by(tree.command)["path"]
+    path = tree.report_of(tree.command)["path"]
     ask = "import os, site; print(os.path.dirname(os.__file__), *site.getsitepackages(), sep='\\n')"
     library, *entries = run(os.path.realpath(sys.executable), "-I", "-c", ask).stdout.splitlines()
     indexes = [path.index(str(each.resolve())) for each in (tree.packages, tree.packages / "more")]
@@ -155,9 +155,9 @@ def test_virtual_environment_is_read_by_site_alone(environment: Tree, tmp_path: 
     ask = [str(environment.python), "-I", "-c", "import sys; print(sys.times)"]
     times = int(subprocess.check_output(ask))  # site itself reads it twice
     (tmp_path / "plugins").symlink_to(environment.bin)
-    environment.started_by(tmp_path / "plugins/ipvlan")
+    environment.report_of(tmp_path / "plugins/ipvlan")
     for root in (environment.root, tmp_path / "link"):
-        report = environment.started_by(root / "bin" / "ipvlan")
+        report = environment.report_of(root / "bin" / "ipvlan")
         assert report["times"] == times
         assert report["path"].count(f"{root}/lib/{PYTHON}/site-packages") == 1
 
@@ -167,7 +167,7 @@ def test_python_of_the_system_stands_in_for_one_that_is_gone(tree: Tree) -> None
     if not system.exists():
         pytest.skip(f"there is no {system}")
     tree.python.unlink()
-    assert tree.started_by(tree.command)["executable"] == str(system)
+    assert tree.report_of(tree.command)["executable"] == str(system)
 
 
 def test_missing_python_is_reported(tree: Tree) -> None:

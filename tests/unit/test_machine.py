@@ -16,8 +16,8 @@ def lists(root: Path, built_in: str = "", loadable: str = "") -> Path:
     directory = root / "lib/modules" / RELEASE
     directory.mkdir(parents=True)
     (directory / "modules.builtin").write_text(f"kernel/net/ipv6/ipv6.ko\n{built_in}")
-    others = "kernel/drivers/net/macvlan.ko.xz: kernel/x/ipvlan.ko\n"
-    (directory / "modules.dep").write_text(others + loadable)
+    other_modules = "kernel/drivers/net/macvlan.ko.xz: kernel/x/ipvlan.ko\n"
+    (directory / "modules.dep").write_text(other_modules + loadable)
     return directory
 
 

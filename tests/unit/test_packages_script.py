@@ -10,7 +10,7 @@ from installing import CHECKOUT, run
 
 LIBRARIES = CHECKOUT / "scripts/lib"
 SOURCE = f"source '{LIBRARIES}/packages.sh'"
-# Whoever this is, it is an ordinary user there, and the files of others are nobody's.
+# In this user namespace, root is an ordinary user, and the files of others are nobody's.
 SOMEBODY = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
 
 

@@ -16,7 +16,7 @@ HELPED = (
 NOT_ROOTS = ("install-node", "lab-box", "provision-network --interface lo", "provision-node")
 # For root another user, who may not be able to read these files; for others one without sudo.
 NOBODY = ("setpriv", "--no-new-privs") if os.geteuid() else ("unshare", "--user")
-# What a script says of calls.
+# What a script prints for a call.
 INVALID = {
     "no option --colour": [
         *("build-bundle --colour", "build-deb --colour", "build-image --colour", "demo --colour"),

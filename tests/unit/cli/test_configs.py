@@ -44,7 +44,7 @@ def test_a_list_gives_its_ipvlan_entries_its_name_and_version() -> None:
     assert entry.path == ("plugins", 1)
     assert entry.before
     assert (entry.before, entry.after) == (("bridge",), ("tuning", "sbr"))
-    # Of several versions, the highest is meant.
+    # Of several versions, the highest is named.
     several = {**LIST, "cniVersions": ["0.3.1", "1.0.0", "0.10.0"]}
     assert load(several)[0].config["cniVersion"] == "1.0.0"
     invalid = {**LIST, "cniVersions": ["x", 5, None]}

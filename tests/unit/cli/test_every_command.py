@@ -136,7 +136,7 @@ CASES = [
     for value in INVALID.get(option, ())
     if (command, option, bool(value)) != ("del", "--netns", True)  # it takes what is gone
 ]
-# Each option once, and some more.
+# One case of each option, and a sample of the others.
 FIRST = {option: (command, option, value) for command, option, value in CASES}
 SAMPLES = [*FIRST.values(), *sample([case for case in CASES if case not in FIRST.values()], 30)]
 
@@ -184,7 +184,7 @@ def test_values_commands_and_answers_keep_their_words() -> None:
     assert (result.msg, result.details) == ("CNI_NETNS is odd", command)
 
 
-def failed(status: int, *words: str) -> dict[str, Any]:
+def run_failing(status: int, *words: str) -> dict[str, Any]:
     """Type a command that fails; return the one document that it prints."""
     result = ipvlan(*words)
     assert result.status == status
@@ -202,12 +202,12 @@ def test_wrong_usage_of_every_command_is_one_document(name: str) -> None:
     assert name == "show" or not {"--format", "--output", "-o"} & options
     names = [name] if name else []
     for arguments in (["--no-such-option"], ["--json=x"], ["a", "b", "c", "--x"]):
-        document = failed(2, *names, "--json", *arguments)
+        document = run_failing(2, *names, "--json", *arguments)
         assert document["code"] == errors.INVALID_ENVIRONMENT
         assert document["msg"]
         assert document["details"] in ("", f"try: {' '.join(('ipvlan', *names))} --help")
     if name and any(each.required for each in command.params):
-        assert failed(2, name, "--json")["msg"].startswith("Missing ")
+        assert run_failing(2, name, "--json")["msg"].startswith("Missing ")
 
 
 @pytest.mark.parametrize("command", WORK)
@@ -221,7 +221,7 @@ def test_a_failure_in_any_command_is_one_document(
         raise raised
 
     monkeypatch.setattr(f"cni_ipvlan.cli.{WORK[command]}", fail)
-    document = failed(status, *argv_of(command))
+    document = run_failing(status, *argv_of(command))
     assert document["code"] == code
     if kind == "failure":
         assert document["details"] == "because\nof net7"  # who types this may know
@@ -235,6 +235,6 @@ def test_other_errors_are_one_document_too() -> None:
         ("status --json -c /gone", "'-c' / '--config': cannot read", "try: ipvlan status --help"),
         ("status -vj -c /gone", "'-c' / '--config': cannot read", "try: ipvlan status --help"),
     ):
-        document = failed(2, *line.split())
+        document = run_failing(2, *line.split())
         assert msg in document["msg"]
         assert details in document["details"]

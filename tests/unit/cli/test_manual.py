@@ -32,11 +32,11 @@ COMMANDS = sorted(ipvlan.commands)
 
 def options_of(command: str) -> set[str]:
     """Return the options of a command, or of the whole for none."""
-    command_found = ipvlan.commands[command] if command else ipvlan
-    context = click.Context(command_found, parent=CONTEXT) if command else CONTEXT
+    entry = ipvlan.commands[command] if command else ipvlan
+    context = click.Context(entry, parent=CONTEXT) if command else CONTEXT
     return {
         name
-        for parameter in command_found.get_params(context)
+        for parameter in entry.get_params(context)
         if isinstance(parameter, click.Option) and not parameter.hidden
         for name in (*parameter.opts, *parameter.secondary_opts)
     }
@@ -79,7 +79,7 @@ def test_the_man_page_has_the_usual_sections_every_command_and_every_option() ->
 
 
 def test_the_man_page_is_sound_and_shows_text_as_it_is() -> None:
-    found("man")
+    require("man")
     wide = {**ENVIRONMENT, "MANWIDTH": "200", "TERM": "dumb"}
     done = run("man", "--warnings", "-l", MAN_PAGE, env=wide)
     assert (done.returncode, done.stderr) == (0, "")
@@ -107,7 +107,7 @@ SCRIPTS = {
     "fish": 'source $argv[1]; complete -C "$argv[2..]"',
 }
 FILES = {"bash": BASH, "zsh": ZSH, "fish": FISH}
-# Options behind a command that has been typed.
+# Words for completion: each command, and the beginning of an option.
 WORDS = [f"{command} -" for command in COMMANDS]
 
 
@@ -120,7 +120,7 @@ NETWORKS = [
 @pytest.mark.parametrize("argv_of", ["", "add -c FILE --network bl", *sample(WORDS, 2)])
 @pytest.mark.parametrize("shell", SCRIPTS)
 def test_a_shell_offers_what_there_is(shell: str, argv_of: str, tmp_path: Path) -> None:
-    found(shell)
+    require(shell)
     name = [] if shell == "fish" else [shell]  # what is $0 in the others
     words = [*name, str(FILES[shell]), *f"ipvlan {argv_of}".split(" ")]
     file = tmp_path / "networks.json"
@@ -135,6 +135,6 @@ def test_a_shell_offers_what_there_is(shell: str, argv_of: str, tmp_path: Path) 
         assert offered == (options_of(argv_of.removesuffix(" -")) if argv_of else set(COMMANDS))
 
 
-def found(program: str) -> None:
+def require(program: str) -> None:
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")

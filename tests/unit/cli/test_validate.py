@@ -50,7 +50,7 @@ ERRORS: list[tuple[dict[str, Any], str, str]] = [
     ),
 ]
 NO_IPV6 = "$.ipam.routes[1]", "the route to ::/0 is of IPv6, of which the container has no address"
-# The same for what works, but perhaps not as meant.
+# The same for configurations that work, but perhaps not as intended.
 WARNINGS: list[tuple[dict[str, Any], str, str]] = [
     ({"ipam": pool(gateway="10.2.0.1")}, "$.ipam.gateway", "outside the subnet"),
     ({"cniVersion": None}, "$.cniVersion", "that means 0.1.0, which has no CHECK"),
@@ -324,19 +324,19 @@ def test_keys_that_are_there_twice(tmp_path: Path) -> None:
     manifest.write_text(f"{text}  config: '{json.dumps({**CONF, 'master': 'eth1'})}'\n")
     plain.write_text(yaml.safe_dump({**CONF, "master": "eth2"}) + "master: eth3\n")
     file = tmp_path / "d.conf"
-    own = json.dumps({**CONF, "name": "d"})[:-1]
-    file.write_text(f'{own}, "dns": {{}}, "dns": {{"domain": "a"}},\n"dns": {{"domain": "b"}}}}')
+    config = json.dumps({**CONF, "name": "d"})[:-1]
+    file.write_text(f'{config}, "dns": {{}}, "dns": {{"domain": "a"}},\n"dns": {{"domain": "b"}}}}')
 
     status, out = validate(tmp_path)
 
     assert status == 1
-    twice = "duplicate key; the last one is used"
+    message = "duplicate key; the last one is used"
     assert out.splitlines() == [
-        f"{conf}:{len(conf.read_text().splitlines())}: $.mode: {twice}",
-        f"{conf}:{line_of(conf, 'static')}: $.ipam.type: {twice}",
-        f"{manifest}:{len(text.splitlines()) + 1}: $.spec.config: {twice}",
-        f"{plain}:{line_of(plain, 'eth3')}: $.master: {twice}",
-        f"{file}:2: $.dns: {twice}",
+        f"{conf}:{len(conf.read_text().splitlines())}: $.mode: {message}",
+        f"{conf}:{line_of(conf, 'static')}: $.ipam.type: {message}",
+        f"{manifest}:{len(text.splitlines()) + 1}: $.spec.config: {message}",
+        f"{plain}:{line_of(plain, 'eth3')}: $.master: {message}",
+        f"{file}:2: $.dns: {message}",
     ]
 
 
