@@ -267,9 +267,9 @@ def test_calls_at_once_mix_no_lines_and_are_each_captured(setup: Setup, ipvlan: 
     assert {match[1] for match in matches if match} == {f"c{n} net1" for n in range(CALLS)}
     assert "secret" not in text
     requests = [each.read_text().split("\n")[0] for each in (LOGS / "calls").iterdir()]
-    list_captures = [json.loads(each) for each in requests]
+    contents = [json.loads(each) for each in requests]
     assert {f"c{n}" for n in range(CALLS)} == {
-        each["environment"]["CNI_CONTAINERID"] for each in list_captures
+        each["environment"]["CNI_CONTAINERID"] for each in contents
     }
 
 

@@ -59,7 +59,7 @@ class Setup:
     """A node with an attached container, and one to attach."""
 
     def __init__(self, node: Node, container: NetNS, conf: Conf, path: str, queries: str) -> None:
-        self.node, self.container, self.path, self.way = node, container, path, queries
+        self.node, self.container, self.path, self.queries = node, container, path, queries
         self.conf = {**conf, **SHARED[queries]}
         node.make_master()
         for address in ("10.1.0.200/24", "fd00:1::200/64"):
@@ -98,7 +98,7 @@ class Setup:
         for number, kind in enumerate(FAULTS, sampling.seed()):
             is_of_commands = kind in COMMAND_FAULTS
             fitting = [x for x in points if kind in DEATHS or x.is_command == is_of_commands]
-            if ALL or number % len(QUERIES) == QUERIES.index(self.way):
+            if ALL or number % len(QUERIES) == QUERIES.index(self.queries):
                 stride = STRIDES.get(kind, STRIDE)
                 trials += [(point, kind) for point in sampling.take_every(fitting, stride, kind)]
         return trials

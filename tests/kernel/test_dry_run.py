@@ -57,15 +57,15 @@ def test_a_pasted_dry_run_gives_what_the_plugin_gives(
 def attach(method: str, setup: Setup, container: NetNS, case: dict[str, str]) -> Iterator[Conf]:
     """Attach a container and detach it; yield the configuration after each."""
     conf = configuration(case, setup.fake)
-    options: Conf = {"at": container, "CNI_IFNAME": case["ifname"], "ipam": conf.get("ipam")}
+    variables: Conf = {"at": container, "CNI_IFNAME": case["ifname"], "ipam": conf.get("ipam")}
     if method == "plugin":
-        added = setup.add(conf, **options)
+        added = setup.add(conf, **variables)
         yield state(setup.node, container, case["ifname"])
         added.delete()
         yield state(setup.node, container, case["ifname"])
         return
     for verb in ("add", "del"):
-        status, out = setup.dry_run(verb, conf=conf, **options).run(case["shell"])
+        status, out = setup.dry_run(verb, conf=conf, **variables).run(case["shell"])
         assert status == 0, out
         yield state(setup.node, container, case["ifname"])
 

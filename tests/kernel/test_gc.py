@@ -208,9 +208,9 @@ GC_OF_LEASED = {**LEASED, "cniVersion": "1.1.0"}
 STORE = LEASES / "networks" / "net"
 
 
-# What a lease has that stays: names a valid attachment, or a container whose interface is there, or
-# nobody; and of one that goes.
-FOREIGN_LEASES = (b"valid\r\nnet1", b"valid", b"lives\r\nnet1", b"lives", b"gone\r\nno\0name", b"-")
+# Contents of leases that GC keeps, as they name a valid attachment, an existing interface, or none;
+# and of leases that it releases.
+KEPT = (b"valid\r\nnet1", b"valid", b"lives\r\nnet1", b"lives", b"gone\r\nno\0name", b"-")
 RELEASED = (b"gone\r\neth0", b"gone", b"old", b"", b"valid\r\neth0", b"lives\r\neth0", b"a" * 64)
 
 
@@ -227,7 +227,7 @@ def test_gc_releases_what_was_leased_before_a_restart_of_the_node(setup: Setup) 
         assert STORE.joinpath("10.1.0.12").exists()
     STORE.joinpath(setup.container2.addresses("net1")[0].partition("/")[0]).write_text("")
     STORE.joinpath("garbage").write_text("?")
-    for number, content in enumerate((*FOREIGN_LEASES, *RELEASED), 20):
+    for number, content in enumerate((*KEPT, *RELEASED), 20):
         STORE.joinpath(f"10.1.0.{number}").write_bytes(content)
     foreign_lease = LEASES / "networks/other/10.1.0.9"
     foreign_lease.parent.mkdir()
@@ -235,7 +235,7 @@ def test_gc_releases_what_was_leased_before_a_restart_of_the_node(setup: Setup) 
 
     setup.runtime.gc(GC_OF_LEASED, [VALID]).succeeds()
 
-    expected = [f"10.1.0.{number}" for number in range(20, 20 + len(FOREIGN_LEASES))]
+    expected = [f"10.1.0.{number}" for number in range(20, 20 + len(KEPT))]
     remaining = {path.name for path in STORE.iterdir() if path in find_leases()}
     assert remaining == {*expected, "10.1.0.2", "10.1.0.3", "garbage"}
     assert foreign_lease.exists()

@@ -160,8 +160,8 @@ def test_both_families_and_every_address_of_the_host(setup: Setup) -> None:
     assert setup.host.can_ping("fd00:1::2")
     sources = {each["prefsrc"] for each in setup.host.routes("dev", host_link(setup))}
     assert sources == {HOST, "fd00:1::10"}
-    destinations = {each["dst"] for each in added.result["routes"]}
-    assert destinations == {f"{HOST}/32", "10.2.0.10/32", "fd00:1::10/128"}
+    routes = {each["dst"] for each in added.result["routes"]}
+    assert routes == {f"{HOST}/32", "10.2.0.10/32", "fd00:1::10/128"}
     added.check()
     run("rm", "-r", str(RECORDS))
     added.check()
@@ -313,8 +313,8 @@ def test_an_add_in_a_new_container_replaces_the_old_ones_route(setup: Setup) -> 
 
 def test_gc_removes_what_is_of_no_valid_attachment(setup: Setup) -> None:
     links = setup.host.links().keys()
-    valid, container2, container3 = setup.container, setup.container2, setup.make_container()
-    added = setup.add(SINGLE_STACK, at=valid)
+    container, container2, container3 = setup.container, setup.container2, setup.make_container()
+    added = setup.add(SINGLE_STACK, at=container)
     setup.add(SINGLE_STACK, at=container2, ipam=static(f"{SECOND}/24"))
     setup.node.remove(container2)
     setup.add(SINGLE_STACK, at=container3, name="other", ipam=static("10.1.0.4/24"))

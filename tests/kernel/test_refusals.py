@@ -42,7 +42,7 @@ def gateway_out_of_reach(dst: str, gw: str, finding: str, *addresses: str) -> Ro
     )
 
 
-def unreachable_in_mode(mode: str, address: str, route: str) -> Row:
+def other_route(mode: str, address: str, route: str) -> Row:
     """Return a row for an address that the host reaches in another way than by hostAccess."""
     return row(
         107,
@@ -246,9 +246,9 @@ REFUSALS: dict[str, list[Row]] = {
             "try: give the container another address, or exclude it from the range",
             hostAccess=True, ipam=static("10.1.0.1/24")
         ),
-        unreachable_in_mode("l3", "10.9.0.1", "10.9.0.0/16 via 10.1.0.1 dev eth0"),
-        unreachable_in_mode("l3s", "10.8.0.1", "10.8.0.0/16 dev eth1"),
-        unreachable_in_mode("l3", "fd00:9::1", "::/0 via fd00:1::1 dev eth0"),
+        other_route("l3", "10.9.0.1", "10.9.0.0/16 via 10.1.0.1 dev eth0"),
+        other_route("l3s", "10.8.0.1", "10.8.0.0/16 dev eth1"),
+        other_route("l3", "fd00:9::1", "::/0 via fd00:1::1 dev eth0"),
     ],
 }
 # fmt: on

@@ -121,8 +121,8 @@ def test_it_is_sorted_as_people_count_and_filtered(containers: Setup, user: User
     assert (status, err) == (1, "nothing matches --master eth1\n")
     assert json.loads(out) == {"masters": [], "leftovers": [], "notSeen": []}
     run("ip", "link", "add", "name", "own", "link", "eth9", "type", "ipvlan", "mode", "l2")
-    (hide_directory,) = attachments(user, f"--netns {os.getpid()}")
-    assert (hide_directory["interface"], hide_directory["netns"]) == ("own", None)
+    (attachment,) = attachments(user, f"--netns {os.getpid()}")
+    assert (attachment["interface"], attachment["netns"]) == ("own", None)
 
 
 def test_what_is_left_over_is_filtered_as_well(setup: Setup, user: User) -> None:

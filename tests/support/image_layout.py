@@ -12,9 +12,9 @@ Image = dict[str, bytes]  # the files of a layout
 ARCHITECTURE = subprocess.check_output(["dpkg", "--print-architecture"], text=True).strip()
 
 
-def read_archive(make_archive: bytes) -> Image:
+def read_archive(archive: bytes) -> Image:
     files = {}
-    with tarfile.open(fileobj=io.BytesIO(make_archive)) as tar:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         for entry in tar:
             file = tar.extractfile(entry) if entry.isfile() else None
             if file:
