@@ -12,13 +12,13 @@ from pathlib import Path
 import lab
 import pytest
 import sampling
+from command_line import InProcessUser, User
 from doubles import FakeIpam
 from executable import Executable
-from patience import patient
-from people import Person, QuickPerson
+from patience import extend
 from runtime import Runtime, call_in_process
 
-pytest_plugins = ["outcomes", "scene"]
+pytest_plugins = ["outcomes", "setup"]
 
 KERNEL_TIERS = {"kernel", "e2e", "faults", "attacks"}
 
@@ -30,9 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Leaves both in the environment, for what parametrizes tests, and for other processes."""
-    config.addinivalue_line(
-        "markers", "slow(together): run every fifth day; those of one name on one"
-    )
+    config.addinivalue_line("markers", "slow(group): run every fifth day; those of one name on one")
     refuse_old_copy(config.rootpath)
     os.environ["HISTFILE"] = os.devnull  # shells that tests type into are nobody's history
     os.environ["TESTS_SEED"] = str(config.getoption("seed") or sampling.seed())
@@ -47,25 +45,25 @@ def pytest_report_header() -> str:
 @pytest.hookimpl(trylast=True)  # after -k and -m
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Takes samples; limits times; fails, rather than skips, tests whose kernel is missing."""
-    here = config.rootpath / "tests"
+    tests = config.rootpath / "tests"
     if not any("::" in argument for argument in config.args):
-        quick = [item for item in items if here / "unit" in item.path.parents]
-        rows = sampling.of_rows([item for item in items if item not in quick])
+        unit_items = [item for item in items if tests / "unit" in item.path.parents]
+        rows = sampling.sample_rows([item for item in items if item not in unit_items])
         slow: dict[str, list[pytest.Item]] = {}
         for item in rows:
             if mark := item.get_closest_marker("slow"):
-                slow.setdefault(mark.kwargs.get("together", item.nodeid), []).append(item)
-        together = [] if config.option.keyword else [*slow.values()]
-        chosen = sampling.spread(together, 5)
-        kept = {*quick, *rows} - {*chain(*together)} | {*chain(*chosen)}
-        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-        items[:] = [item for item in items if item in kept]
+                slow.setdefault(mark.kwargs.get("group", item.nodeid), []).append(item)
+        groups = [] if config.option.keyword else [*slow.values()]
+        slow_groups = sampling.take_every(groups, 5)
+        selected = {*unit_items, *rows} - {*chain(*groups)} | {*chain(*slow_groups)}
+        config.hook.pytest_deselected(items=[item for item in items if item not in selected])
+        items[:] = [item for item in items if item in selected]
     if "PYTEST_TIMEOUT" not in os.environ:
         for item in items:
             mark = item.get_closest_marker("timeout")
             seconds = mark.args[0] if mark else float(config.getini("timeout"))
-            item.add_marker(pytest.mark.timeout(patient(seconds)), append=False)
-    tiers = {item.path.relative_to(here).parts[0] for item in items if here in item.path.parents}
+            item.add_marker(pytest.mark.timeout(extend(seconds)), append=False)
+    tiers = {item.path.relative_to(tests).parts[0] for item in items if tests in item.path.parents}
     if tiers & KERNEL_TIERS and not kernel_has_ipvlan():
         message = (
             "tests/kernel, e2e, faults and attacks need root on a kernel with ipvlan; "
@@ -102,19 +100,19 @@ def kernel_has_ipvlan() -> bool:
 
 
 @pytest.fixture(scope="session")
-def own_directories() -> None:
-    lab.keep_off_the_machine()
+def process_isolation() -> None:
+    lab.isolate_process()
 
 
 @pytest.fixture
-def node(own_directories: None) -> Iterator[lab.Node]:
-    with lab.node() as made:
-        yield made
+def node(process_isolation: None) -> Iterator[lab.Node]:
+    with lab.make_node() as node:
+        yield node
 
 
 @pytest.fixture
-def no_ipvlan(own_directories: None) -> Iterator[None]:
-    with lab.kernel_without():
+def no_ipvlan(process_isolation: None) -> Iterator[None]:
+    with lab.remove_module():
         yield
 
 
@@ -135,13 +133,11 @@ def runtime(ipvlan: Executable, tier: str) -> Runtime:
 
 
 @pytest.fixture
-def person(
-    ipvlan: Executable, tmp_path: Path, tier: str, monkeypatch: pytest.MonkeyPatch
-) -> Person:
-    """Have a person in a directory with the project's examples."""
+def user(ipvlan: Executable, tmp_path: Path, tier: str, monkeypatch: pytest.MonkeyPatch) -> User:
+    """Have a user in a directory with the project's examples."""
     shutil.copytree(Path(__file__).resolve().parents[1] / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
-    return (QuickPerson if tier == "kernel" else Person)(ipvlan, tmp_path)
+    return (InProcessUser if tier == "kernel" else User)(ipvlan, tmp_path)
 
 
 @pytest.fixture

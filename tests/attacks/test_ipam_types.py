@@ -6,12 +6,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from command_line import User
 from doubles import FakeIpam
 from executable import Executable
-from lab import own
-from people import Person
+from lab import hide_directory
 from runtime import PLUGINS, Conf, call_environment, network, stdin_of
-from scene import Scene
+from setup import Setup
 
 PERMITTED = Path("/etc/cni-ipvlan/ipam-types")
 ADDRESSES = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.2/24"}]}
@@ -24,14 +24,14 @@ class FakeBridge(FakeIpam):
 
 @pytest.fixture
 def bridge(tmp_path: Path) -> FakeBridge:
-    """An interface plugin that tells whether it was run."""
+    """Make an interface plugin that records its calls."""
     fake = FakeBridge(tmp_path)
     for verb in ("ADD", "CHECK"):
-        fake.answers(verb, ADDRESSES)
+        fake.answer(verb, ADDRESSES)
     return fake
 
 
-# Makes of the command a program of another name.
+# Each gives the command another name.
 DISGUISES = {
     "link": 'ln -s "$1" other',
     "script": """printf '#!/bin/sh\\nexec "%s" "$@"\\n' "$1" >other; chmod +x other""",
@@ -40,16 +40,16 @@ DISGUISES = {
 
 @pytest.mark.parametrize("disguise", [None, *DISGUISES])
 def test_a_call_of_itself_is_refused_at_once_and_keeps_no_pod(
-    scene: Scene, ipvlan: Executable, tmp_path: Path, disguise: str | None
+    setup: Setup, ipvlan: Executable, tmp_path: Path, disguise: str | None
 ) -> None:
     if disguise:
-        making = ("sh", "-ec", DISGUISES[disguise], "sh", ipvlan.path)
-        subprocess.run(making, cwd=tmp_path, check=True)
-    called = "other" if disguise else "ipvlan"
-    conf = stdin_of(network(ipam={"type": called}))
+        argv = ("sh", "-ec", DISGUISES[disguise], "sh", ipvlan.path)
+        subprocess.run(argv, cwd=tmp_path, check=True)
+    name = "other" if disguise else "ipvlan"
+    conf = stdin_of(network(ipam={"type": name}))
     path = {"CNI_PATH": f"{tmp_path}:{Path(ipvlan.path).parent}:{PLUGINS}"}
-    with scene.unchanged():
-        calls = [call_environment(verb, scene.one, **path) for verb in ("ADD", "DEL")]
+    with setup.unchanged():
+        calls = [call_environment(verb, setup.container, **path) for verb in ("ADD", "DEL")]
         add, delete = (ipvlan.start(each, conf).end(20) for each in calls)
 
     error = add.error()
@@ -59,49 +59,49 @@ def test_a_call_of_itself_is_refused_at_once_and_keeps_no_pod(
 
 
 # tests/unit/test_delegate.py has it under other names.
-def test_no_verb_runs_a_bridge(scene: Scene, bridge: FakeBridge) -> None:
-    bad = network(ipam=bridge.conf)
+def test_no_verb_runs_a_bridge(setup: Setup, bridge: FakeBridge) -> None:
+    bridge_conf = network(ipam=bridge.conf)
     path: Conf = {"CNI_PATH": bridge.path}
-    added = scene.add(**path)
+    added = setup.add(**path)
 
-    scene.refuses(7, conf=bad, CNI_IFNAME="net2", **path)
-    added.check("not an IPAM plugin", ipam=bad["ipam"])
-    assert scene.runtime.status({**bad, **NEWEST}, **path).error()["code"] == 7
-    scene.runtime.gc({**bad, **NEWEST}, [("one", "net1")], **path).succeeds()
-    assert "net1" in scene.one.links()
-    answer = scene.runtime.delete(scene.one, bad, **path)
+    setup.expect_error(7, conf=bridge_conf, CNI_IFNAME="net2", **path)
+    added.check("not an IPAM plugin", ipam=bridge_conf["ipam"])
+    assert setup.runtime.status({**bridge_conf, **NEWEST}, **path).error()["code"] == 7
+    setup.runtime.gc({**bridge_conf, **NEWEST}, [("one", "net1")], **path).succeeds()
+    assert "net1" in setup.container.links()
+    answer = setup.runtime.delete(setup.container, bridge_conf, **path)
 
     answer.succeeds()
     assert "no plugin is asked to release addresses" in answer.stderr
-    assert scene.one.links().keys() == {"lo"}
+    assert setup.container.links().keys() == {"lo"}
     assert bridge.calls == []
 
 
 # tests/unit/test_delegate.py has what root may list, and each mode that others could write in.
-def test_a_list_of_another_user_permits_nothing(scene: Scene) -> None:
-    scene.add()
-    with own(PERMITTED.parent):
+def test_a_list_of_another_user_permits_nothing(setup: Setup) -> None:
+    setup.add()
+    with hide_directory(PERMITTED.parent):
         PERMITTED.write_text("static\n")
         os.chown(PERMITTED, 65534, 65534)
-        scene.refuses(7, str(PERMITTED), CNI_IFNAME="net2")
-        error = scene.runtime.delete(scene.one, network()).error()
+        setup.expect_error(7, str(PERMITTED), CNI_IFNAME="net2")
+        error = setup.runtime.delete(setup.container, network()).error()
     assert (error["code"], str(PERMITTED) in error["msg"]) == (7, True)
-    assert scene.one.links().keys() == {"lo"}
+    assert setup.container.links().keys() == {"lo"}
 
 
-def test_no_replay_or_dry_run_runs_one(scene: Scene, person: Person, bridge: FakeBridge) -> None:
+def test_no_replay_or_dry_run_runs_one(setup: Setup, user: User, bridge: FakeBridge) -> None:
     conf = network(ipam=bridge.conf)
     call = {"environment": call_environment("ADD", "/nonexistent"), "stdin": json.dumps(conf)}
-    (person.directory / "call.json").write_text(json.dumps({"capture": 1, "time": "", **call}))
-    options = f"--netns {scene.one.path} --cni-path {bridge.path}"
+    (user.directory / "call.json").write_text(json.dumps({"capture": 1, "time": "", **call}))
+    options = f"--netns {setup.container.path} --cni-path {bridge.path}"
 
-    status, out, err = person.types(f"ipvlan replay call.json {options}")
+    status, out, err = user.run(f"ipvlan replay call.json {options}")
 
     assert status == 1
     assert "none is run: ipam.type is 'bridge', which is not an IPAM plugin" in err
     assert '"code": 7' in out
-    file = person.writes(conf)
-    status, out, err = person.types(f"ipvlan add -c {file} {options} --dry-run")
+    file = user.write_conf(conf)
+    status, out, err = user.run(f"ipvlan add -c {file} {options} --dry-run")
     assert (status, out) == (2, "")
     assert "not an IPAM plugin" in err
     assert bridge.calls == []

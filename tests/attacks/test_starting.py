@@ -28,10 +28,10 @@ VERBS = {
 }
 
 
-OTHERS = [each for each in SHELLS if each != "dash" and shutil.which(each.split()[0])]
+INSTALLED_SHELLS = [each for each in SHELLS if each != "dash" and shutil.which(each.split()[0])]
 
 
-@pytest.fixture(params=["dash", *OTHERS])
+@pytest.fixture(params=["dash", *INSTALLED_SHELLS])
 def shell(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
@@ -40,7 +40,7 @@ def shell(request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize("verb", VERBS)
 def test_few_files_get_one_answer(ipvlan: Executable, shell: str, verb: str) -> None:
     for number in sample(range(SHELLS[shell], 25), 3):
-        answers([*shell.split(), ipvlan.path], verb, resource.RLIMIT_NOFILE, number)
+        call_with_limit([*shell.split(), ipvlan.path], verb, resource.RLIMIT_NOFILE, number)
 
 
 @pytest.mark.parametrize("verb", list(VERBS))
@@ -48,7 +48,7 @@ def test_few_files_get_one_answer(ipvlan: Executable, shell: str, verb: str) -> 
 def test_little_memory_is_answered(ipvlan: Executable, shell: str, verb: str, limit: str) -> None:
     for size in sample([*range(6, 40, 2), 80], 2):
         command = [*shell.split(), ipvlan.path]
-        document = answers(command, verb, getattr(resource, limit), size * MIB)
+        document = call_with_limit(command, verb, getattr(resource, limit), size * MIB)
         if size < 16:
             assert document["code"] == 5
             assert str(size * MIB) in document["msg"]
@@ -56,15 +56,15 @@ def test_little_memory_is_answered(ipvlan: Executable, shell: str, verb: str, li
 
 @pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
 def test_python_that_runs_out_of_memory_answers_yet(limit: str) -> None:
-    """The launcher refuses so little, but another Python may need more."""
+    """The launcher refuses so little memory, but another Python may need more than it asks for."""
     python = [sys.executable, "-I", "-X", "utf8", str(MAIN)]
     # Explaining an invalid option takes more memory than anything else.
     stdin = stdin_of(network(mtu="x"))
-    every = {"RLIMIT_AS": range(18, 40), "RLIMIT_DATA": range(6, 24)}[limit]
-    sizes = [every[0], *sample(every[1:-1], 1), every[-1]]
+    all_sizes = {"RLIMIT_AS": range(18, 40), "RLIMIT_DATA": range(6, 24)}[limit]
+    sizes = [all_sizes[0], *sample(all_sizes[1:-1], 1), all_sizes[-1]]
     kind = getattr(resource, limit)
-    found = [answers(python, "ADD", kind, size * MIB, stdin)["code"] for size in sizes]
-    assert (found[0], found[-1]) == (5, 7)
+    codes = [call_with_limit(python, "ADD", kind, size * MIB, stdin)["code"] for size in sizes]
+    assert (codes[0], codes[-1]) == (5, 7)
 
 
 def test_a_directory_as_standard_input_is_reported(ipvlan: Executable, shell: str) -> None:
@@ -81,14 +81,14 @@ def test_a_directory_as_standard_input_is_reported(ipvlan: Executable, shell: st
     assert b"standard input is a directory\n" in done.stderr
 
 
-def answers(
+def call_with_limit(
     command: list[str], verb: str, limit: int, value: int, stdin: bytes | None = None
 ) -> dict[str, Any]:
-    """Call within a limit; return the one document of an error, or of VERSION."""
-    environment, usual = VERBS[verb]
+    """Call within a limit; return the one document, which is an error or VERSION's answer."""
+    environment, default_stdin = VERBS[verb]
     done = subprocess.run(
         command,
-        input=usual if stdin is None else stdin,
+        input=default_stdin if stdin is None else stdin,
         env=environment,
         preexec_fn=lambda: resource.setrlimit(limit, (value, value)),
         capture_output=True,

@@ -14,22 +14,22 @@ ROOT = documents.ROOT
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build it as docs/contributing.md says, with warnings as errors, and elsewhere."""
-    place = tmp_path_factory.mktemp("site")
-    strictly = ("-q", "-W", "--keep-going", "-n", "-d", place / "doctrees")
+    directory = tmp_path_factory.mktemp("site")
+    strictly = ("-q", "-W", "--keep-going", "-n", "-d", directory / "doctrees")
     done = subprocess.run(
-        [sys.executable, "-m", "sphinx", *strictly, "-c", "docs", ".", place / "html"],
+        [sys.executable, "-m", "sphinx", *strictly, "-c", "docs", ".", directory / "html"],
         check=False,
         capture_output=True,
         text=True,
         cwd=ROOT,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    return place / "html"
+    return directory / "html"
 
 
 def test_every_document_is_a_page(site: Path) -> None:
-    made = {str(path.relative_to(site).with_suffix(".md")) for path in site.rglob("*.html")}
-    assert made - {"genindex.md", "index.md", "search.md"} == set(documents.NAMES)
+    pages = {str(path.relative_to(site).with_suffix(".md")) for path in site.rglob("*.html")}
+    assert pages - {"genindex.md", "index.md", "search.md"} == set(documents.NAMES)
     assert (site / "index.html").read_bytes() == (site / "README.html").read_bytes()
 
 

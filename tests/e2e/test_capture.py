@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import User
 from executable import Executable
-from lab import LOGS, MEMORY, wait_until
-from people import Person
+from lab import LOGS, RECORDS, wait_until
 from runtime import PLUGINS, Conf, call_environment, host_local, network, static, stdin_of
-from scene import Scene
+from setup import Setup
 
 PATH: Conf = {"PATH": os.environ["PATH"]}
 ARGS = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0"
@@ -24,31 +24,31 @@ NAME = re.compile(r"\d{8}T\d{6}\.\d{3}Z-(\w+)-\d+\.jsonl")
 
 
 @pytest.fixture
-def calls(scene: Scene) -> Path:
-    """The directory of captures that networks name here."""
+def calls(setup: Setup) -> Path:
+    """Make the directory of captures that the networks of these tests name."""
     directory = LOGS / "calls"
     directory.mkdir(0o700)
     return directory
 
 
-def captures(directory: Path) -> list[dict[str, Any]]:
+def list_captures(directory: Path) -> list[dict[str, Any]]:
     """Return the captured calls, each as the request's members, its commands, and its outcome's."""
-    found = []
+    entries = []
     for path in sorted(directory.iterdir()):
         request, *lines = map(json.loads, path.read_text("ascii").splitlines())
         commands = [each["command"] for each in lines if "command" in each]
         outcome = lines[-1].get("outcome", {}) if lines else {}
-        found.append({**request, "commands": commands, **outcome})
-    return found
+        entries.append({**request, "commands": commands, **outcome})
+    return entries
 
 
-def captured(**options: Any) -> Conf:
+def capture_conf(**options: Any) -> Conf:
     return network(captureDir="calls", **options)
 
 
-def test_each_call_leaves_a_file(scene: Scene, calls: Path) -> None:
-    conf = captured(ipam=host_local("10.1.0.0/24"), args={"key": "ü\udcff\x1b"})
-    added = scene.add(conf, **{**PATH, "CNI_ARGS": ARGS, "TOKEN": "secret"})
+def test_each_call_leaves_a_file(setup: Setup, calls: Path) -> None:
+    conf = capture_conf(ipam=host_local("10.1.0.0/24"), args={"key": "ü\udcff\x1b"})
+    added = setup.add(conf, **{**PATH, "CNI_ARGS": ARGS, "TOKEN": "secret"})
     added.check()
     added.delete()
 
@@ -58,9 +58,9 @@ def test_each_call_leaves_a_file(scene: Scene, calls: Path) -> None:
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
     texts = [file.read_text() for file in files]
     assert not [text for text in texts if "\x1b" in text or "secret" in text]
-    add, check, delete = captures(calls)
-    path = {"CNI_PATH": scene.fake.path}
-    assert add["environment"] == call_environment("ADD", scene.one, CNI_ARGS=ARGS, **path)
+    add, check, delete = list_captures(calls)
+    path = {"CNI_PATH": setup.fake.path}
+    assert add["environment"] == call_environment("ADD", setup.container, CNI_ARGS=ARGS, **path)
     assert json.loads(add["stdin"]) == json.loads(stdin_of(conf))
     assert (add["status"], json.loads(add["answer"])) == (0, added.result)
     assert (check["status"], check["answer"]) == (delete["status"], delete["answer"]) == (0, "")
@@ -76,64 +76,64 @@ def test_each_call_leaves_a_file(scene: Scene, calls: Path) -> None:
     assert any(json.loads(each["stdout"]) for each in commands if "show" in each["argv"])
 
 
-def test_input_that_is_no_json_is_captured_for_the_administrator(scene: Scene) -> None:
-    directory = MEMORY.with_name("captures")  # where every directory is root's
+def test_input_that_is_no_json_is_captured_for_the_administrator(setup: Setup) -> None:
+    directory = RECORDS.with_name("captures")  # where every directory is root's
     directory.mkdir()
-    environment = call_environment("ADD", scene.one, **PATH)
+    environment = call_environment("ADD", setup.container, **PATH)
     stdin = b'{"\xff\x80\xed\xa0\x80"'
-    scene.runtime.raw(stdin, {**environment, "CNI_IPVLAN_CAPTURE": str(directory)})
-    (capture,) = captures(directory)
+    setup.runtime.call_raw(stdin, {**environment, "CNI_IPVLAN_CAPTURE": str(directory)})
+    (capture,) = list_captures(directory)
     assert capture["stdin"].encode("utf-8", "surrogateescape") == stdin
     assert json.loads(capture["answer"])["code"] == 6
     assert "CNI_IPVLAN_CAPTURE" not in capture["environment"]
     shutil.rmtree(directory)
 
 
-@pytest.mark.parametrize(("number", "ends"), [(signal.SIGTERM, True), (signal.SIGKILL, False)])
+@pytest.mark.parametrize(("number", "is_ended"), [(signal.SIGTERM, True), (signal.SIGKILL, False)])
 def test_a_call_that_is_stopped_is_captured(
-    scene: Scene, ipvlan: Executable, calls: Path, person: Person, number: int, *, ends: bool
+    setup: Setup, ipvlan: Executable, calls: Path, user: User, number: int, *, is_ended: bool
 ) -> None:
-    conf = captured(ipam=scene.ipam(script="echo $$ >new; mv new process; exec sleep 60"))
-    process = scene.fake.directory / "process"
-    environment = call_environment("ADD", scene.one, CNI_PATH=scene.fake.path, **PATH)
+    conf = capture_conf(ipam=setup.ipam(script="echo $$ >new; mv new process; exec sleep 60"))
+    process = setup.fake.directory / "process"
+    environment = call_environment("ADD", setup.container, CNI_PATH=setup.fake.path, **PATH)
     call = ipvlan.start(environment, stdin_of(conf))
     wait_until(process.exists)
     call.process.send_signal(number)
     answer = call.end()
 
-    (capture,) = captures(calls)
+    (capture,) = list_captures(calls)
 
     assert any("create an ipvlan" in each["purpose"] for each in capture["commands"])
-    if ends:
+    if is_ended:
         assert (capture["status"], capture["answer"]) == (1, answer.stdout.decode())
         assert json.loads(capture["answer"])["code"] == 111
     else:
         os.kill(int(process.read_text()), signal.SIGKILL)
         assert capture.keys().isdisjoint({"status", "answer"})
-        scene.ipam(script="exit 1")
+        setup.ipam(script="exit 1")
         file = next(calls.iterdir())
-        _, out, err = person.types(f"ipvlan replay {file} --cni-path {scene.fake.path}")
+        _, out, err = user.run(f"ipvlan replay {file} --cni-path {setup.fake.path}")
         assert out.startswith("status 1; the recorded call was killed\n"), err
 
 
-def test_an_answer_that_got_lost_is_left_out(scene: Scene, ipvlan: Executable, calls: Path) -> None:
+def test_an_answer_that_got_lost_is_left_out(setup: Setup, ipvlan: Executable, calls: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         subprocess.run(
             [ipvlan.path],
-            input=stdin_of(captured(ipam=static("10.1.0.2/24"))),
+            input=stdin_of(capture_conf(ipam=static("10.1.0.2/24"))),
             stdout=full,
-            env=call_environment("ADD", scene.one, **PATH),
+            env=call_environment("ADD", setup.container, **PATH),
             check=False,
         )
-    (capture,) = captures(calls)
+    (capture,) = list_captures(calls)
     assert (capture["status"], capture["answer"]) == (1, "")
 
 
-def test_the_oldest_files_are_removed(scene: Scene, calls: Path) -> None:
+def test_the_oldest_files_are_removed(setup: Setup, calls: Path) -> None:
     for number in range(150):
         (calls / f"20250101T000000.{number:03}Z-ADD-1.jsonl").write_text("{}")
     (calls / "notes.txt").write_text("kept")
-    scene.runtime.delete("", captured(), **PATH).succeeds()
+    setup.runtime.delete("", capture_conf(), **PATH).succeeds()
 
     names = sorted(path.name for path in calls.iterdir())
 
@@ -142,120 +142,120 @@ def test_the_oldest_files_are_removed(scene: Scene, calls: Path) -> None:
     assert "notes.txt" in names
     big = calls / "20250101T000000.149Z-ADD-1.jsonl"
     os.truncate(big, 65 << 20)
-    scene.runtime.delete("", captured(), **PATH).succeeds()
+    setup.runtime.delete("", capture_conf(), **PATH).succeeds()
     assert len(list(calls.iterdir())) == 3
 
 
-def test_a_network_can_not_have_files_written_elsewhere(scene: Scene, calls: Path) -> None:
-    """As its logFile, of which tests/unit has every spelling and obstacle."""
+def test_a_network_can_not_have_files_written_elsewhere(setup: Setup, calls: Path) -> None:
+    """The same holds for logFile; tests/unit has every spelling and obstacle of it."""
     (LOGS / "l").symlink_to("/etc")
     before = sorted(Path("/etc").iterdir())
-    for directory, why in (
+    for directory, reason in (
         ("/etc", "may only name what lies directly in"),
         ("l", "only root may be able to write to it"),
     ):
-        (said,) = scene.add(captureDir=directory, **PATH).stderr.splitlines()
-        assert said.startswith(f"one net1: cannot capture the call in {directory!r}: ")
-        assert why in said
-        scene.one.ip("link delete dev net1")
+        (warning,) = setup.add(captureDir=directory, **PATH).stderr.splitlines()
+        assert warning.startswith(f"one net1: cannot capture the call in {directory!r}: ")
+        assert reason in warning
+        setup.container.ip("link delete dev net1")
     assert sorted(Path("/etc").iterdir()) == before
     assert not [path for path in LOGS.rglob("*") if path.is_file()]
 
 
-def test_the_administrators_directory_is_first(scene: Scene, calls: Path, tmp_path: Path) -> None:
-    added = scene.add(captured(), CNI_IPVLAN_CAPTURE=str(tmp_path / "none"), **PATH)
+def test_the_administrators_directory_is_first(setup: Setup, calls: Path, tmp_path: Path) -> None:
+    added = setup.add(capture_conf(), CNI_IPVLAN_CAPTURE=str(tmp_path / "none"), **PATH)
     assert added.stderr.count("cannot capture the call in ") == 1
     assert list(calls.iterdir()) == []  # nor is it where the network wants it
 
 
-def the_capture(calls: Path, person: Person) -> str:
+def copy_capture(calls: Path, user: User) -> str:
     (file,) = calls.iterdir()
-    shutil.copy(file, person.directory / "call.jsonl")
+    shutil.copy(file, user.directory / "call.jsonl")
     return "call.jsonl"
 
 
-def test_a_call_is_made_again(scene: Scene, calls: Path, person: Person) -> None:
-    container, conf = scene.one, captured(ipam=host_local("10.1.0.0/24"))
-    assert "no problems" in person.succeeds(f"ipvlan validate {person.writes(conf)}")
-    added = scene.add(conf, CNI_ARGS=ARGS, **PATH)
-    file = the_capture(calls, person)
+def test_a_call_is_made_again(setup: Setup, calls: Path, user: User) -> None:
+    container, conf = setup.container, capture_conf(ipam=host_local("10.1.0.0/24"))
+    assert "no problems" in user.check_output(f"ipvlan validate {user.write_conf(conf)}")
+    added = setup.add(conf, CNI_ARGS=ARGS, **PATH)
+    file = copy_capture(calls, user)
     added.delete(captureDir="")
 
-    planned = person.succeeds(f"ipvlan replay {file} --dry-run")
+    planned = user.check_output(f"ipvlan replay {file} --dry-run")
     assert "ip link add link eth0" in planned
     assert "net1" not in container.links()
 
-    status, out, err = person.types(f"ipvlan replay {file}")
+    status, out, err = user.run(f"ipvlan replay {file}")
     assert status == 0
     assert container.addresses("net1") == ["10.1.0.3/24"]  # host-local goes on
-    said = err.splitlines()
+    lines = err.splitlines()
     assert re.fullmatch(
         r"replaying ADD of \S+Z, container one, interface net1, "
         rf"namespace {container.path}, pod default/web-0",
-        said[0],
+        lines[0],
     )
-    assert said[1:] == [f"IPAM plugin of CNI_PATH {PLUGINS}: {PLUGINS}/host-local"]
+    assert lines[1:] == [f"IPAM plugin of CNI_PATH {PLUGINS}: {PLUGINS}/host-local"]
     assert out.startswith("status 0, as recorded\nthe answer differs from the recorded one:\n")
     changes = [line.strip() for line in out.splitlines()[4:] if line[0] in "+-"]
     assert [re.sub(" +", " ", line).rstrip(",") for line in changes] == [
         '- "address": "10.1.0.2/24"',
         '+ "address": "10.1.0.3/24"',
     ]
-    status, out, err = person.types(f"ipvlan replay {file}")
+    status, out, err = user.run(f"ipvlan replay {file}")
     assert status == 1
     assert out.startswith("status 1; recorded was 0\nthe answer differs from the recorded one:\n")
     assert len(list(calls.iterdir())) == 1  # a replay is no call of the runtime
 
 
-def test_a_failure_is_captured_and_reproduced(scene: Scene, calls: Path, person: Person) -> None:
+def test_a_failure_is_captured_and_reproduced(setup: Setup, calls: Path, user: User) -> None:
     routes = [{"dst": "0.0.0.0/0", "gw": "10.9.0.1"}]
-    conf = captured(ipam=static("10.1.0.2/24", routes=routes))
-    answer = scene.runtime.add(scene.one, conf, **PATH)
+    conf = capture_conf(ipam=static("10.1.0.2/24", routes=routes))
+    answer = setup.runtime.add(setup.container, conf, **PATH)
     assert answer.error()["code"] == 107
-    (capture,) = captures(calls)
+    (capture,) = list_captures(calls)
     assert (capture["status"], capture["answer"]) == (1, answer.stdout.decode())
     assert [each["stderr"] for each in capture["commands"] if each["status"]]
     undo = capture["commands"][-1]["argv"]
     assert "CNI_COMMAND=DEL" in undo  # what was undone is there, too
 
-    file = the_capture(calls, person)
-    status, out, err = person.types(f"ipvlan replay {file} -v")
+    file = copy_capture(calls, user)
+    status, out, err = user.run(f"ipvlan replay {file} -v")
     assert status == 1
     assert out.startswith("status 1, as recorded\nthe answer is as recorded:\n{\n")
     assert "cannot add the route" in out
     assert re.search(r"^\[\d+\] \+ ip link add link eth0 ", err, re.MULTILINE), err
-    status, out, err = person.types(f"ipvlan replay {file} --json")
+    status, out, err = user.run(f"ipvlan replay {file} --json")
     document = json.loads(out)
     assert status == document["status"] == document["recorded"]["status"] == 1
     assert document["answer"] == document["recorded"]["answer"]
     assert json.loads(document["answer"])["code"] == 107
 
 
-def test_another_container_can_be_named(scene: Scene, calls: Path, person: Person) -> None:
-    conf = captured(ipam=scene.ipam(ips=["10.1.0.9/24"]))
-    scene.runtime.add(scene.one, conf, **PATH).error()  # without CNI_PATH to it
-    file = the_capture(calls, person)
-    options = f"--netns {scene.two.path} --cni-path {scene.fake.directory}"
-    out = person.succeeds(f"ipvlan replay {file} {options}", CNI_NETNS="/x", CNI_ARGS="A=b")
+def test_another_container_can_be_named(setup: Setup, calls: Path, user: User) -> None:
+    conf = capture_conf(ipam=setup.ipam(ips=["10.1.0.9/24"]))
+    setup.runtime.add(setup.container, conf, **PATH).error()  # without CNI_PATH to it
+    file = copy_capture(calls, user)
+    options = f"--netns {setup.container2.path} --cni-path {setup.fake.directory}"
+    out = user.check_output(f"ipvlan replay {file} {options}", CNI_NETNS="/x", CNI_ARGS="A=b")
     assert out.startswith("status 0; recorded was 1\n")
-    assert scene.two.addresses("net1") == ["10.1.0.9/24"]
-    assert "net1" not in scene.one.links()
-    assert "CNI_ARGS" not in scene.fake.environment("ADD")
+    assert setup.container2.addresses("net1") == ["10.1.0.9/24"]
+    assert "net1" not in setup.container.links()
+    assert "CNI_ARGS" not in setup.fake.environment("ADD")
 
 
 CALLS = 6
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] \w+ (\w+ net1) \S+( \S+)?: .+\n")
 
 
-def test_calls_at_once_mix_no_lines_and_are_each_captured(scene: Scene, ipvlan: Executable) -> None:
+def test_calls_at_once_mix_no_lines_and_are_each_captured(setup: Setup, ipvlan: Executable) -> None:
     (LOGS / "calls").mkdir(0o700)
-    # None finds its container: what is meant here is the log.
+    # No call finds its container, but each is logged.
     secret = {"HOME": "/secret", "TOKEN": "secret", "CNI_ARGS": "A=fine", **PATH}
-    more = {"args": {"key": "secret"}, "dns": {"domain": "x"}, "captureDir": "calls"}
-    conf = network(logFile="log", logLevel="debug", **more)
+    options = {"args": {"key": "secret"}, "dns": {"domain": "x"}, "captureDir": "calls"}
+    conf = network(logFile="log", logLevel="debug", **options)
 
     def call(number: int) -> int:
-        environment = call_environment("DEL", scene.host, CNI_CONTAINERID=f"c{number}", **secret)
+        environment = call_environment("DEL", setup.host, CNI_CONTAINERID=f"c{number}", **secret)
         return ipvlan(environment, stdin_of(conf)).status
 
     with ThreadPoolExecutor(CALLS) as pool:
@@ -267,14 +267,14 @@ def test_calls_at_once_mix_no_lines_and_are_each_captured(scene: Scene, ipvlan: 
     assert {match[1] for match in matches if match} == {f"c{n} net1" for n in range(CALLS)}
     assert "secret" not in text
     requests = [each.read_text().split("\n")[0] for each in (LOGS / "calls").iterdir()]
-    captures = [json.loads(each) for each in requests]
+    contents = [json.loads(each) for each in requests]
     assert {f"c{n}" for n in range(CALLS)} == {
-        each["environment"]["CNI_CONTAINERID"] for each in captures
+        each["environment"]["CNI_CONTAINERID"] for each in contents
     }
 
 
-def test_a_log_tells_the_story_of_a_call(scene: Scene) -> None:
-    container, runtime = scene.one, scene.runtime
+def test_a_log_tells_the_story_of_a_call(setup: Setup) -> None:
+    container, runtime = setup.container, setup.runtime
     log = LOGS / "log"
     conf = network(ipam=host_local("10.1.0.0/24"), logFile=str(log), logLevel="verbose")
     environment = {**PATH, "TOKEN": "secret", "CNI_ARGS": ARGS}
@@ -294,7 +294,7 @@ def test_a_log_tells_the_story_of_a_call(scene: Scene) -> None:
     runtime.delete("", conf, **PATH).succeeds()
     calls = {line.partition("] ")[2].partition(": ")[0] for line in log.read_text().splitlines()}
     assert calls == {f"ADD one net1 {container.path} default/web-0", "DEL one net1"}
-    once = LOGS / "one-call"  # which one call's environment asks for
+    call_log = LOGS / "one-call"  # which one call's environment asks for
     quiet = network(logFile=f"{LOGS}/nowhere/log", ipam=None)
-    runtime.delete(container, quiet, CNI_IPVLAN_LOG=str(once), **environment).succeeds()
-    assert "ip -j -d link show" in once.read_text()
+    runtime.delete(container, quiet, CNI_IPVLAN_LOG=str(call_log), **environment).succeeds()
+    assert "ip -j -d link show" in call_log.read_text()

@@ -1,4 +1,4 @@
-"""The installed command as a person uses it on a node."""
+"""The installed command as a user types it on a node."""
 
 import json
 import os
@@ -11,11 +11,11 @@ import termios
 
 import pytest
 from attacker import NOBODY
-from lab import FOR_ALL, run, wait_until
-from people import Person
+from command_line import User
+from lab import SHARED_VENV, run, wait_until
 from runtime import network, static
 from sampling import sample
-from scene import Scene
+from setup import Setup
 
 DEAF = [
     (">/dev/full", "ipvlan: cannot write to standard output: No space left on device\n"),
@@ -24,97 +24,94 @@ DEAF = [
 
 
 @pytest.mark.parametrize(("stdout", "printed"), DEAF)
-def test_output_that_cannot_be_written_is_a_failure(
-    stdout: str, printed: str, scene: Scene, person: Person
-) -> None:
-    before = scene.node.snapshot()
-    conf = person.writes(network(ipam=static("10.1.0.2/24")))
-    about = f"-c {conf} --netns container1"
+def test_unwritable_output_is_an_error(stdout: str, printed: str, setup: Setup, user: User) -> None:
+    before = setup.node.snapshot()
+    conf = user.write_conf(network(ipam=static("10.1.0.2/24")))
+    options = f"-c {conf} --netns container1"
     into = f"bash -c 'exec {stdout}; exec"
 
     def is_reported(words: str) -> None:
-        status, out, err = person.types(f"{into} ipvlan {words}'")
-        own = "".join(
+        status, out, err = user.run(f"{into} ipvlan {words}'")
+        message = "".join(
             each for each in err.splitlines(keepends=True) if not each.startswith("not seen: ")
         )
-        assert (status, out, own) == (1, "", printed), words
+        assert (status, out, message) == (1, "", printed), words
 
     for option in sample(("", "--json", "--dry-run"), 1):
-        is_reported(f"add {about} {option}")
-        assert scene.node.snapshot() == before
-    person.succeeds(f"ipvlan add {about} --json >result")
-    for words in sample((f"check {about} --prev-result result --json", "show"), 1):
+        is_reported(f"add {options} {option}")
+        assert setup.node.snapshot() == before
+    user.check_output(f"ipvlan add {options} --json >result")
+    for words in sample((f"check {options} --prev-result result --json", "show"), 1):
         is_reported(words)
-    person.succeeds(f"{into} ipvlan del {about}'")  # which prints nothing
-    assert scene.node.snapshot() == before
-    person.succeeds(f"ipvlan add {about} -v 2>/dev/full")  # a trace delays nothing
+    user.check_output(f"{into} ipvlan del {options}'")  # which prints nothing
+    assert setup.node.snapshot() == before
+    user.check_output(f"ipvlan add {options} -v 2>/dev/full")  # a trace delays nothing
 
 
-def test_a_user_without_rights_can_make_a_dry_run(scene: Scene, person: Person) -> None:
+def test_a_user_without_rights_can_make_a_dry_run(setup: Setup, user: User) -> None:
     conf = json.dumps(network())
-    nobody = f"{shlex.join(NOBODY)} {FOR_ALL}/bin/ipvlan"
+    nobody = f"{shlex.join(NOBODY)} {SHARED_VENV}/bin/ipvlan"
 
     for command in ("add", "del"):
-        about = f"{command} -c - --netns container1 --container-id one --dry-run"
-        before = scene.node.snapshot()
-        script = person.succeeds(f"{nobody} {about}", conf)
+        arguments = f"{command} -c - --netns container1 --container-id one --dry-run"
+        before = setup.node.snapshot()
+        script = user.check_output(f"{nobody} {arguments}", conf)
         assert "# assumed: you run this as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN" in script
         assert "# assumed: ip netns exec container1 ip -j -d link show " in script
         assert "(running it is not permitted)" in script
-        assert scene.node.snapshot() == before
+        assert setup.node.snapshot() == before
         if command == "add":
             run("sh", stdin=script)
         else:
-            assert (
-                "\nip netns exec container1 ip link delete dev net1 || status=1  # remove" in script
-            )
-    assert scene.host.links().keys() == {"lo", "eth0"}
+            deletion = "\nip netns exec container1 ip link delete dev net1 || status=1  # remove"
+            assert deletion in script
+    assert setup.host.links().keys() == {"lo", "eth0"}
 
 
-def test_a_user_without_rights_is_told_so(scene: Scene, person: Person) -> None:
-    nobody = f"{shlex.join(NOBODY)} {FOR_ALL}/bin/ipvlan"
-    scene.add(at=scene.two)
+def test_a_user_without_rights_is_told_so(setup: Setup, user: User) -> None:
+    nobody = f"{shlex.join(NOBODY)} {SHARED_VENV}/bin/ipvlan"
+    setup.add(at=setup.container2)
     conf = json.dumps(network())
 
     only_root = "only root can look into containers; try: sudo ipvlan show\n"
-    assert person.types(f"{nobody} show") == (1, "", only_root)
-    out = person.types(f"{nobody} doctor -c -", conf)[1]
+    assert user.run(f"{nobody} show") == (1, "", only_root)
+    out = user.run(f"{nobody} doctor -c -", conf)[1]
     assert "  only root can see which addresses containers have\n" in out
     assert "  only root can see which mode is recorded\n" in out
     for dry in ("", "--dry-run"):
-        err = person.types(f"{nobody} add -c - --netns container1 {dry}", conf)[2]
+        err = user.run(f"{nobody} add -c - --netns container1 {dry}", conf)[2]
         assert "\n    try: run as root\n" in err
         assert "undone" not in err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_show_watches_until_stopped(scene: Scene, person: Person, number: signal.Signals) -> None:
-    ours, theirs = pty.openpty()
-    before = termios.tcgetattr(theirs)
+def test_show_watches_until_stopped(setup: Setup, user: User, number: signal.Signals) -> None:
+    controller, terminal = pty.openpty()
+    before = termios.tcgetattr(terminal)
     watching = subprocess.Popen(
         ["ipvlan", "show", "-w"],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**person.environment, "TERM": "xterm"},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env={**user.environment, "TERM": "xterm"},
     )
-    shown = ""
+    output = ""
 
-    def shows(words: str) -> bool:
-        nonlocal shown
-        shown += os.read(ours, 4096).decode()
-        return words in shown
+    def has_output(words: str) -> bool:
+        nonlocal output
+        output += os.read(controller, 4096).decode()
+        return words in output
 
-    wait_until(lambda: shows("no ipvlan interfaces"))
+    wait_until(lambda: has_output("no ipvlan interfaces"))
     run("ip", "link", "add", "name", "late", "link", "eth0", "type", "ipvlan")
-    wait_until(lambda: shows("late"))
+    wait_until(lambda: has_output("late"))
     watching.send_signal(number)
 
     assert watching.wait(10) == 0
-    assert termios.tcgetattr(theirs) == before
+    assert termios.tcgetattr(terminal) == before
     # The screen is cleared, no other one is used, and the cursor is not hidden.
-    assert set(re.findall(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", shown)) <= {
+    assert set(re.findall(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", output)) <= {
         *("\x1b[2J", "\x1b[1;1H", "\x1b[1m", "\x1b[0m", "\x1b[33m")
     }
-    os.close(ours)
-    os.close(theirs)
+    os.close(controller)
+    os.close(terminal)

@@ -17,7 +17,7 @@ from containerd import (
     Containerd,
     assert_nothing_is_left,
     leases,
-    running,
+    run_containerd,
 )
 from cri import Cri, Pod
 from executable import Executable
@@ -25,8 +25,8 @@ from grpclib.exceptions import GRPCError
 
 
 @pytest.fixture(scope="module")
-def containerd(own_directories: None) -> Iterator[Containerd]:
-    with running() as daemon:
+def containerd(process_isolation: None) -> Iterator[Containerd]:
+    with run_containerd() as daemon:
         yield daemon
 
 
@@ -63,37 +63,37 @@ def test_pods_reach_each_other_outlive_the_runtime_and_go(containerd: Containerd
         containerd.node.host.ip("link set dev gone name eth0")
     assert_nothing_is_left(containerd.node)
 
-    lives, lost = cri.run_pod("lives"), cri.run_pod("lost")
+    pod1, lost_pod = cri.run_pod("lives"), cri.run_pod("lost")
     assert len(leases()) == 2
-    assert {cri.address(lives), cri.address(lost)} == leases()
-    ping(cri, lives, lost)
+    assert {cri.address(pod1), cri.address(lost_pod)} == leases()
+    ping(cri, pod1, lost_pod)
 
     containerd.stop()
-    containerd.lose(lost.sandbox)
+    containerd.lose(lost_pod.sandbox)
     containerd.start()
     cri.wait_until_ready()
-    assert (cri.is_ready(lives), cri.is_ready(lost)) == (True, False)
+    assert (cri.is_ready(pod1), cri.is_ready(lost_pod)) == (True, False)
 
     # The kubelet's order: the old sandbox is removed when the new one is there.
-    cri.stop(lost)
-    assert leases() == {cri.address(lives)}
-    again = cri.run_pod("lost", attempt=1)
-    cri.remove(lost)
-    assert leases() == {cri.address(lives), cri.address(again)}
-    ping(cri, again, lives)
+    cri.stop(lost_pod)
+    assert leases() == {cri.address(pod1)}
+    new_pod = cri.run_pod("lost", attempt=1)
+    cri.remove(lost_pod)
+    assert leases() == {cri.address(pod1), cri.address(new_pod)}
+    ping(cri, new_pod, pod1)
 
-    for pod in (lives, again):
+    for pod in (pod1, new_pod):
         cri.stop(pod)
         cri.stop(pod)  # again, as the kubelet does
     assert leases() == set()
-    for pod in (lives, again):
+    for pod in (pod1, new_pod):
         cri.remove(pod)
     assert_nothing_is_left(containerd.node)
 
 
 def test_ctr_attaches_its_containers_too(containerd: Containerd, root: Path) -> None:
-    shown = ctr_run("--rm", root, "ip", "-4", "-o", "address", "show", "dev", "eth0")
-    assert "inet 10.1.0." in shown
+    addresses = ctr_run("--rm", root, "ip", "-4", "-o", "address", "show", "dev", "eth0")
+    assert "inet 10.1.0." in addresses
     assert_nothing_is_left(containerd.node)
 
     ctr_run("--detach", root, "true")
@@ -103,8 +103,8 @@ def test_ctr_attaches_its_containers_too(containerd: Containerd, root: Path) -> 
     assert len(leases()) == 1  # which ctr forgets
     (leftover,) = json.loads(lab.run(Executable().path, "show", "--json"))["leftovers"]
     assert (leftover["kind"], leftover["interface"]) == ("record", "eth0")
-    about = ("--netns", leftover["netns"], "--ifname", "eth0", "--container-id", "default-c1")
-    lab.run(Executable().path, "del", "-c", str(CONFIGURATION), *about)
+    options = ("--netns", leftover["netns"], "--ifname", "eth0", "--container-id", "default-c1")
+    lab.run(Executable().path, "del", "-c", str(CONFIGURATION), *options)
     for note in (lab.LEASES / "results").iterdir():  # the runtime's
         note.unlink()
     assert_nothing_is_left(containerd.node)
@@ -120,10 +120,10 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def ctr_run(how: str, root: Path, *command: str) -> str:
+def ctr_run(option: str, root: Path, *command: str) -> str:
     usr = ("--mount", "type=bind,src=/usr,dst=/usr,options=rbind:ro", "--rootfs", str(root))
     path = ("/usr/bin/env", "PATH=/usr/sbin:/usr/bin")
-    return lab.run(*CTR, "run", how, "--cni", *usr, "c1", *path, *command)
+    return lab.run(*CTR, "run", option, "--cni", *usr, "c1", *path, *command)
 
 
 def ping(cri: Cri, pod: Pod, other: Pod) -> None:

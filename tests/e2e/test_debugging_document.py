@@ -6,19 +6,19 @@ from typing import Any, NamedTuple
 
 import document_commands
 import pytest
+from command_line import User
 from lab import LOGS, Node, run
-from people import Person
 from runtime import Conf, Runtime, host_local, network, static
 
 DOCUMENT = "docs/debugging.md"
-COMMANDS = list(document_commands.commands(DOCUMENT))
+COMMANDS = list(document_commands.read_commands(DOCUMENT))
 POD = {
     "PATH": os.environ["PATH"],
     "CNI_CONTAINERID": "db",
     "CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=db-0",
 }
 DEFAULT = [{"dst": "0.0.0.0/0"}]
-# What is different each time.
+# Parts of the output that differ in each run.
 VOLATILE = re.compile(
     r"\d{4}-\d\d-\d\dT[\d:.]+Z|fe80::[0-9a-f:]+|\b(?:iv[a-z2-7]{13}|ipvl[0-9]+)\b|(?:[0-9a-f]{2}:){5}[0-9a-f]{2}"
 )
@@ -30,7 +30,7 @@ class Section(NamedTuple):
     front: Conf
     back: Conf
     attached: tuple[str, ...] = ()
-    ended: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
     is_captured: bool = False  # whether the runtime has called ADD of the other one
 
 
@@ -65,40 +65,38 @@ CONTAINERS = {"front": "web", "back": "db"}
 
 
 @pytest.mark.parametrize("title", SECTIONS)
-def test_commands_print_what_is_shown(
-    node: Node, runtime: Runtime, person: Person, title: str
-) -> None:
-    node.master_on_a_wire().ip("address add 10.1.0.1/24 dev eth0")
+def test_commands_print_what_is_shown(node: Node, runtime: Runtime, user: User, title: str) -> None:
+    node.make_connected_master().ip("address add 10.1.0.1/24 dev eth0")
     node.host.ip("address add 10.1.0.10/24 dev eth0")
     section = SECTIONS[title]
-    person.writes(section.front, "front.conf")
-    person.writes(section.back, "back.conf")
+    user.write_conf(section.front, "front.conf")
+    user.write_conf(section.back, "back.conf")
     for name, container in CONTAINERS.items():
-        node.namespace(container)
+        node.make_namespace(container)
         if name in section.attached:
-            what = f"-c {name}.conf --netns {container} --container-id {container}"
-            person.succeeds(f"ipvlan add {what}")
-    for container in section.ended:
+            options = f"-c {name}.conf --netns {container} --container-id {container}"
+            user.check_output(f"ipvlan add {options}")
+    for container in section.removed:
         run("ip", "netns", "delete", container)
     if section.is_captured:
         (LOGS / "calls").mkdir(0o700)
         runtime.add("/run/netns/db", section.back, **POD).error()
-    for line, printed in typed(title):
+    for line, printed in read_session(title):
         if "--dry-run" in line and "eth1" in section.front["master"]:
-            person.writes(FRONT, "front.conf")  # corrected as in the text
-        status, out, _ = person.types(f"{{ {line}; }} 2>&1")
-        shown = VOLATILE.sub("…", out).splitlines()
+            user.write_conf(FRONT, "front.conf")  # corrected as in the text
+        status, out, _ = user.run(f"{{ {line}; }} 2>&1")
+        output = VOLATILE.sub("…", out).splitlines()
         if not printed:
             assert status == 0, (line, out)
         elif " doctor " in line:
-            assert problems(shown) == printed
+            assert select_problems(output) == printed
         else:
-            assert shown == printed
+            assert output == printed
         for remedy in re.findall(r"^ +(ip .*)$", out, re.MULTILINE):
-            person.succeeds(remedy)
+            user.check_output(remedy)
 
 
-def typed(title: str) -> list[tuple[str, list[str]]]:
+def read_session(title: str) -> list[tuple[str, list[str]]]:
     return [
         (command.text, [VOLATILE.sub("…", line) for line in command.printed])
         for command in COMMANDS
@@ -106,14 +104,14 @@ def typed(title: str) -> list[tuple[str, list[str]]]:
     ]
 
 
-def problems(shown: list[str]) -> list[str]:
+def select_problems(lines: list[str]) -> list[str]:
     """Return the lines about problems: those that the document shows."""
-    found = []
+    problems = []
     is_problem = False
-    for line in shown:
+    for line in lines:
         is_problem = line.startswith("problem ") or (is_problem and line.startswith(" "))
-        found += [line] if is_problem else []
-    return found
+        problems += [line] if is_problem else []
+    return problems
 
 
 def test_every_section_that_shows_something_is_tried() -> None:

@@ -10,52 +10,52 @@ from typing import Any
 
 import documents
 import pytest
+from command_line import User
 from dhcp import SOCKET, daemon, program
 from executable import Executable
-from lab import Space, own, run, wait_until, without_program
-from people import Person
+from lab import NetNS, hide_directory, hide_program, run, wait_until
 from runtime import PLUGINS, call_environment, network, stdin_of
-from scene import Scene
-from shells import run_by
-from wire import listening
+from setup import Setup
+from shells import run_script
+from wire import listen
 
 LEASES = Path("/run/dnsmasq.leases")
 SERVER = "10.1.0.1"
 CONF = network(ipam={"type": "dhcp"})
-pytestmark = pytest.mark.scene(master="wire")
+pytestmark = pytest.mark.setup(master="wire")
 
 
 @pytest.fixture
-def cable(scene: Scene) -> Space:
+def cable(setup: Setup) -> NetNS:
     """Have a host behind the master; return its namespace."""
-    scene.neighbour.ip(f"address add {SERVER}/24 dev eth0")
-    return scene.neighbour
+    setup.neighbour.ip(f"address add {SERVER}/24 dev eth0")
+    return setup.neighbour
 
 
 @pytest.fixture
-def wire(cable: Space) -> Iterator[Space]:
+def wire(cable: NetNS) -> Iterator[NetNS]:
     """Have a DHCP server behind the master; return its namespace."""
-    with serving():
+    with run_server():
         yield cable
 
 
 @contextmanager
-def serving(*more: str, lease: str = "1h") -> Iterator[None]:
+def run_server(*arguments: str, lease: str = "1h") -> Iterator[None]:
     options = f"""--no-daemon --no-ping --conf-file=/dev/null --user=root --port=0 --interface=eth0
         --bind-interfaces --pid-file= --dhcp-range=10.1.0.10,10.1.0.20,{lease}
         --dhcp-leasefile={LEASES}"""
-    with program("ip", "netns", "exec", "neighbour", "dnsmasq", *options.split(), *more):
+    with program("ip", "netns", "exec", "neighbour", "dnsmasq", *options.split(), *arguments):
         yield
     LEASES.unlink()
 
 
 def is_newer() -> bool:
-    """Whether dhcp is the one of plugins 1.9.1, by an option that Debian 13's 1.1.1 lacks."""
-    shown = subprocess.run([f"{PLUGINS}/dhcp", "daemon", "-h"], capture_output=True, check=False)
-    return b"-resendtimeout" in shown.stderr
+    """Return whether dhcp is that of plugins 1.9.1: Debian 13's 1.1.1 lacks an option of it."""
+    output = subprocess.run([f"{PLUGINS}/dhcp", "daemon", "-h"], capture_output=True, check=False)
+    return b"-resendtimeout" in output.stderr
 
 
-def impatient() -> list[str]:
+def short_timeout() -> list[str]:
     return ["-timeout", "500ms", "-resendmax", "1s", *(["-resendtimeout", "8s"] * is_newer())]
 
 
@@ -73,23 +73,23 @@ def address(result: dict[str, Any]) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("-broadcast",)])
 def test_containers_have_their_own_leases_renew_and_release_them(
-    scene: Scene, cable: Space, tmp_path: Path, options: Sequence[str]
+    setup: Setup, cable: NetNS, tmp_path: Path, options: Sequence[str]
 ) -> None:
-    containers = {"one": scene.one, "two": scene.two}
+    containers = {"one": setup.container, "two": setup.container2}
     log = tmp_path / "log"
     # dnsmasq takes up to a 16th of the lease from T1, the seconds until it is renewed.
     timers = ("--dhcp-option=option:T1,8", "--dhcp-option=option:T2,100")
-    with serving(*timers, lease="2m"), daemon(log, *options):
-        with listening(cable, "eth0") as neighbour:
+    with run_server(*timers, lease="2m"), daemon(log, *options):
+        with listen(cable, "eth0") as neighbour:
             # In one second, of which 1.1.1 makes its transaction ID.
             with ThreadPoolExecutor() as pool:
                 adding = {
-                    name: pool.submit(scene.runtime.add, container, CONF, CNI_CONTAINERID=name)
+                    name: pool.submit(setup.runtime.add, container, CONF, CNI_CONTAINERID=name)
                     for name, container in containers.items()
                 }
             results = {name: each.result().result() for name, each in adding.items()}
             addresses = sorted(map(address, results.values()))
-            wait_until(lambda: sorted(neighbour.announced()) == addresses)
+            wait_until(lambda: sorted(neighbour.announced_addresses()) == addresses)
         assert results["one"]["interfaces"][0]["mac"] == results["two"]["interfaces"][0]["mac"]
         # The hardware address is the same, so only the client identifier distinguishes them.
         identifiers = {address(results[name]): f"\0{name}/net/net1" for name in results}
@@ -99,25 +99,23 @@ def test_containers_have_their_own_leases_renew_and_release_them(
             container.run("ping", "-c", "1", "-W", "5", SERVER)
         wait_until(lambda: "lease renewed" in log.read_text())
         for name, container in containers.items():
-            scene.runtime.delete(container, CONF, CNI_CONTAINERID=name).succeeds()
+            setup.runtime.delete(container, CONF, CNI_CONTAINERID=name).succeeds()
         wait_until(lambda: leases() == {})
     assert "network is down" not in log.read_text()
 
 
-def test_a_lease_is_released_if_the_namespace_was_removed(
-    scene: Scene, wire: Space, tmp_path: Path
-) -> None:
-    container, other = scene.one, scene.two
+def test_lease_is_freed_if_namespace_was_removed(setup: Setup, wire: NetNS, tmp_path: Path) -> None:
+    container, other = setup.container, setup.container2
     with daemon(tmp_path / "log"):
-        scene.runtime.add(container, CONF).result()
+        setup.runtime.add(container, CONF).result()
     with daemon(tmp_path / "log"):
-        scene.runtime.delete(container, CONF).succeeds()
-        # The server has heard all that was sent before another's lease comes and goes.
-        scene.runtime.add(other, CONF, CNI_CONTAINERID="two").result()
+        setup.runtime.delete(container, CONF).succeeds()
+        # Once another's lease was granted and released, the server has handled all before it.
+        setup.runtime.add(other, CONF, CNI_CONTAINERID="two").result()
         assert sorted(leases().values()) == ["\0one/net/net1", "\0two/net/net1"]
-        # The daemon has a thread in it, which keeps it alive until then.
-        scene.node.remove(other)
-        scene.runtime.delete("", CONF, CNI_CONTAINERID="two").succeeds()
+        # A thread of the daemon is in the namespace, and keeps it until the release.
+        setup.node.remove(other)
+        setup.runtime.delete("", CONF, CNI_CONTAINERID="two").succeeds()
         wait_until(lambda: list(leases().values()) == ["\0one/net/net1"])
     assert "net1" not in container.links()
 
@@ -129,21 +127,21 @@ def is_request(frame: bytes) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("-broadcast",)], ids=["plain", "with -broadcast"])
 def test_without_tc_the_daemon_has_to_ask_for_broadcasts(
-    scene: Scene, wire: Space, tmp_path: Path, options: Sequence[str]
+    setup: Setup, wire: NetNS, tmp_path: Path, options: Sequence[str]
 ) -> None:
     # ipvlan delivers by IP address, which the container is only asking for.
-    container = scene.one
+    container = setup.container
     with (
-        without_program("tc"),
-        daemon(tmp_path / "log", *impatient(), *options),
-        listening(wire, "eth0") as heard,
+        hide_program("tc"),
+        daemon(tmp_path / "log", *short_timeout(), *options),
+        listen(wire, "eth0") as listener,
     ):
-        answer = scene.runtime.add(container, CONF)
-        requests = [each for each in heard.heard() if is_request(each)]
-    # 1.1.1 does if it is told to, 1.9.1 never does.
-    asked = {bool(each[52] & 0x80) for each in requests}  # the flag for broadcast answers
-    assert asked == {answer.status == 0}
-    assert asked == {bool(options) and not is_newer()}
+        answer = setup.runtime.add(container, CONF)
+        requests = [each for each in listener.receive() if is_request(each)]
+    # Version 1.1.1 does so if an option says so, 1.9.1 never does.
+    flags = {bool(each[52] & 0x80) for each in requests}  # the flag for broadcast answers
+    assert flags == {answer.status == 0}
+    assert flags == {bool(options) and not is_newer()}
     if answer.status:
         details = answer.error()["details"]
         assert "found: tc can't have DHCP answers broadcast: " in details
@@ -152,15 +150,15 @@ def test_without_tc_the_daemon_has_to_ask_for_broadcasts(
         assert "net1" not in container.links()
 
 
-def test_without_tc_broadcasts_are_heard(scene: Scene, cable: Space, tmp_path: Path) -> None:
-    container = scene.one
-    with without_program("tc"), serving("--dhcp-broadcast"), daemon(tmp_path / "log"):
-        scene.runtime.add(container, CONF).result()
-        with listening(cable, "eth0") as heard:
-            scene.runtime.delete(container, CONF).succeeds()
-            wait_until(lambda: any(map(is_request, heard.heard())))
-            (release,) = filter(is_request, heard.heard())
-        # 1.9.1 sends it from 0.0.0.0 to the server's address, where it is not accepted.
+def test_without_tc_broadcasts_are_heard(setup: Setup, cable: NetNS, tmp_path: Path) -> None:
+    container = setup.container
+    with hide_program("tc"), run_server("--dhcp-broadcast"), daemon(tmp_path / "log"):
+        setup.runtime.add(container, CONF).result()
+        with listen(cable, "eth0") as listener:
+            setup.runtime.delete(container, CONF).succeeds()
+            wait_until(lambda: any(map(is_request, listener.receive())))
+            (release,) = filter(is_request, listener.receive())
+        # Version 1.9.1 sends the release from 0.0.0.0 to the server, which does not accept it.
         assert (release[30:34] == b"\xff" * 4) is not is_newer()
         if not is_newer():
             wait_until(lambda: leases() == {})
@@ -169,67 +167,68 @@ def test_without_tc_broadcasts_are_heard(scene: Scene, cable: Space, tmp_path: P
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["l3", "l3s"])
 def test_without_a_server_it_is_said_how_often_it_was_asked(
-    scene: Scene, wire: Space, ipvlan: Executable, tmp_path: Path, mode: str
+    setup: Setup, wire: NetNS, ipvlan: Executable, tmp_path: Path, mode: str
 ) -> None:
-    scene.host.ip("link add name eth1 up type veth peer name silent netns neighbour")
+    setup.host.ip("link add name eth1 up type veth peer name silent netns neighbour")
     wire.ip("link set dev silent up")
     confs = {
         "silent": {**CONF, "master": "eth1"},
         "deaf": {**CONF, "mode": mode},  # no answer arrives, so validate calls it an error
     }
-    with daemon(tmp_path / "log", *impatient()), listening(wire, "silent") as heard:
+    with daemon(tmp_path / "log", *short_timeout()), listen(wire, "silent") as listener:
         calls = [
             ipvlan.start(
-                call_environment("ADD", scene.container(), CNI_CONTAINERID=name), stdin_of(each)
+                call_environment("ADD", setup.make_container(), CNI_CONTAINERID=name),
+                stdin_of(each),
             )
             for name, each in confs.items()
         ]
         silent, deaf = (call.end().error() for call in calls)
-        count = sum(map(is_request, heard.heard()))
-    found = f"found: {count} DHCP requests were sent, which asked for broadcast answers"
+        count = sum(map(is_request, listener.receive()))
+    finding = f"found: {count} DHCP requests were sent, which asked for broadcast answers"
     lines = silent["details"].splitlines()
-    assert {found, "try: look for a DHCP server on the master's network"} <= {*lines}
+    assert {finding, "try: look for a DHCP server on the master's network"} <= {*lines}
     assert count > 1
     assert "no more tries" in deaf["msg"]
 
 
-def state(container: Space) -> list[Any]:
+def state(container: NetNS) -> list[Any]:
     return [container.addresses("net1"), container.routes(), leases()]
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash at a terminal"])
 def test_a_pasted_dry_run_gives_what_add_gives(
-    scene: Scene, wire: Space, person: Person, tmp_path: Path, shell: str
+    setup: Setup, wire: NetNS, user: User, tmp_path: Path, shell: str
 ) -> None:
-    container = scene.one
-    about = f"-c {person.writes(CONF)} --netns container1 --container-id one --dry-run"
+    container = setup.container
+    options = f"-c {user.write_conf(CONF)} --netns container1 --container-id one --dry-run"
     with daemon(tmp_path / "log"):
-        scene.runtime.add(container, CONF).result()
+        setup.runtime.add(container, CONF).result()
         added = state(container)
-        scene.runtime.delete(container, CONF).succeeds()
+        setup.runtime.delete(container, CONF).succeeds()
         wait_until(lambda: leases() == {})
-        before = scene.node.snapshot()
-        script = person.succeeds(f"ipvlan add {about}")
-        assert (scene.node.snapshot(), leases()) == (before, {})
+        before = setup.node.snapshot()
+        script = user.check_output(f"ipvlan add {options}")
+        assert (setup.node.snapshot(), leases()) == (before, {})
 
-        status, out = run_by(shell, script)
+        status, out = run_script(shell, script)
 
         assert status == 0, out
         assert state(container) == added
-        assert run_by(shell, person.succeeds(f"ipvlan del {about}"))[0] == 0
+        assert run_script(shell, user.check_output(f"ipvlan del {options}"))[0] == 0
         wait_until(lambda: leases() == {})
 
-        status, out = run_by(shell, script.replace("\nprintf '%s\\n' \"$answer\"", "\nfalse\n"))
+        status, out = run_script(shell, script.replace("\nprintf '%s\\n' \"$answer\"", "\nfalse\n"))
 
         assert status == 1, out
         assert "failed; undoing what was done" in out
         wait_until(lambda: leases() == {})
-        assert scene.node.snapshot() == before
+        assert setup.node.snapshot() == before
     assert "network is down" not in (tmp_path / "log").read_text()
 
 
 class Systemd:
-    """A systemd that runs nothing by itself, in a PID namespace of its own."""
+    """A systemd that starts no unit by itself, in its own PID namespace."""
 
     def __init__(self, process: int) -> None:
         self.enter = ("nsenter", "--target", str(process), "--pid", "--mount")
@@ -249,7 +248,7 @@ class Systemd:
 
 
 @pytest.fixture
-def systemd(own_directories: None, tmp_path: Path) -> Iterator[Systemd]:
+def systemd(process_isolation: None, tmp_path: Path) -> Iterator[Systemd]:
     """Have systemd, which starts Debian's units; /etc/systemd/system is as before afterwards."""
     units = Path("/run/systemd/system")
     units.mkdir(parents=True)
@@ -259,7 +258,7 @@ def systemd(own_directories: None, tmp_path: Path) -> Iterator[Systemd]:
     argv = """unshare --pid --fork --kill-child --mount-proc --propagation slave
         env container=lab /lib/systemd/systemd --system --unit=nothing.target
         --log-target=console --show-status=no"""
-    with own(Path("/opt/cni")), (tmp_path / "systemd.log").open("w") as log:
+    with hide_directory(Path("/opt/cni")), (tmp_path / "systemd.log").open("w") as log:
         unshare = subprocess.Popen(argv.split(), stdout=log, stderr=log)
         try:
             children = Path(f"/proc/{unshare.pid}/task/{unshare.pid}/children")
@@ -279,54 +278,54 @@ def block(language: str) -> str:
     return next(each.text for each in documents.code("docs/dhcp.md") if each.language == language)
 
 
-def attach_and_detach(scene: Scene) -> None:
-    container = scene.one
-    result = scene.runtime.add(container, CONF).result()
+def attach_and_detach(setup: Setup) -> None:
+    container = setup.container
+    result = setup.runtime.add(container, CONF).result()
     assert leases() == {address(result): "\0one/net/net1"}
-    scene.runtime.delete(container, CONF).succeeds()
+    setup.runtime.delete(container, CONF).succeeds()
     wait_until(lambda: leases() == {})
 
 
-def debians_units(scene: Scene, person: Person, systemd: Systemd) -> None:
+def debians_units(setup: Setup, user: User, systemd: Systemd) -> None:
     assert "disabled" in systemd.run("systemctl is-enabled cni-dhcp.socket || true")
 
     systemd.run(block("sh"))
 
     assert systemd.daemon() == "/usr/lib/cni/dhcp daemon "
-    attach_and_detach(scene)
+    attach_and_detach(setup)
     # As after a restart of the node, when a pod comes before the service.
     systemd.run("systemctl stop cni-dhcp.service && systemctl start cni-dhcp.socket")
     assert systemd.daemon() == ""
-    assert "problem" not in person.types(f"ipvlan doctor -c {person.writes(CONF)}")[1]
-    attach_and_detach(scene)
+    assert "problem" not in user.run(f"ipvlan doctor -c {user.write_conf(CONF)}")[1]
+    attach_and_detach(setup)
     assert systemd.daemon() == "/usr/lib/cni/dhcp daemon "
     enabled = systemd.run("systemctl is-enabled cni-dhcp.socket cni-dhcp.service")
     assert enabled.split() == ["enabled", "enabled"]
 
 
-def unit_for_other_nodes(scene: Scene, person: Person, systemd: Systemd) -> None:
-    """It serves also after a kill."""
+def unit_for_other_nodes(setup: Setup, user: User, systemd: Systemd) -> None:
+    """The daemon's socket serves again after a kill."""
     Path("/etc/systemd/system/cni-dhcp.service").write_text(block("ini"))
     Path("/opt/cni/bin").mkdir()
     shutil.copy(f"{PLUGINS}/dhcp", "/opt/cni/bin")
     systemd.run(block("sh").replace("cni-dhcp.socket ", ""))
     wait_until(SOCKET.exists)
-    attach_and_detach(scene)
+    attach_and_detach(setup)
     systemd.run("systemctl kill --signal=KILL cni-dhcp.service")
     wait_until(lambda: systemd.daemon() == "")
     assert SOCKET.exists()
     systemd.run("systemctl restart cni-dhcp.service")
     wait_until(lambda: systemd.daemon() == "/opt/cni/bin/dhcp daemon ")
-    attach_and_detach(scene)
+    attach_and_detach(setup)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("units", [debians_units, unit_for_other_nodes])
 def test_units_are_started_as_the_document_says(
-    scene: Scene,
-    wire: Space,
-    person: Person,
+    setup: Setup,
+    wire: NetNS,
+    user: User,
     systemd: Systemd,
-    units: Callable[[Scene, Person, Systemd], None],
+    units: Callable[[Setup, User, Systemd], None],
 ) -> None:
-    units(scene, person, systemd)
+    units(setup, user, systemd)

@@ -5,8 +5,8 @@ from html import escape
 from pathlib import Path
 
 import pytest
+from command_line import User
 from lab import Node
-from people import Person
 from runtime import network, static
 
 PICTURE = Path(__file__).resolve().parents[2] / "docs/session.svg"
@@ -16,19 +16,19 @@ VOLATILE = re.compile(r"fe80::[0-9a-f:]+")  # different each time
 
 
 @pytest.mark.slow
-def test_picture_shows_what_the_commands_print(node: Node, person: Person) -> None:
-    node.master_on_a_wire()
+def test_picture_shows_what_the_commands_print(node: Node, user: User) -> None:
+    node.make_connected_master()
     for number, name in enumerate(("web", "db"), start=2):
         front = network(name="front", flag="private", ipam=static(f"10.1.0.{number}/24"))
-        person.writes(front, f"{name}.conf")
-        node.namespace(name)
-        person.succeeds(f"ipvlan add -c {name}.conf --netns {name} --container-id {name}")
-    person.writes(network(name="back", mode="l3", ipam=static("10.2.0.2/24")), "back.conf")
-    shown: list[str] = []
+        user.write_conf(front, f"{name}.conf")
+        node.make_namespace(name)
+        user.check_output(f"ipvlan add -c {name}.conf --netns {name} --container-id {name}")
+    user.write_conf(network(name="back", mode="l3", ipam=static("10.2.0.2/24")), "back.conf")
+    lines: list[str] = []
     for line in LINES:
-        printed = person.types(f"{{ {line}; }} 2>&1")[1].splitlines()
-        shown += [f"$ {line}", *printed, ""]
-    drawn, before = draw(shown[:-1]), PICTURE.read_text(encoding="utf-8")
+        printed = user.run(f"{{ {line}; }} 2>&1")[1].splitlines()
+        lines += [f"$ {line}", *printed, ""]
+    drawn, before = draw(lines[:-1]), PICTURE.read_text(encoding="utf-8")
     if VOLATILE.sub("", drawn) != VOLATILE.sub("", before):
         PICTURE.write_text(drawn, encoding="utf-8")  # which a lab forgets, unless told to keep it
         pytest.fail(f"to draw it anew: scripts/lab-kernel --write docs .venv/bin/pytest {__file__}")
@@ -36,7 +36,7 @@ def test_picture_shows_what_the_commands_print(node: Node, person: Person) -> No
 
 COLUMNS = 118
 FONT, HEIGHT, WIDTH, MARGIN = 13, 18, 7.83, 14
-# What a line begins with, and how it is drawn.
+# The beginnings of lines, and the colour of each.
 STYLES = {
     r"\$ ": "fill:#7ee787;font-weight:bold",
     r"(ipvlan:|problem)": "fill:#ff9492",
@@ -54,6 +54,6 @@ def draw(lines: list[str]) -> str:
     ]
     for number, line in enumerate(lines, start=1):
         style = next((STYLES[begin] for begin in STYLES if re.match(begin, line)), "")
-        place = f'x="{MARGIN}" y="{number * HEIGHT + MARGIN - 5}" xml:space="preserve"'
-        drawn.append(f'<text {place} style="{style}">{escape(line, quote=False)}</text>')
+        attributes = f'x="{MARGIN}" y="{number * HEIGHT + MARGIN - 5}" xml:space="preserve"'
+        drawn.append(f'<text {attributes} style="{style}">{escape(line, quote=False)}</text>')
     return "\n".join([*drawn, "</g></svg>", ""])

@@ -6,12 +6,12 @@ import subprocess
 
 import pytest
 from executable import Executable
-from lab import records
+from lab import find_records
 from runtime import call_environment, host_local, network, stdin_of
-from scene import Scene
+from setup import Setup
 
 CONF = network(ipam=host_local("10.1.0.0/24"))
-# Redirections that make a stdout which takes nothing.
+# Redirections that make a stdout which can't be written.
 DEAF = {
     "closed": ">&-",
     "full": ">/dev/full",
@@ -21,24 +21,24 @@ DEAF = {
 
 
 @pytest.mark.parametrize("deaf", DEAF)
-def test_add_undoes_everything_if_unread(scene: Scene, ipvlan: Executable, deaf: str) -> None:
-    with scene.unchanged():
-        status, stderr = redirected(ipvlan, "ADD", scene.one.path, DEAF[deaf])
+def test_add_undoes_everything_if_unread(setup: Setup, ipvlan: Executable, deaf: str) -> None:
+    with setup.unchanged():
+        status, stderr = redirect(ipvlan, "ADD", setup.container.path, DEAF[deaf])
     assert status == 1, stderr
     assert stderr
 
 
-def test_add_may_lack_stderr_and_delete_stdout(scene: Scene, ipvlan: Executable) -> None:
-    with scene.unchanged():
-        assert redirected(ipvlan, "ADD", scene.one.path, "<&-")[0] == 1
-        assert redirected(ipvlan, "ADD", scene.one.path, "2>&-")[0] == 0
-        assert scene.one.addresses("net1") == ["10.1.0.2/24"]
-        assert scene.one.links().keys() == {"lo", "net1"}
-        assert redirected(ipvlan, "DEL", scene.one.path, ">/dev/full")[0] == 0
-        assert records() == []
+def test_add_may_lack_stderr_and_delete_stdout(setup: Setup, ipvlan: Executable) -> None:
+    with setup.unchanged():
+        assert redirect(ipvlan, "ADD", setup.container.path, "<&-")[0] == 1
+        assert redirect(ipvlan, "ADD", setup.container.path, "2>&-")[0] == 0
+        assert setup.container.addresses("net1") == ["10.1.0.2/24"]
+        assert setup.container.links().keys() == {"lo", "net1"}
+        assert redirect(ipvlan, "DEL", setup.container.path, ">/dev/full")[0] == 0
+        assert find_records() == []
 
 
-def redirected(ipvlan: Executable, verb: str, netns: str, redirections: str) -> tuple[int, bytes]:
+def redirect(ipvlan: Executable, verb: str, netns: str, redirections: str) -> tuple[int, bytes]:
     """Call with redirections of bash; 4 is a pipe without a reader. Return status and stderr."""
     reader, writer = os.pipe()
     os.close(reader)

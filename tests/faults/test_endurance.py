@@ -12,10 +12,10 @@ from random import Random
 
 import pytest
 from executable import Executable
-from lab import LEASES, MEMORY, Node, Space, leases, run, wait_until
+from lab import LEASES, RECORDS, NetNS, Node, find_leases, run, wait_until
 from runtime import Answer, Conf, call_environment, host_local, network, stdin_of
 from sampling import is_long, seed
-from scene import Scene
+from setup import Setup
 
 ROUNDS = int(os.environ.get("ENDURANCE_ROUNDS", "5"))
 STORM = int(os.environ.get("ENDURANCE_STORM", "6"))
@@ -24,7 +24,7 @@ STORMS = int(os.environ.get("ENDURANCE_STORMS", "1"))
 CONF = network(ipam=host_local("10.0.0.0/8", routes=[{"dst": "0.0.0.0/0"}]))
 # With several processors, the kernel counts files by steps of this size for each of them.
 STEP = 0 if os.cpu_count() == 1 else 32
-# What may be more after any number of rounds; less than one for each, except memory.
+# How much each figure may grow in any number of rounds.
 MOST = {
     "open files": 4 + 2 * STEP * (os.cpu_count() or 1),
     "processes": 0,
@@ -37,33 +37,33 @@ MOST = {
 IN_USE = ("AnonPages", "SUnreclaim", "KernelStack", "PageTables", "Percpu", "Shmem", "VmallocUsed")
 
 
-def test_rounds_leave_nothing(scene: Scene) -> None:
-    rounds(scene, 1)  # what is loaded and cached once
-    with nothing_stays(scene.node, f"{ROUNDS} rounds of ADD, CHECK, DEL"):
-        rounds(scene, ROUNDS)
+def test_rounds_leave_nothing(setup: Setup) -> None:
+    rounds(setup, 1)  # what is loaded and cached once
+    with assert_nothing_grows(setup.node, f"{ROUNDS} rounds of ADD, CHECK, DEL"):
+        rounds(setup, ROUNDS)
 
 
 # Containers come and go together; what they share on the host is there while one of them is.
-@pytest.mark.scene(host=("10.255.0.1/8",))
+@pytest.mark.setup(host=("10.255.0.1/8",))
 @pytest.mark.parametrize("shared", [{"hostAccess": True}, {"vlan": 100}], ids=str)
-def test_storms_leave_nothing(scene: Scene, ipvlan: Executable, shared: Conf) -> None:
-    containers = [scene.container() for _ in range(STORM)]
+def test_storms_leave_nothing(setup: Setup, ipvlan: Executable, shared: Conf) -> None:
+    containers = [setup.make_container() for _ in range(STORM)]
     conf = stdin_of({**CONF, **shared})
     for verb in ("ADD", "DEL"):
-        storm(ipvlan, conf, {verb: containers[:1]})
+        call_all(ipvlan, conf, {verb: containers[:1]})
 
-    half, rest = containers[: STORM // 2], containers[STORM // 2 :]
-    with nothing_stays(scene.node, f"{STORMS} storms of {STORM} ADD and DEL"):
+    first_half, second_half = containers[: STORM // 2], containers[STORM // 2 :]
+    with assert_nothing_grows(setup.node, f"{STORMS} storms of {STORM} ADD and DEL"):
         for _ in range(STORMS):
-            results = storm(ipvlan, conf, {"ADD": containers})
+            results = call_all(ipvlan, conf, {"ADD": containers})
             addresses = {ip["address"] for each in results for ip in each.result()["ips"]}
             assert len(addresses) == STORM
-            storm(ipvlan, conf, {"DEL": half})
-            storm(ipvlan, conf, {"DEL": rest, "ADD": half})
-            storm(ipvlan, conf, {"DEL": half})
+            call_all(ipvlan, conf, {"DEL": first_half})
+            call_all(ipvlan, conf, {"DEL": second_half, "ADD": first_half})
+            call_all(ipvlan, conf, {"DEL": first_half})
 
 
-# As when the power goes: all processes end at one moment, and only what is on disk is there again.
+# A power cut ends all processes at one moment, and only what is on disk is kept.
 STORM_SCRIPT = """
 for container in "$@"; do
     export CNI_CONTAINERID="${container##*/}" CNI_NETNS="$container"
@@ -77,78 +77,78 @@ wait
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600 if is_long() else 300)
-def test_a_power_cut_loses_no_address(scene: Scene, ipvlan: Executable, tmp_path: Path) -> None:
+def test_a_power_cut_loses_no_address(setup: Setup, ipvlan: Executable, tmp_path: Path) -> None:
     conf = network(ipam=host_local("10.1.0.0/24"))
-    others = LEASES / "networks/other/10.1.0.9"  # of a network of another plugin
-    others.parent.mkdir(parents=True)
-    others.write_text("one\r\neth0")
+    foreign_lease = LEASES / "networks/other/10.1.0.9"  # of a network of another plugin
+    foreign_lease.parent.mkdir(parents=True)
+    foreign_lease.write_text("one\r\neth0")
     file = tmp_path / "net.conf"
     file.write_bytes(stdin_of(conf))
-    cut, chosen = 0, Random(seed())  # noqa: S311
+    cut, random = 0, Random(seed())  # noqa: S311
     for _ in range(200 if is_long() else 5):
-        containers = [scene.container() for _ in range(3)]
+        containers = [setup.make_container() for _ in range(3)]
         environment = call_environment("", containers[0], COMMAND=ipvlan.path, CONF=str(file))
-        own = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
-        argv = (*own, "sh", "-c", STORM_SCRIPT, "sh", *(each.path for each in containers))
+        isolation = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+        argv = (*isolation, "sh", "-c", STORM_SCRIPT, "sh", *(each.path for each in containers))
         with subprocess.Popen(argv, env={**os.environ, **environment}) as process:
-            wait_until(lambda: len(leases()) > 1)
-            time.sleep(chosen.uniform(0, 0.5))
+            wait_until(lambda: len(find_leases()) > 1)
+            time.sleep(random.uniform(0, 0.5))
             process.kill()
-        cut += len(leases()) > 1
-        restart(scene, containers)
-        living = scene.add(conf)
+        cut += len(find_leases()) > 1
+        restart(setup, containers)
+        added = setup.add(conf)
         run(ipvlan.path, "gc", "-c", str(file), "--keep-existing")
-        has = scene.one.addresses("net1")[0].partition("/")[0]
-        left = {path.name: path.read_bytes() for path in leases()}
-        assert left.keys() == {others.name, has}, left
-        living.delete()
-        assert leases() == [others]
+        address = setup.container.addresses("net1")[0].partition("/")[0]
+        contents = {path.name: path.read_bytes() for path in find_leases()}
+        assert contents.keys() == {foreign_lease.name, address}, contents
+        added.delete()
+        assert find_leases() == [foreign_lease]
     assert cut > 0  # otherwise nothing was tried
 
 
-def restart(scene: Scene, containers: Sequence[Space]) -> None:
-    """Take away what does not outlive a restart of the node."""
+def restart(setup: Setup, containers: Sequence[NetNS]) -> None:
+    """Remove what does not outlive a restart of the node."""
     for each in containers:
-        scene.node.remove(each)
-    for name, link in scene.host.links().items():
+        setup.node.remove(each)
+    for name, link in setup.host.links().items():
         if link.get("linkinfo", {}).get("info_kind") == "ipvlan":
-            scene.host.ip(f"link delete dev {name}")
-    shutil.rmtree(MEMORY, ignore_errors=True)
+            setup.host.ip(f"link delete dev {name}")
+    shutil.rmtree(RECORDS, ignore_errors=True)
 
 
-def rounds(scene: Scene, count: int) -> None:
+def rounds(setup: Setup, count: int) -> None:
     for number in range(count):
-        added = scene.add(CONF, CNI_CONTAINERID=f"c{number}")
+        added = setup.add(CONF, CNI_CONTAINERID=f"c{number}")
         added.check()
         added.delete()
         if number % 100 == 99:
             sys.stderr.write(f"{number + 1} rounds: {resources()}\n")
 
 
-def storm(ipvlan: Executable, conf: bytes, verbs: Mapping[str, Sequence[Space]]) -> list[Answer]:
-    """Call for all containers at once; none may fail."""
+def call_all(ipvlan: Executable, conf: bytes, verbs: Mapping[str, Sequence[NetNS]]) -> list[Answer]:
+    """Call the plugin for all containers at once; return the answers, none of which may fail."""
     calls = [
         ipvlan.start(call_environment(verb, each, CNI_CONTAINERID=Path(each.path).name), conf)
         for verb, containers in verbs.items()
         for each in containers
     ]
-    answers = [call.end(900) for call in calls]
-    failed = [answer for answer in answers if answer.status]
+    results = [call.end(900) for call in calls]
+    failed = [answer for answer in results if answer.status]
     assert not failed, f"{len(failed)} of {len(calls)} failed, the first: {failed[0]}"
-    return answers
+    return results
 
 
 @contextmanager
-def nothing_stays(node: Node, what: str) -> Iterator[None]:
+def assert_nothing_grows(node: Node, subject: str) -> Iterator[None]:
     """Print a run's figures, for docs/reliability.md; assert that nothing is more than it was."""
     state, before = node.snapshot(), resources()
-    began = time.monotonic()
+    start = time.monotonic()
     yield
-    seconds, after = time.monotonic() - began, resources()
-    sys.stderr.write(f"{what}: {seconds:.0f} s; before {before}, after {after}\n")
+    seconds, after = time.monotonic() - start, resources()
+    sys.stderr.write(f"{subject}: {seconds:.0f} s; before {before}, after {after}\n")
     assert node.snapshot() == state
     grown = {name: after[name] - before[name] for name in MOST}
-    assert {name: more for name, more in grown.items() if more > MOST[name]} == {}
+    assert {name: growth for name, growth in grown.items() if growth > MOST[name]} == {}
 
 
 def resources() -> dict[str, int]:
@@ -164,7 +164,7 @@ def resources() -> dict[str, int]:
 
 
 def is_program(entry: Path) -> bool:
-    """Whether an entry of /proc is a process, and no thread of the kernel's own."""
+    """Return whether an entry of /proc is a process, and not a thread of the kernel."""
     try:
         return entry.name.isdecimal() and bool((entry / "cmdline").read_bytes())
     except (FileNotFoundError, ProcessLookupError):

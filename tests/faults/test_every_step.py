@@ -11,9 +11,9 @@ from typing import Any
 import faulty
 import pytest
 import sampling
-from doubles import stand_in
+from doubles import replace_program
 from faulty import COMMAND_FAULTS, Fault, Faults, Point
-from lab import LEASES, Node, Space
+from lab import LEASES, NetNS, Node
 from runtime import PLUGINS, Answer, Conf, call_environment, host_local, network, stdin_of
 
 from cni_ipvlan.cni.errors import INTERNAL
@@ -37,37 +37,36 @@ case $CNI_COMMAND in
         ;;
 esac
 """
-# What is asked of the container besides what the snapshot of a node holds.
-REST = (
+# Rules and parameters of the container, which the snapshot of a node does not have.
+REMAINDER = (
     "ip -N rule; ip -6 -N rule; cd /proc/sys/net; cat ipv6/conf/*/disable_ipv6 "
     "ipv4/conf/*/arp_notify ipv6/conf/*/ndisc_notify ipv6/conf/*/keep_addr_on_down"
 )
 DEATHS: dict[str, Fault] = {
-    fault.__name__: fault
-    for fault in (faulty.dies_with_the_plugin, faulty.dies_with_the_plugin_after_its_work)
+    fault.__name__: fault for fault in (faulty.kill_plugin, faulty.kill_plugin_after_work)
 }
-FAULTS: dict[str, Fault] = {**COMMAND_FAULTS, "is_refused": faulty.is_refused, **DEATHS}
+FAULTS: dict[str, Fault] = {**COMMAND_FAULTS, "is_refused": faulty.refuse, **DEATHS}
 ALL = sampling.is_long()
 pytestmark = [pytest.mark.timeout(0)] if ALL else []
 STRIDE = 108
 STRIDES = {"fails_after_its_work": 9}
-WAYS = ("in batches", "one by one")  # the latter where no ip netns exec leads
-# What has interfaces on the host that attachments share.
-SHARED: dict[str, dict[str, Any]] = {WAYS[0]: {"hostAccess": True}, WAYS[1]: {"vlan": 100}}
+QUERIES = ("in batches", "one by one")  # the latter where no ip netns exec leads
+# Options for which attachments share an interface on the host.
+SHARED: dict[str, dict[str, Any]] = {QUERIES[0]: {"hostAccess": True}, QUERIES[1]: {"vlan": 100}}
 
 
-class Scene:
+class Setup:
     """A node with an attached container, and one to attach."""
 
-    def __init__(self, node: Node, container: Space, conf: Conf, path: str, way: str) -> None:
-        self.node, self.container, self.path, self.way = node, container, path, way
-        self.conf = {**conf, **SHARED[way]}
-        node.master()
+    def __init__(self, node: Node, container: NetNS, conf: Conf, path: str, queries: str) -> None:
+        self.node, self.container, self.path, self.queries = node, container, path, queries
+        self.conf = {**conf, **SHARED[queries]}
+        node.make_master()
         for address in ("10.1.0.200/24", "fd00:1::200/64"):
             node.host.ip(f"address add {address} dev eth0 nodad")
-        neighbour = node.container()
-        for space in (neighbour, container):
-            prepare(space)
+        neighbour = node.make_container()
+        for namespace in (neighbour, container):
+            prepare(namespace)
         # Not with what is shared, so that the host's interface comes and goes with the container.
         environment = call_environment("ADD", neighbour, CNI_CONTAINERID=NEIGHBOUR, CNI_PATH=path)
         faulty.call(environment, stdin_of(conf), Faults()).result()
@@ -75,15 +74,13 @@ class Scene:
     def call(self, verb: str, conf: Conf | None = None, faults: Faults | None = None) -> Answer:
         return faulty.call(*self._words(verb, conf), faults or Faults())
 
-    def disturbed(
-        self, verb: str, point: Point, kind: str, conf: Conf | None = None
-    ) -> Answer | None:
+    def inject(self, verb: str, point: Point, kind: str, conf: Conf | None = None) -> Answer | None:
         """Call with a fault; return the answer unless it died (a loop may be shorter this time)."""
         call = faulty.call_or_die if kind in DEATHS else faulty.call
         return call(*self._words(verb, conf), Faults({point: FAULTS[kind]}))
 
     def _words(self, verb: str, conf: Conf | None) -> tuple[dict[str, str], bytes]:
-        # Or each ADD gets the next address, and a point with the last one is never met.
+        # Otherwise each ADD gets the next address, and points with the former one are never met.
         for last in LEASES.rglob("last_reserved_ip.*"):
             last.unlink()
         environment = call_environment(verb, self.container, CNI_PATH=self.path)
@@ -96,26 +93,26 @@ class Scene:
         return faults.points
 
     def trials(self, points: list[Point]) -> list[tuple[Point, str]]:
-        """Return where to try which kind of fault."""
-        found: list[tuple[Point, str]] = []
+        """Return the points to try, each with a kind of fault."""
+        trials: list[tuple[Point, str]] = []
         for number, kind in enumerate(FAULTS, sampling.seed()):
             is_of_commands = kind in COMMAND_FAULTS
             fitting = [x for x in points if kind in DEATHS or x.is_command == is_of_commands]
-            if ALL or number % len(WAYS) == WAYS.index(self.way):
+            if ALL or number % len(QUERIES) == QUERIES.index(self.queries):
                 stride = STRIDES.get(kind, STRIDE)
-                found += [(point, kind) for point in sampling.spread(fitting, stride, kind)]
-        return found
+                trials += [(point, kind) for point in sampling.take_every(fitting, stride, kind)]
+        return trials
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the node's, without the note of a mode: it stays while the neighbour is there."""
-        found = self.node.snapshot()
-        for path in [*found["files"]]:
+        """Return the node's snapshot without the note of a mode, which stays with the neighbour."""
+        snapshot = self.node.snapshot()
+        for path in [*snapshot["files"]]:
             if path.endswith(("/mode", "/mode.searched")):
-                del found["files"][path]
-        return found
+                del snapshot["files"][path]
+        return snapshot
 
     def state(self) -> dict[str, Any]:
-        return {**self.snapshot(), "rest": self.container.run("sh", "-c", REST)}
+        return {**self.snapshot(), "rest": self.container.run("sh", "-c", REMAINDER)}
 
     def cleared(self) -> dict[str, Any]:
         """Return the state with IPv6 off again, which DEL leaves on: others may use it by now."""
@@ -123,181 +120,181 @@ class Scene:
         return self.state()
 
 
-def prepare(container: Space) -> None:
-    """Have IPv6 off, so that ADD switches it on, and without duplicate address detection."""
+def prepare(container: NetNS) -> None:
+    """Disable IPv6, so that ADD has to enable it, and duplicate address detection."""
     script = "echo 0 >default/accept_dad; echo 1 >all/disable_ipv6; echo 1 >default/disable_ipv6"
     container.run("sh", "-c", f"ip link set dev lo up; cd /proc/sys/net/ipv6/conf; {script}")
 
 
-@pytest.fixture(params=WAYS)
-def scene(node: Node, request: pytest.FixtureRequest) -> Scene:
+@pytest.fixture(params=QUERIES)
+def setup(node: Node, request: pytest.FixtureRequest) -> Setup:
     routes = [{"dst": "0.0.0.0/0"}, {"dst": "fd00:7::/64"}]
     conf = network(ipam=host_local("10.1.0.0/24", "fd00:1::/64", routes=routes))
-    is_named = request.param == WAYS[0]
-    container = node.container() if is_named else node.container_of_a_process()
-    return Scene(node, container, conf, PLUGINS, request.param)
+    is_named = request.param == QUERIES[0]
+    container = node.make_container() if is_named else node.make_anonymous_container()
+    return Setup(node, container, conf, PLUGINS, request.param)
 
 
-@pytest.fixture(params=WAYS)
-def leasing_scene(node: Node, tmp_path: Path, request: pytest.FixtureRequest) -> Scene:
-    stand_in(tmp_path, "leasing", LEASING)
+@pytest.fixture(params=QUERIES)
+def leasing_setup(node: Node, tmp_path: Path, request: pytest.FixtureRequest) -> Setup:
+    replace_program(tmp_path, "leasing", LEASING)
     conf = network(cniVersion="1.1.0", ipam={"type": "leasing"})
-    return Scene(node, node.container(), conf, str(tmp_path), request.param)
+    return Setup(node, node.make_container(), conf, str(tmp_path), request.param)
 
 
-def test_add_does_everything_or_nothing_or_what_delete_removes(scene: Scene) -> None:
-    points = scene.points("ADD")
+def test_add_does_everything_or_nothing_or_what_delete_removes(setup: Setup) -> None:
+    points = setup.points("ADD")
     assert len(points) > 30
-    scene.call("DEL")
-    before = scene.cleared()
-    wrong: dict[str, Any] = {}
-    for point, kind in scene.trials(points):
-        answer = scene.disturbed("ADD", point, kind)
+    setup.call("DEL")
+    before = setup.cleared()
+    failures: dict[str, Any] = {}
+    for point, kind in setup.trials(points):
+        answer = setup.inject("ADD", point, kind)
         evidence: list[Answer | None] = [answer]
         is_undone = False
         if answer and answer.status:
             is_undone = True
             if answer.error()["code"] == INTERNAL:
-                wrong[f"{kind} at {point}"] = answer
+                failures[f"{kind} at {point}"] = answer
         elif answer:
-            evidence.append(scene.call("CHECK", {**scene.conf, "prevResult": answer.result()}))
+            evidence.append(setup.call("CHECK", {**setup.conf, "prevResult": answer.result()}))
         if not is_undone:
-            evidence.append(scene.call("DEL"))
-        after = scene.state() if is_undone else scene.cleared()
+            evidence.append(setup.call("DEL"))
+        after = setup.state() if is_undone else setup.cleared()
         if after != before or any(each and each.status for each in evidence[1:]):
-            wrong[f"{kind} at {point}"] = (evidence, difference(before, after))
-            scene.call("DEL")
-    assert wrong == {}
+            failures[f"{kind} at {point}"] = (evidence, difference(before, after))
+            setup.call("DEL")
+    assert failures == {}
 
 
-def test_check_changes_nothing_and_fails_when_anything_does(scene: Scene) -> None:
-    conf = {**scene.conf, "prevResult": scene.call("ADD").result()}
-    points = scene.points("CHECK", conf)
-    before = scene.state()
-    wrong: dict[str, Any] = {}
-    for point, kind in scene.trials(points):
-        answer = scene.disturbed("CHECK", point, kind, conf)
+def test_check_changes_nothing_and_fails_when_anything_does(setup: Setup) -> None:
+    conf = {**setup.conf, "prevResult": setup.call("ADD").result()}
+    points = setup.points("CHECK", conf)
+    before = setup.state()
+    failures: dict[str, Any] = {}
+    for point, kind in setup.trials(points):
+        answer = setup.inject("CHECK", point, kind, conf)
         # What an IPAM plugin prints at CHECK means nothing; and a namespace whose path leads
         # nowhere is entered by its descriptor.
         is_meaningless = kind.startswith("prints") and "/cni/" in point.words
-        is_meaningless |= point.words == f"stat {scene.container.path}" or kind in DEATHS
+        is_meaningless |= point.words == f"stat {setup.container.path}" or kind in DEATHS
         is_reported = answer and answer.status and answer.error()["code"] != INTERNAL
-        after = scene.state()
+        after = setup.state()
         if after != before or not (is_reported or is_meaningless):
-            wrong[f"{kind} at {point}"] = (answer, difference(before, after))
-    assert wrong == {}
+            failures[f"{kind} at {point}"] = (answer, difference(before, after))
+    assert failures == {}
 
 
 @pytest.mark.slow
-def test_delete_may_be_repeated_when_anything_fails(scene: Scene) -> None:
-    wrong = after_faults(scene, "DEL", scene.conf, lambda: scene.call("ADD"), scene.cleared)
-    assert wrong == {}
+def test_delete_may_be_repeated_when_anything_fails(setup: Setup) -> None:
+    failures = repeat_on_faults(setup, "DEL", setup.conf, lambda: setup.call("ADD"), setup.cleared)
+    assert failures == {}
 
 
 @pytest.mark.slow
-def test_gc_may_be_repeated_when_anything_fails(leasing_scene: Scene) -> None:
-    scene = leasing_scene
-    points = scene.points("ADD")
-    scene.call("DEL")
-    scene.node.remove(scene.container)
-    moving = next(point for point in points if " netns " in point.words)
+def test_gc_may_be_repeated_when_anything_fails(leasing_setup: Setup) -> None:
+    setup = leasing_setup
+    points = setup.points("ADD")
+    setup.call("DEL")
+    setup.node.remove(setup.container)
+    move = next(point for point in points if " netns " in point.words)
 
     def leave_something() -> None:
-        leave_behind(scene, moving, "dies_with_the_plugin")
+        leave_behind(setup, move, "kill_plugin")
 
-    assert after_faults(scene, "GC", gc_conf(scene), leave_something, scene.snapshot) == {}
+    assert repeat_on_faults(setup, "GC", gc_conf(setup), leave_something, setup.snapshot) == {}
 
 
-def after_faults(
-    scene: Scene, verb: str, conf: Conf, prepared: Callable[[], object], state: Callable[[], Any]
+def repeat_on_faults(
+    setup: Setup, verb: str, conf: Conf, prepared: Callable[[], object], state: Callable[[], Any]
 ) -> dict[str, Any]:
-    """Return what is wrong: a call must remove everything, or fail, and do so when repeated."""
+    """Return failures: a call must remove everything or fail, and succeed when repeated."""
     before = state()
     prepared()
-    points = scene.points(verb, conf)
-    wrong: dict[str, Any] = {}
-    for point, kind in scene.trials(points):
+    points = setup.points(verb, conf)
+    failures: dict[str, Any] = {}
+    for point, kind in setup.trials(points):
         prepared()
-        answer = scene.disturbed(verb, point, kind, conf)
+        answer = setup.inject(verb, point, kind, conf)
         if answer and answer.status:
             is_right = answer.error()["code"] != INTERNAL
         else:
             is_right = not answer or not point.is_command or state() == before
-        repeated = scene.call(verb, conf)
+        repeated = setup.call(verb, conf)
         after = state()
         if not is_right or repeated.status or after != before:
-            wrong[f"{kind} at {point}"] = (answer, repeated, difference(before, after))
-    return wrong
+            failures[f"{kind} at {point}"] = (answer, repeated, difference(before, after))
+    return failures
 
 
-def test_gc_removes_what_an_add_left_that_died_in_what_is_gone(leasing_scene: Scene) -> None:
-    scene = leasing_scene
-    points = scene.points("ADD")
-    scene.call("DEL")
-    scene.node.remove(scene.container)
-    before = scene.snapshot()
-    wrong: dict[str, Any] = {}
-    for point, kind in scene.trials(points):
+def test_gc_removes_what_an_add_left_that_died_in_what_is_gone(leasing_setup: Setup) -> None:
+    setup = leasing_setup
+    points = setup.points("ADD")
+    setup.call("DEL")
+    setup.node.remove(setup.container)
+    before = setup.snapshot()
+    failures: dict[str, Any] = {}
+    for point, kind in setup.trials(points):
         if kind in DEATHS:
-            leave_behind(scene, point, kind)
+            leave_behind(setup, point, kind)
 
-            collected = scene.call("GC", gc_conf(scene))
+            collected = setup.call("GC", gc_conf(setup))
 
-            after = scene.snapshot()
+            after = setup.snapshot()
             if collected.status or after != before:
-                wrong[f"{kind} at {point}"] = (collected, difference(before, after))
-    assert wrong == {}
+                failures[f"{kind} at {point}"] = (collected, difference(before, after))
+    assert failures == {}
 
 
-def leave_behind(scene: Scene, point: Point, kind: str) -> None:
-    """Leave what an ADD has made that dies; its container is gone."""
-    scene.container = scene.node.container()
-    scene.disturbed("ADD", point, kind)
-    scene.node.remove(scene.container)
+def leave_behind(setup: Setup, point: Point, kind: str) -> None:
+    """Kill an ADD at a point, and remove its container."""
+    setup.container = setup.node.make_container()
+    setup.inject("ADD", point, kind)
+    setup.node.remove(setup.container)
 
 
-def gc_conf(scene: Scene) -> Conf:
+def gc_conf(setup: Setup) -> Conf:
     valid = [{"containerID": NEIGHBOUR, "ifname": "net1"}]
-    return {**scene.conf, "cni.dev/valid-attachments": valid}
+    return {**setup.conf, "cni.dev/valid-attachments": valid}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scene", WAYS, indirect=True)
-def test_what_a_second_fault_keeps_from_being_undone_is_named(scene: Scene) -> None:
-    commands = [point for point in scene.points("ADD") if point.is_command]
-    scene.call("DEL")
-    before = scene.cleared()
-    wrong: dict[str, Any] = {}
+@pytest.mark.parametrize("setup", QUERIES, indirect=True)
+def test_what_a_second_fault_keeps_from_being_undone_is_named(setup: Setup) -> None:
+    commands = [point for point in setup.points("ADD") if point.is_command]
+    setup.call("DEL")
+    before = setup.cleared()
+    failures: dict[str, Any] = {}
     pairs = 0
     for first in commands if ALL else commands[-2:]:
-        planned = {first: faulty.fails_after_its_work}
-        recorded = Faults(planned)
-        if scene.call("ADD", faults=recorded).status == 0:
-            scene.call("DEL")  # it was a step that may fail
+        planned = {first: faulty.fail_after_work}
+        run = Faults(planned)
+        if setup.call("ADD", faults=run).status == 0:
+            setup.call("DEL")  # it was a step that may fail
             continue
-        undoing = recorded.points[recorded.points.index(first) + 1 :]
+        undoing = run.points[run.points.index(first) + 1 :]
         for second in sampling.sample((point for point in undoing if point.is_command), 3):
             pairs += 1
-            faults = Faults({**planned, second: faulty.fails_at_once})
-            error = scene.call("ADD", faults=faults).error()
-            is_named = "could not be undone: " in error["details"] or scene.state() == before
+            faults = Faults({**planned, second: faulty.fail_at_once})
+            error = setup.call("ADD", faults=faults).error()
+            is_named = "could not be undone: " in error["details"] or setup.state() == before
 
-            deleted = scene.call("DEL")
+            deleted = setup.call("DEL")
 
-            after = scene.cleared()
+            after = setup.cleared()
             if not is_named or deleted.status or after != before:
-                wrong[f"{first}, {second}"] = (error, deleted, difference(before, after))
-    assert wrong == {}
+                failures[f"{first}, {second}"] = (error, deleted, difference(before, after))
+    assert failures == {}
     assert pairs > 2
 
 
 def difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Return what was and what is, where that differs."""
-    found = {}
+    """Return the differing values of two snapshots, by their keys."""
+    changes = {}
     for key in before.keys() | after.keys():
         was, now = before.get(key), after.get(key)
         if isinstance(was, dict) and isinstance(now, dict):
-            found.update({f"{key}: {name}": each for name, each in difference(was, now).items()})
+            changes.update({f"{key}: {name}": each for name, each in difference(was, now).items()})
         elif was != now:
-            found[key] = (was, now)
-    return found
+            changes[key] = (was, now)
+    return changes

@@ -5,16 +5,16 @@ import signal
 from pathlib import Path
 
 import pytest
-from doubles import stand_in
+from doubles import replace_program
 from executable import Executable
 from lab import LOGS, wait_until
 from runtime import call_environment, call_in_process, host_local, network, stdin_of
-from scene import Scene
+from setup import Setup
 
 from cni_ipvlan.state import locks
 
 CONF = network(ipam=host_local("10.1.0.0/24"))
-# Stands before ip: when the link is made, it says so, and goes on whatever it is told.
+# It is run instead of ip: it reports when the link is made, and ignores signals.
 HANGS = """\
 case "$*" in *"type ipvlan mode"*) ;; *) exec $real "$@" ;; esac
 trap 'touch {directory}/told' TERM
@@ -25,15 +25,15 @@ while true; do sleep 60 & wait; done
 """
 
 
-# It has done its work and goes on; or it has not, and dies at last without having done it.
+# The command has done its work and still runs; or it dies without having done its work.
 @pytest.mark.parametrize("work", ['$real "$@"', ""])
 def test_delete_removes_what_is_left_when_a_command_hangs_forever(
-    scene: Scene, ipvlan: Executable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
+    setup: Setup, ipvlan: Executable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
 ) -> None:
     monkeypatch.setattr(locks, "_ORPHAN_SECONDS", 0.1)
-    before = scene.node.snapshot()
-    path = stand_in(tmp_path, "ip", HANGS.format(work=work, directory=tmp_path))
-    call = ipvlan.start(call_environment("ADD", scene.one, PATH=path), stdin_of(CONF))
+    before = setup.node.snapshot()
+    path = replace_program(tmp_path, "ip", HANGS.format(work=work, directory=tmp_path))
+    call = ipvlan.start(call_environment("ADD", setup.container, PATH=path), stdin_of(CONF))
     wait_until((tmp_path / "hung").exists)
     hung = int((tmp_path / "hung").read_text())
 
@@ -43,25 +43,25 @@ def test_delete_removes_what_is_left_when_a_command_hangs_forever(
     call.process.kill()
     call.process.communicate()
     assert Path(f"/proc/{hung}").exists()
-    call_in_process(call_environment("DEL", scene.one), stdin_of(CONF)).succeeds()
+    call_in_process(call_environment("DEL", setup.container), stdin_of(CONF)).succeeds()
 
     os.killpg(hung, signal.SIGKILL)
-    assert scene.node.snapshot() == before
+    assert setup.node.snapshot() == before
 
 
-def test_delete_waits_for_a_lost_command(scene: Scene, ipvlan: Executable, tmp_path: Path) -> None:
+def test_delete_waits_for_a_lost_command(setup: Setup, ipvlan: Executable, tmp_path: Path) -> None:
     go, over, log = tmp_path / "go", tmp_path / "over", LOGS / "delete"
     goes_on = f'until [ -e {go} ]; do sleep 0.05; done; $real "$@"; touch {over}; exit'
-    making = f'case "$*" in *"type ipvlan mode"*) kill -KILL $PPID; {goes_on} ;; esac'
-    path = stand_in(tmp_path, "ip", f'{making}\nexec $real "$@"')
-    with scene.unchanged():
-        add = ipvlan.start(call_environment("ADD", scene.one, PATH=path), stdin_of(CONF))
+    script = f'case "$*" in *"type ipvlan mode"*) kill -KILL $PPID; {goes_on} ;; esac'
+    path = replace_program(tmp_path, "ip", f'{script}\nexec $real "$@"')
+    with setup.unchanged():
+        add = ipvlan.start(call_environment("ADD", setup.container, PATH=path), stdin_of(CONF))
         assert add.process.wait(60) == -signal.SIGKILL
 
-        environment = call_environment("DEL", scene.one, CNI_IPVLAN_LOG=str(log))
+        environment = call_environment("DEL", setup.container, CNI_IPVLAN_LOG=str(log))
         delete = ipvlan.start(environment, stdin_of(CONF))
-        waiting = "waiting for the lock of the interface net1 of the container one, which another"
-        wait_until(lambda: log.exists() and waiting in log.read_text())
+        message = "waiting for the lock of the interface net1 of the container one, which another"
+        wait_until(lambda: log.exists() and message in log.read_text())
         go.touch()
 
         delete.end().succeeds()
@@ -71,10 +71,10 @@ def test_delete_waits_for_a_lost_command(scene: Scene, ipvlan: Executable, tmp_p
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "HUP"])
-def test_a_signal_ends_an_add_that_hangs_and_further_ones_no_undo(scene: Scene, name: str) -> None:
-    ipam = scene.ipam(script=f"kill -{name} $PPID; exec sleep 300")
-    # It lives for long enough to be ended, if a signal were passed on to it.
-    scene.ipam("DEL", script="kill -TERM $PPID; kill -INT $PPID; sleep 0.2; touch released")
-    scene.refuses(111, f"SIG{name}", ipam=ipam)
-    assert scene.fake.calls == ["ADD", "DEL"]
-    assert (scene.fake.directory / "released").exists()
+def test_a_signal_ends_an_add_that_hangs_and_further_ones_no_undo(setup: Setup, name: str) -> None:
+    ipam = setup.ipam(script=f"kill -{name} $PPID; exec sleep 300")
+    # It runs for long enough to be killed, if a signal were passed on to it.
+    setup.ipam("DEL", script="kill -TERM $PPID; kill -INT $PPID; sleep 0.2; touch released")
+    setup.expect_error(111, f"SIG{name}", ipam=ipam)
+    assert setup.fake.calls == ["ADD", "DEL"]
+    assert (setup.fake.directory / "released").exists()

@@ -8,22 +8,22 @@ from typing import Any
 
 import faulty
 from faulty import Faults
-from lab import FOR_ALL, MEMORY, Space
+from lab import RECORDS, SHARED_VENV, NetNS
 from runtime import Answer, Conf, call_environment, host_local, network, stdin_of
-from scene import Scene
+from setup import Setup
 
 CONF = network(ipam=host_local("10.1.0.0/24", "fd00:1::/64", routes=[{"dst": "0.0.0.0/0"}]))
 NEEDED = {"net_admin": 112, "sys_admin": 112}  # each with the error of an ADD without it
 ONLY = "-all," + ",".join(f"+{name}" for name in NEEDED)
 
 
-def with_capabilities(change: str, verb: str, container: Space | str, conf: Conf) -> Answer:
+def with_capabilities(change: str, verb: str, container: NetNS | str, conf: Conf) -> Answer:
     """Call as root with another bounding set, which is what root gets at an exec.
 
     Such a root can't look into the home of who made the clone.
     """
     done = subprocess.run(
-        ["setpriv", "--bounding-set", change, "--inh-caps", "-all", f"{FOR_ALL}/bin/ipvlan"],
+        ["setpriv", "--bounding-set", change, "--inh-caps", "-all", f"{SHARED_VENV}/bin/ipvlan"],
         input=stdin_of(conf),
         env=call_environment(verb, container),
         capture_output=True,
@@ -32,22 +32,22 @@ def with_capabilities(change: str, verb: str, container: Space | str, conf: Conf
     return Answer(done.returncode, done.stdout, done.stderr.decode())
 
 
-def test_these_capabilities_are_enough_and_add_names_one_that_is_missing(scene: Scene) -> None:
-    with scene.unchanged():
-        answer = with_capabilities(ONLY, "ADD", scene.one, CONF)
+def test_these_capabilities_are_enough_and_add_names_one_that_is_missing(setup: Setup) -> None:
+    with setup.unchanged():
+        answer = with_capabilities(ONLY, "ADD", setup.container, CONF)
         conf = {**CONF, "prevResult": answer.result()}
         assert answer.stderr == ""
         for verb in ("CHECK", "DEL"):
-            with_capabilities(ONLY, verb, scene.one, conf).succeeds()
+            with_capabilities(ONLY, verb, setup.container, conf).succeeds()
     for capability, code in {**NEEDED, "net_raw": 112}.items():
         conf = {**CONF, "checkIPv4Conflict": True}
-        with scene.unchanged():
-            error = with_capabilities(f"-{capability}", "ADD", scene.one, conf).error()
+        with setup.unchanged():
+            error = with_capabilities(f"-{capability}", "ADD", setup.container, conf).error()
         assert error["code"] == code
         assert f"CAP_{capability.upper()}" in error["details"]
 
 
-def test_root_that_may_not_open_a_processes_namespace_learns_why(scene: Scene) -> None:
+def test_root_that_may_not_open_a_processes_namespace_learns_why(setup: Setup) -> None:
     error = with_capabilities(ONLY, "ADD", "/proc/1/ns/net", CONF).error()
     assert (error["code"], error["msg"]) == (4, "CNI_NETNS is '/proc/1/ns/net'; Permission denied")
     assert error["details"] == (
@@ -55,12 +55,12 @@ def test_root_that_may_not_open_a_processes_namespace_learns_why(scene: Scene) -
     )
 
 
-def test_no_file_is_written_but_those_that_are_kept(scene: Scene, tmp_path: Path) -> None:
-    """Not even for a moment: an audit hook reports which files are opened for writing."""
-    opened = tmp_path / "opened"
+def test_no_file_is_written_but_those_that_are_kept(setup: Setup, tmp_path: Path) -> None:
+    """An audit hook reports which files are opened for writing, even for a moment."""
+    trace = tmp_path / "opened"
     child = os.fork()
     if not child:
-        descriptor = os.open(opened, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        descriptor = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
         def listen(event: str, arguments: tuple[Any, ...]) -> None:
             is_path = event == "open" and not isinstance(arguments[0], int)  # nor a descriptor
@@ -69,10 +69,10 @@ def test_no_file_is_written_but_those_that_are_kept(scene: Scene, tmp_path: Path
 
         sys.addaudithook(listen)
         for verb in ("ADD", "DEL"):
-            faulty.call(call_environment(verb, scene.one), stdin_of(CONF), Faults())
+            faulty.call(call_environment(verb, setup.container), stdin_of(CONF), Faults())
         os._exit(0)
     os.waitpid(child, 0)
 
-    paths = set(opened.read_text().splitlines())
+    paths = set(trace.read_text().splitlines())
     assert paths
-    assert all(Path(path).is_relative_to(MEMORY) for path in paths), paths
+    assert all(Path(path).is_relative_to(RECORDS) for path in paths), paths

@@ -1,4 +1,4 @@
-"""Calls that meet, and a world that changes under a call.
+"""Calls at the same time, and changes of the node during a call.
 
 At each command and system call of an ADD, something else happens from beginning to end; and calls
 are started at once.
@@ -15,9 +15,9 @@ import pytest
 import sampling
 from executable import Executable
 from faulty import Faults, Point
-from lab import Node, Space, records, run
+from lab import NetNS, Node, find_records, run
 from runtime import Answer, Conf, call_environment, host_local, network, stdin_of
-from scene import Scene
+from setup import Setup
 
 from cni_ipvlan.cni.errors import INTERNAL, TRY_AGAIN_LATER
 from cni_ipvlan.plugin.codes import INTERRUPTED, MODE_CONFLICT
@@ -32,35 +32,35 @@ CONF = network(cniVersion="1.0.0", ipam=host_local("10.1.0.0/24", routes=[{"dst"
 
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the wait for a lock, which is never released in these tests."""
+    """Shorten the wait for a lock, since none is released in these tests."""
     monkeypatch.setattr(locks, "_CALL_SECONDS", 0.05)
     monkeypatch.setattr(locks, "_ORPHAN_SECONDS", 0.05)
 
 
 def words(
-    verb: str, container: Space, conf: Conf = CONF, **others: str
+    verb: str, container: NetNS, conf: Conf = CONF, **variables: str
 ) -> tuple[dict[str, str], bytes]:
-    return call_environment(verb, container, **others), stdin_of(conf)
+    return call_environment(verb, container, **variables), stdin_of(conf)
 
 
-def moments(points: list[Point], salt: str = "") -> list[Point]:
-    """Return the point before which nothing has happened, and some of the others."""
-    return [points[0], *sampling.spread(points[1:], STRIDE, salt)]
+def choose_points(points: list[Point], salt: str = "") -> list[Point]:
+    """Return the first point, before which nothing has happened, and a sample of the others."""
+    return [points[0], *sampling.take_every(points[1:], STRIDE, salt)]
 
 
 def add_with(
-    container: Space, point: Point, action: Callable[[], Any], conf: Conf = CONF, **others: str
+    container: NetNS, point: Point, action: Callable[[], Any], conf: Conf = CONF, **variables: str
 ) -> Answer:
     def fault(_: Any, work: Callable[[], Any]) -> Any:
         action()
         return work()
 
-    return faulty.call(*words("ADD", container, conf, **others), Faults({point: fault}))
+    return faulty.call(*words("ADD", container, conf, **variables), Faults({point: fault}))
 
 
-class Other:
-    def __init__(self, verb: str, container: Space, conf: Conf = CONF, **others: str) -> None:
-        self._words = words(verb, container, conf, **others)
+class OtherCall:
+    def __init__(self, verb: str, container: NetNS, conf: Conf = CONF, **variables: str) -> None:
+        self._words = words(verb, container, conf, **variables)
         self.status, self.code = NEVER, NEVER
 
     def __call__(self) -> None:
@@ -69,20 +69,20 @@ class Other:
         self.status, self.code = answer.status, answer.status and answer.error()["code"]
 
 
-def leftovers(node: Node, *containers: Space) -> Any:
+def read_leftovers(node: Node, *containers: NetNS) -> Any:
     links = [name for name in node.host.links() if name.startswith("iv")]
     inside = [container.links().keys() - {"lo"} for container in containers]
-    found = (links, [names for names in inside if names], node.leases(), records())
-    return found if any(found) else None
+    state = (links, [names for names in inside if names], node.leases(), find_records())
+    return state if any(state) else None
 
 
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
-def test_a_second_call_for_the_interface_at_any_moment_of_an_add(scene: Scene, verb: str) -> None:
-    container = scene.one
-    wrong: dict[str, Any] = {}
-    points = moments(faulty.points_of_add(*words("ADD", container)))
+def test_a_second_call_for_the_interface_at_any_moment_of_an_add(setup: Setup, verb: str) -> None:
+    container = setup.container
+    failures: dict[str, Any] = {}
+    points = choose_points(faulty.find_points_of_add(*words("ADD", container)))
     for point in points:
-        other = Other(verb, container)
+        other = OtherCall(verb, container)
 
         first = add_with(container, point, other)
 
@@ -96,57 +96,57 @@ def test_a_second_call_for_the_interface_at_any_moment_of_an_add(scene: Scene, v
             is_reported = other.code in {TRY_AGAIN_LATER, NEVER}
             is_fine = first.status == 0 and (is_whole if is_reported else other.status == 0)
         deleted = faulty.call(*words("DEL", container), Faults())
-        left = leftovers(scene.node, container)
-        if not is_fine or deleted.status or left:
-            wrong[f"{point}"] = (first, vars(other), addresses, deleted, left)
+        state = read_leftovers(setup.node, container)
+        if not is_fine or deleted.status or state:
+            failures[f"{point}"] = (first, vars(other), addresses, deleted, state)
         run("rm", "-rf", "/var/lib/cni/networks")
-    assert wrong == {}
+    assert failures == {}
     assert len(points) > 2
 
 
-def test_gc_at_any_moment_of_an_add_removes_nothing_of_it(scene: Scene) -> None:
-    container = scene.one
-    conf = network(cniVersion="1.1.0", ipam=scene.ipam(ips=["10.1.0.2/24"]))
-    path = {"CNI_PATH": scene.fake.path}
-    wrong: dict[str, Any] = {}
-    for point in moments(faulty.points_of_add(*words("ADD", container, conf, **path))):
-        gc = Other("GC", container, {**conf, "cni.dev/valid-attachments": []}, **path)
+def test_gc_at_any_moment_of_an_add_removes_nothing_of_it(setup: Setup) -> None:
+    container = setup.container
+    conf = network(cniVersion="1.1.0", ipam=setup.ipam(ips=["10.1.0.2/24"]))
+    path = {"CNI_PATH": setup.fake.path}
+    failures: dict[str, Any] = {}
+    for point in choose_points(faulty.find_points_of_add(*words("ADD", container, conf, **path))):
+        gc = OtherCall("GC", container, {**conf, "cni.dev/valid-attachments": []}, **path)
 
         answer = add_with(container, point, gc, conf, **path)
 
         is_whole = container.addresses("net1") == ["10.1.0.2/24"]
         deleted = faulty.call(*words("DEL", container, conf, **path), Faults())
-        left = leftovers(scene.node, container)
-        if not is_whole or answer.status or gc.status > 0 or deleted.status or left:
-            wrong[f"{point}"] = (answer, vars(gc), is_whole, deleted, left)
-    assert wrong == {}
+        state = read_leftovers(setup.node, container)
+        if not is_whole or answer.status or gc.status > 0 or deleted.status or state:
+            failures[f"{point}"] = (answer, vars(gc), is_whole, deleted, state)
+    assert failures == {}
 
 
-def test_an_add_in_another_mode_at_any_moment_never_changes_the_mode(scene: Scene) -> None:
-    one, two = scene.one, scene.two
+def test_an_add_in_another_mode_at_any_moment_never_changes_the_mode(setup: Setup) -> None:
+    container, container2 = setup.container, setup.container2
     conf = {**CONF, "mode": "l3", "name": "other"}
-    wrong: dict[str, Any] = {}
+    failures: dict[str, Any] = {}
     winners = set()
-    for point in moments(faulty.points_of_add(*words("ADD", one))):
-        other = Other("ADD", two, conf)
+    for point in choose_points(faulty.find_points_of_add(*words("ADD", container))):
+        other = OtherCall("ADD", container2, conf)
 
-        first = add_with(one, point, other)
+        first = add_with(container, point, other)
 
         modes = [
-            (mode, space.ipvlan("net1")["mode"])
-            for mode, space in (("l2", one), ("l3", two))
-            if "net1" in space.links()
+            (mode, namespace.ipvlan("net1")["mode"])
+            for mode, namespace in (("l2", container), ("l3", container2))
+            if "net1" in namespace.links()
         ]
         winners.add("first" if first.status == 0 else "second")
         code = other.code if first.status == 0 else first.error()["code"]
         is_one = (first.status, other.status) in {(0, 1), (1, 0), (0, NEVER)}
         is_fine = is_one and code in {MODE_CONFLICT, TRY_AGAIN_LATER, NEVER}
-        faulty.call(*words("DEL", one), Faults())
-        faulty.call(*words("DEL", two, conf), Faults())
-        left = leftovers(scene.node, one, two)
-        if not is_fine or left or len(modes) != 1 or modes[0][0] != modes[0][1]:
-            wrong[f"{point}"] = (first, vars(other), modes, left)
-    assert wrong == {}
+        faulty.call(*words("DEL", container), Faults())
+        faulty.call(*words("DEL", container2, conf), Faults())
+        state = read_leftovers(setup.node, container, container2)
+        if not is_fine or state or len(modes) != 1 or modes[0][0] != modes[0][1]:
+            failures[f"{point}"] = (first, vars(other), modes, state)
+    assert failures == {}
     assert winners == {"first", "second"}
 
 
@@ -159,44 +159,44 @@ CHANGES: dict[str, Callable[[Node], object]] = {
 }
 
 
-def test_the_world_changes_at_any_moment_of_an_add(scene: Scene) -> None:
-    node, elsewhere = scene.node, scene.node.namespace("elsewhere")
-    points = faulty.points_of_add(*words("ADD", scene.one))
-    trials = [(change, point) for change in CHANGES for point in moments(points, change)]
-    node.remove(scene.one)
-    wrong: dict[str, Any] = {}
-    refused = set()
+def test_the_world_changes_at_any_moment_of_an_add(setup: Setup) -> None:
+    node, namespace = setup.node, setup.node.make_namespace("elsewhere")
+    points = faulty.find_points_of_add(*words("ADD", setup.container))
+    trials = [(change, point) for change in CHANGES for point in choose_points(points, change)]
+    node.remove(setup.container)
+    failures: dict[str, Any] = {}
+    changes_refused = set()
     for change, point in trials:
-        container = node.namespace("changed")
+        container = node.make_namespace("changed")
 
         answer = add_with(container, point, partial(CHANGES[change], node))
 
-        refused |= {change} if answer.status else set()
+        changes_refused |= {change} if answer.status else set()
         is_fine = not answer.status or answer.error()["code"] not in {INTERNAL, INTERRUPTED}
         deleted = faulty.call(*words("DEL", container), Faults())
-        is_there = Path(container.path).exists()  # also if this ADD never came to the point
-        left = leftovers(node, *[container] * is_there)
-        if not is_fine or deleted.status or left:
-            wrong[f"{change} at {point}"] = (answer, deleted, left)
-        if is_there:
+        exists = Path(container.path).exists()  # also if this ADD never came to the point
+        state = read_leftovers(node, *[container] * exists)
+        if not is_fine or deleted.status or state:
+            failures[f"{change} at {point}"] = (answer, deleted, state)
+        if exists:
             node.remove(container)
-        make_master_again(node, elsewhere)
-    assert wrong == {}
-    assert refused >= CHANGES.keys() - {"master down"}
+        make_master_again(node, namespace)
+    assert failures == {}
+    assert changes_refused >= CHANGES.keys() - {"master down"}
 
 
-def make_master_again(node: Node, elsewhere: Space) -> None:
-    for space, name in ((elsewhere, "eth0"), (node.host, "eth0"), (node.host, "eth7")):
-        if name in space.links():
-            space.ip(f"link delete dev {name}")
-    node.master()
+def make_master_again(node: Node, namespace: NetNS) -> None:
+    for place, name in ((namespace, "eth0"), (node.host, "eth0"), (node.host, "eth7")):
+        if name in place.links():
+            place.ip(f"link delete dev {name}")
+    node.make_master()
 
 
 # Calls that are started at once.
 
 
-def test_adds_in_two_modes_at_once_on_an_idle_master(scene: Scene, ipvlan: Executable) -> None:
-    containers = [scene.one, scene.two, scene.container(), scene.container()]
+def test_adds_in_two_modes_at_once_on_an_idle_master(setup: Setup, ipvlan: Executable) -> None:
+    containers = [setup.container, setup.container2, setup.make_container(), setup.make_container()]
     modes = ("l2", "l3", "l2", "l3")
     confs = [{**CONF, "name": mode, "mode": mode} for mode in modes]
     for _ in range(ROUNDS):
@@ -204,15 +204,15 @@ def test_adds_in_two_modes_at_once_on_an_idle_master(scene: Scene, ipvlan: Execu
             ipvlan.start(*words("ADD", container, conf, CNI_CONTAINERID=f"c{number}"))
             for number, (container, conf) in enumerate(zip(containers, confs, strict=True))
         ]
-        answers = [call.end() for call in calls]
+        results = [call.end() for call in calls]
 
-        won = [mode for mode, answer in zip(modes, answers, strict=True) if answer.status == 0]
-        assert won in (["l2", "l2"], ["l3", "l3"]), answers
-        for mode, container, answer in zip(modes, containers, answers, strict=True):
+        won = [mode for mode, answer in zip(modes, results, strict=True) if answer.status == 0]
+        assert won in (["l2", "l2"], ["l3", "l3"]), results
+        for mode, container, answer in zip(modes, containers, results, strict=True):
             if answer.status == 0:
                 assert container.ipvlan("net1")["mode"] == mode
             else:
                 assert answer.error()["code"] == MODE_CONFLICT
         for number, (container, conf) in enumerate(zip(containers, confs, strict=True)):
             ipvlan(*words("DEL", container, conf, CNI_CONTAINERID=f"c{number}")).succeeds()
-        assert leftovers(scene.node, *containers) is None
+        assert read_leftovers(setup.node, *containers) is None

@@ -11,14 +11,14 @@ from functools import partial
 
 import pytest
 from executable import Executable, descendants
-from lab import MEMORY, sleeps_in, wait_until
-from patience import patient
+from lab import RECORDS, sleeps_in, wait_until
+from patience import extend
 from runtime import Answer, Conf, call_environment, host_local, network, stdin_of
-from scene import Scene
+from setup import Setup
 
 CONF = network(ipam=host_local("10.1.0.0/24"))
 SHARING = [CONF, {**CONF, "hostAccess": True}, {**CONF, "vlan": 100}]
-BOTH = network(ipam=host_local("10.1.0.0/24", "fd00:1::/64"))
+DUAL_STACK = network(ipam=host_local("10.1.0.0/24", "fd00:1::/64"))
 COMMAND = Executable().path
 Preparation = Callable[[], object]
 
@@ -29,7 +29,7 @@ def limit(kind: int, value: int) -> Preparation:
 
 def call(
     verb: str,
-    scene: Scene,
+    setup: Setup,
     conf: Conf,
     *preparations: Preparation,
     first: str = "",
@@ -43,11 +43,11 @@ def call(
     done = subprocess.run(
         argv,
         input=stdin_of(conf),
-        env=call_environment(verb, scene.one, **environment),
+        env=call_environment(verb, setup.container, **environment),
         preexec_fn=lambda: [prepare() for prepare in preparations] and None,
         capture_output=True,
         check=False,
-        timeout=patient(120),
+        timeout=extend(120),
     )
     stderr = done.stderr.decode()
     assert "Traceback" not in stderr
@@ -74,20 +74,20 @@ STRANGE: dict[str, list[Preparation]] = {
 
 
 @pytest.mark.parametrize("name", STRANGE)
-def test_attachment_lives_and_ends_with(scene: Scene, name: str) -> None:
+def test_attachment_lives_and_ends_with(setup: Setup, name: str) -> None:
     preparations = STRANGE[name]
-    with scene.unchanged():
-        answer = call("ADD", scene, CONF, *preparations)
-        assert scene.one.addresses("net1") == ["10.1.0.2/24"], answer
+    with setup.unchanged():
+        answer = call("ADD", setup, CONF, *preparations)
+        assert setup.container.addresses("net1") == ["10.1.0.2/24"], answer
         assert answer.stderr == ""
-        assert MEMORY.stat().st_mode & 0o77 == 0
-        assert {path.stat().st_mode & 0o77 for path in MEMORY.rglob("*")} == {0}
+        assert RECORDS.stat().st_mode & 0o77 == 0
+        assert {path.stat().st_mode & 0o77 for path in RECORDS.rglob("*")} == {0}
         conf = {**CONF, "prevResult": answer.result()}
-        call("CHECK", scene, conf, *preparations).succeeds()
-        call("DEL", scene, conf, *preparations).succeeds()
+        call("CHECK", setup, conf, *preparations).succeeds()
+        call("DEL", setup, conf, *preparations).succeeds()
 
 
-def mounted(path: str, option: str) -> str:
+def mount(path: str, option: str) -> str:
     return f"mkdir -p {path}; mount -t tmpfs -o {option} none {path}"
 
 
@@ -97,18 +97,18 @@ def read_only(path: str) -> str:
 
 RUN = "/run/cni-ipvlan"
 NO_SPACE = "No space left on device"
-# How each of them is made, and words of the error.
+# How each fault is caused, and words of the error.
 POOR: dict[str, tuple[str, str]] = {
     "a read-only /run": (read_only("/run"), f"Read-only file system: {RUN}"),
     "a full /run": (
-        f"{mounted(RUN, 'size=4k')}; head -c 4096 /dev/zero >{RUN}/filler",
+        f"{mount(RUN, 'size=4k')}; head -c 4096 /dev/zero >{RUN}/filler",
         f"{NO_SPACE}: {RUN}",
     ),
-    "no more files on /run": (mounted(RUN, "nr_inodes=1"), f"{NO_SPACE}: {RUN}"),
-    "no /run": (mounted("/run", "nr_inodes=1"), f"{NO_SPACE}: {RUN}"),
-    "no room for leases": (mounted("/var/lib/cni", "nr_inodes=1"), NO_SPACE.replace("N", "n")),
-    "no /proc": (mounted("/proc", "size=4k"), "No such file or directory: /proc/self"),
-    "no /dev": (mounted("/dev", "size=4k"), ""),
+    "no more files on /run": (mount(RUN, "nr_inodes=1"), f"{NO_SPACE}: {RUN}"),
+    "no /run": (mount("/run", "nr_inodes=1"), f"{NO_SPACE}: {RUN}"),
+    "no room for leases": (mount("/var/lib/cni", "nr_inodes=1"), NO_SPACE.replace("N", "n")),
+    "no /proc": (mount("/proc", "size=4k"), "No such file or directory: /proc/self"),
+    "no /dev": (mount("/dev", "size=4k"), ""),
     "no room in memory": ("", ""),
     "no processes": ("", ""),
 }
@@ -119,70 +119,70 @@ LIMITED = {
 DELETE_WORKS_WITH = {"a read-only /run", "a full /run", "no more files on /run"}
 
 
-@pytest.mark.scene(host=("10.1.0.1/24",))
+@pytest.mark.setup(host=("10.1.0.1/24",))
 @pytest.mark.parametrize("name", POOR)
-def test_add_works_or_undoes_everything_with(scene: Scene, name: str) -> None:
+def test_add_works_or_undoes_everything_with(setup: Setup, name: str) -> None:
     shell, text = POOR[name]
-    before = scene.node.snapshot()
+    before = setup.node.snapshot()
 
-    answer = call("ADD", scene, CONF, *LIMITED.get(name, []), first=shell)
+    answer = call("ADD", setup, CONF, *LIMITED.get(name, []), first=shell)
 
     if answer.status == 0:
-        assert scene.one.addresses("net1") == ["10.1.0.2/24"]
+        assert setup.container.addresses("net1") == ["10.1.0.2/24"]
         assert not text
-        call("DEL", scene, CONF).succeeds()
+        call("DEL", setup, CONF).succeeds()
     else:
         error = answer.error()
         assert text in f"{error['msg']} {error.get('details')}"
-    for each in (answer, call("DEL", scene, CONF, *LIMITED.get(name, []), first=shell)):
+    for each in (answer, call("DEL", setup, CONF, *LIMITED.get(name, []), first=shell)):
         assert each.status == 0 or each.error()["code"] != 199
-    empty = scene.node.snapshot()
+    empty = setup.node.snapshot()
     empty["files"].pop(RUN, None)  # where the file system was mounted
     assert empty == before
     for conf in SHARING if name in DELETE_WORKS_WITH else ():
-        call("ADD", scene, conf).result()
-        call("DEL", scene, conf, first=shell).succeeds()
-        assert scene.one.links().keys() == {"lo"}
-        call("DEL", scene, conf).succeeds()
-        assert scene.node.snapshot() == before
+        call("ADD", setup, conf).result()
+        call("DEL", setup, conf, first=shell).succeeds()
+        assert setup.container.links().keys() == {"lo"}
+        call("DEL", setup, conf).succeeds()
+        assert setup.node.snapshot() == before
 
 
-def test_a_lease_that_can_not_be_released_is_named(scene: Scene) -> None:
-    with scene.unchanged():
-        call("ADD", scene, CONF).result()
-        answer = call("DEL", scene, CONF, first=read_only("/var/lib/cni"))
+def test_a_lease_that_can_not_be_released_is_named(setup: Setup) -> None:
+    with setup.unchanged():
+        call("ADD", setup, CONF).result()
+        answer = call("DEL", setup, CONF, first=read_only("/var/lib/cni"))
         answer.succeeds()
-        place = "/var/lib/cni/networks/net"
-        why = f"{place} can't be written to; try: findmnt -T {place}"
-        assert answer.stderr == f"one net1: 10.1.0.2 stays leased: {why}\n"
-        call("DEL", scene, CONF).succeeds()
+        directory = "/var/lib/cni/networks/net"
+        message = f"{directory} can't be written to; try: findmnt -T {directory}"
+        assert answer.stderr == f"one net1: 10.1.0.2 stays leased: {message}\n"
+        call("DEL", setup, CONF).succeeds()
 
 
-def test_add_warns_where_no_sysctl_can_be_set(scene: Scene) -> None:
-    """Where IPv6 is off, it fails: tests/kernel/test_refusals.py."""
-    answer = call("ADD", scene, BOTH, first=read_only("/proc/sys"))
+def test_add_warns_where_no_sysctl_can_be_set(setup: Setup) -> None:
+    """tests/kernel/test_refusals.py has ADD where IPv6 is disabled, which fails."""
+    answer = call("ADD", setup, DUAL_STACK, first=read_only("/proc/sys"))
     assert len(answer.result()["ips"]) == 2
     assert "neighbours" in answer.stderr
     assert "Read-only file system" in answer.stderr
-    call("DEL", scene, BOTH, first=read_only("/proc/sys")).succeeds()
+    call("DEL", setup, DUAL_STACK, first=read_only("/proc/sys")).succeeds()
 
 
-def test_a_result_without_a_reader_waits_until_a_signal_undoes_it(scene: Scene) -> None:
+def test_a_result_without_a_reader_waits_until_a_signal_undoes_it(setup: Setup) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     filled = 0
     while select.select([], [writer], [], 0)[1]:
         filled += os.write(writer, b"x" * 4096)
     os.set_blocking(writer, True)
-    with scene.unchanged():
-        environment = call_environment("ADD", scene.one)
+    with setup.unchanged():
+        environment = call_environment("ADD", setup.container)
         process = Executable().start(environment, stdin_of(CONF), stdout=writer).process
-        wait_until(lambda: waits_for_its_reader(process.pid))
-        assert scene.node.leases() == ["10.1.0.2"]
-        assert "net1" in scene.one.links()
+        wait_until(lambda: is_waiting_for_reader(process.pid))
+        assert setup.node.leases() == ["10.1.0.2"]
+        assert "net1" in setup.container.links()
 
         process.terminate()
-        _, stderr = process.communicate(timeout=patient(30))
+        _, stderr = process.communicate(timeout=extend(30))
 
     assert process.returncode == 1
     assert b"SIGTERM" in stderr
@@ -191,29 +191,29 @@ def test_a_result_without_a_reader_waits_until_a_signal_undoes_it(scene: Scene) 
     os.close(reader)
 
 
-def waits_for_its_reader(process: int) -> bool:
-    """Whether it polls, but not for a command: none runs before or after the check."""
-    idle = not descendants(process)
-    return idle and sleeps_in(process, "sys_poll") and not descendants(process)
+def is_waiting_for_reader(process: int) -> bool:
+    """Return whether a process polls, and not for a command, since it has no children."""
+    has_no_children = not descendants(process)
+    return has_no_children and sleeps_in(process, "sys_poll") and not descendants(process)
 
 
-def test_stderr_without_a_reader_delays_nothing(scene: Scene) -> None:
-    """A delegate's megabytes fit in no pipe."""
+def test_stderr_without_a_reader_delays_nothing(setup: Setup) -> None:
+    """The delegate prints more than fits into a pipe."""
     answer = """echo '{"ips": [{"address": "10.1.0.2/24"}]}'"""
-    ipam = scene.ipam(script=f"head -c 1000000 /dev/zero >&2\n{answer}")
+    ipam = setup.ipam(script=f"head -c 1000000 /dev/zero >&2\n{answer}")
     reader, writer = os.pipe()
-    environment = call_environment("ADD", scene.one, CNI_PATH=scene.fake.path)
+    environment = call_environment("ADD", setup.container, CNI_PATH=setup.fake.path)
     stdin = stdin_of(network(ipam=ipam))
     process = Executable().start(environment, stdin, stderr=writer).process
     os.close(writer)
-    stdout, _ = process.communicate(timeout=patient(60))
+    stdout, _ = process.communicate(timeout=extend(60))
     assert process.returncode == 0, stdout
-    assert scene.one.addresses("net1") == ["10.1.0.2/24"]
+    assert setup.container.addresses("net1") == ["10.1.0.2/24"]
     os.close(reader)
 
 
 @pytest.mark.parametrize("redirection", ["3>/dev/null <&3", "</dev/zero"])
 @pytest.mark.parametrize("verb", ["ADD", "DEL", "VERSION"])
-def test_unreadable_stdin_is_reported(scene: Scene, verb: str, redirection: str) -> None:
-    error = call(verb, scene, CONF, first=f"exec {redirection}").error()
+def test_unreadable_stdin_is_reported(setup: Setup, verb: str, redirection: str) -> None:
+    error = call(verb, setup, CONF, first=f"exec {redirection}").error()
     assert (error["code"], "standard input" in error["msg"]) == (5, True), error

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from doubles import FakeDhcp, Steps
 from runtime import PLUGINS, Conf, host_local, network
-from scene import Added, Scene
+from setup import Attachment, Setup
 
 IPAM = "host-local"
 CONF = network(ipam=host_local("10.1.0.0/24", routes=[{"dst": "0.0.0.0/0"}]))
+Counts = tuple[int, int]  # processes in all, and those in a container
 DUAL_STACK = network(ipam=host_local("10.1.0.0/24", "fd00:1::/64"))
 
 
@@ -18,76 +19,76 @@ def steps(tmp_path: Path) -> Steps:
     return Steps(tmp_path, f"{PLUGINS}/{IPAM}")
 
 
-def taken(steps: Steps) -> tuple[int, int]:
+def pop_counts(steps: Steps) -> Counts:
     """Return how many processes were started, and how many of them in a container."""
-    words = [step.words for step in steps.taken]
+    words = [step.words for step in steps.records]
     entries = [each for each in words if each.startswith(("ip netns exec ", "ip -n ", "nsenter "))]
-    steps.forget()
+    steps.reset()
     return len(words), len(entries)
 
 
-def add(scene: Scene, steps: Steps, expected: tuple[int, int], conf: Conf, **given: Any) -> Added:
-    added = scene.add(conf, **{**given, **steps.environment})
-    assert taken(steps) == expected
+def add(setup: Setup, steps: Steps, expected: Counts, conf: Conf, **options: Any) -> Attachment:
+    added = setup.add(conf, **{**options, **steps.environment})
+    assert pop_counts(steps) == expected
     return added
 
 
-def check(added: Added, steps: Steps, expected: tuple[int, int]) -> None:
+def check(added: Attachment, steps: Steps, expected: Counts) -> None:
     added.check()
-    assert taken(steps) == expected
+    assert pop_counts(steps) == expected
 
 
-def delete(added: Added, steps: Steps, expected: tuple[int, int]) -> None:
+def delete(added: Attachment, steps: Steps, expected: Counts) -> None:
     added.delete()
-    assert taken(steps) == expected
+    assert pop_counts(steps) == expected
 
 
-def test_processes_of_a_life(scene: Scene, steps: Steps) -> None:
-    scene.runtime.delete("", CONF, **steps.environment).succeeds()
-    assert taken(steps) == (1, 0)
+def test_processes_of_a_life(setup: Setup, steps: Steps) -> None:
+    setup.runtime.delete("", CONF, **steps.environment).succeeds()
+    assert pop_counts(steps) == (1, 0)
     # The container and the master are looked at, the master is asked whether it is free; the
     # link is created and moved; IPAM.
-    added = add(scene, steps, (6, 1), CONF)
+    added = add(setup, steps, (6, 1), CONF)
     check(added, steps, (3, 1))
     delete(added, steps, (2, 1))
-    # One more lists all interfaces.
-    added = add(scene, steps, (7, 1), CONF, master=["eth1", "e*"])
+    # One more process lists all interfaces.
+    added = add(setup, steps, (7, 1), CONF, master=["eth1", "e*"])
     check(added, steps, (3, 1))
 
 
-def test_processes_beside_a_neighbour(scene: Scene, steps: Steps) -> None:
+def test_processes_beside_a_neighbour(setup: Setup, steps: Steps) -> None:
     for number in range(3):
-        scene.add(CONF, at=scene.container(), CNI_CONTAINERID=f"c{number}")
-    # The second is a neighbour's container, to read its mode.
-    add(scene, steps, (6, 2), CONF)
+        setup.add(CONF, at=setup.make_container(), CNI_CONTAINERID=f"c{number}")
+    # The second process in a container reads the mode of a neighbour.
+    add(setup, steps, (6, 2), CONF)
 
 
-def test_processes_with_ipv6(scene: Scene, steps: Steps) -> None:
-    """The host's addresses, whether IPv6 is on; and duplicate address detection is waited for."""
-    add(scene, steps, (10, 4), DUAL_STACK)
+def test_processes_with_ipv6(setup: Setup, steps: Steps) -> None:
+    """ADD reads the host's addresses and disable_ipv6, and waits for address detection."""
+    add(setup, steps, (10, 4), DUAL_STACK)
 
 
-def test_processes_with_dhcp(scene: Scene, tmp_path: Path) -> None:
-    """The interface is brought up, and tc makes a filter of its requests."""
-    scene.fake = FakeDhcp(tmp_path)
-    steps = Steps(tmp_path / "steps", scene.fake.program)
-    add(scene, steps, (9, 4), network(ipam=scene.ipam(ips=["10.1.0.2/24"])))
+def test_processes_with_dhcp(setup: Setup, tmp_path: Path) -> None:
+    """ADD brings the interface up, and has tc make a filter for its requests."""
+    setup.fake = FakeDhcp(tmp_path)
+    steps = Steps(tmp_path / "steps", setup.fake.program)
+    add(setup, steps, (9, 4), network(ipam=setup.ipam(ips=["10.1.0.2/24"])))
 
 
-@pytest.mark.scene(host=("10.1.0.200/24",))
-def test_processes_of_host_access(scene: Scene, steps: Steps) -> None:
-    """More for the first container of a master, with which the host's interface comes."""
+@pytest.mark.setup(host=("10.1.0.200/24",))
+def test_processes_of_host_access(setup: Setup, steps: Steps) -> None:
+    """The first container of a master takes more, since ADD makes the host's interface."""
     # The ways of the host, neighbours, reverse path filtering; create, two switches, bring up.
-    first = add(scene, steps, (13, 1), CONF, hostAccess=True)
-    # Neither created nor switched: it and its routes are looked at, and the first mode is read.
-    add(scene, steps, (12, 2), CONF, hostAccess=True, at=scene.two)
+    first = add(setup, steps, (13, 1), CONF, hostAccess=True)
+    # The host's interface exists; ADD reads it, its routes and the first container's mode.
+    add(setup, steps, (12, 2), CONF, hostAccess=True, at=setup.container2)
     check(first, steps, (6, 1))
     delete(first, steps, (4, 1))
 
 
-def test_processes_of_a_vlan(scene: Scene, steps: Steps) -> None:
-    """More for the first container, with which it comes, and for the last, with which it goes."""
-    first = add(scene, steps, (13, 1), CONF, vlan=100)
-    second = add(scene, steps, (8, 2), CONF, vlan=100, at=scene.two)
+def test_processes_of_a_vlan(setup: Setup, steps: Steps) -> None:
+    """The first container takes more, to make the VLAN, and the last, to remove it."""
+    first = add(setup, steps, (13, 1), CONF, vlan=100)
+    second = add(setup, steps, (8, 2), CONF, vlan=100, at=setup.container2)
     delete(first, steps, (2, 1))
     delete(second, steps, (6, 1))

@@ -13,7 +13,7 @@ from cni_ipvlan.plugin import causes, codes
 UNKNOWN = 0  # no code: there is no cause
 NO_ROOT = "setpriv --reuid 65534 --clear-groups"
 SLAVE, SECOND = (f"ip link add link eth0 name {name} type ipvlan" for name in ("slave", "second"))
-# The code; the commands before, and the last one, which provokes it.
+# The code; then commands, of which the last one fails.
 PROVOKED = f"""
 {codes.MASTER_BUSY} | ip link add link eth0 name taker type macvlan; {SLAVE}
 {codes.ADDRESS_IN_USE} | {SLAVE}; {SECOND}; ip address add 10.1.0.2/24 dev slave;
@@ -50,7 +50,7 @@ def test_a_failed_commands_answer_is_understood(node: Node) -> None:
     for row in re.findall(r"^\S.*\n(?: .*\n)*", PROVOKED, re.MULTILINE):
         code, _, text = row.partition(" | ")
         *before, command = (" ".join(each.split()) for each in text.split(";"))
-        node.master()
+        node.make_master()
         assert [answer(each) for each in before] == [""] * len(before), command
 
         cause = causes.explain(Command(tuple(command.split())), answer(command))

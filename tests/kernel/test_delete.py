@@ -3,15 +3,15 @@
 from typing import Any
 
 import pytest
-from lab import records
+from lab import find_records
 from runtime import Conf, host_local, network
 from sampling import sample
-from scene import Scene
+from setup import Setup
 
 from cni_ipvlan.state.registry import Registry
 
 CONF = network(ipam=host_local("10.1.0.0/24"))
-SINCE_THEN: list[dict[str, Any]] = [
+CHANGES: list[dict[str, Any]] = [
     {"mode": "l4"},
     {"mtu": 9000},
     {"mtu": "much", "flag": 5, "linkInContainer": "no", "dns": []},
@@ -24,104 +24,104 @@ SINCE_THEN: list[dict[str, Any]] = [
 ]
 
 
-def test_delete_works_with_a_configuration_that_has_become_invalid(scene: Scene) -> None:
-    for options in sample(SINCE_THEN, 4):
-        with scene.unchanged():
-            added = scene.add(CONF)
-            assert len(scene.node.leases()) == 1
+def test_delete_works_with_a_configuration_that_has_become_invalid(setup: Setup) -> None:
+    for options in sample(CHANGES, 4):
+        with setup.unchanged():
+            added = setup.add(CONF)
+            assert len(setup.node.leases()) == 1
             added.delete(**options)
 
 
-def test_delete_works_twice_and_without_an_add(scene: Scene) -> None:
-    with scene.unchanged():
-        scene.runtime.delete(scene.one, CONF).succeeds()
-        added = scene.add(CONF)
+def test_delete_works_twice_and_without_an_add(setup: Setup) -> None:
+    with setup.unchanged():
+        setup.runtime.delete(setup.container, CONF).succeeds()
+        added = setup.add(CONF)
         added.delete(cniVersion="1.1.0")  # which not every host-local knows
         added.delete()
 
 
-@pytest.mark.parametrize("gone", ["default route", "master"])
-def test_delete_works_without_what_add_went_by(scene: Scene, gone: str) -> None:
-    if gone == "master":
-        scene.host.ip("link delete dev eth0")
-    with scene.unchanged():
-        if gone == "master":
-            scene.node.master()
-        scene.host.ip("route add default dev eth0")
-        added = scene.add(CONF, master=None)
-        scene.host.ip("link delete dev eth0" if gone == "master" else "route delete default")
+@pytest.mark.parametrize("missing", ["default route", "master"])
+def test_delete_works_without_what_add_went_by(setup: Setup, missing: str) -> None:
+    if missing == "master":
+        setup.host.ip("link delete dev eth0")
+    with setup.unchanged():
+        if missing == "master":
+            setup.node.make_master()
+        setup.host.ip("route add default dev eth0")
+        added = setup.add(CONF, master=None)
+        setup.host.ip("link delete dev eth0" if missing == "master" else "route delete default")
         added.delete(master=None)
 
 
 @pytest.mark.parametrize("netns", ["", "as it was", "/run/netns/never"])
-def test_delete_works_without_the_namespace(scene: Scene, netns: str) -> None:
-    with scene.unchanged():
-        added = scene.add(CONF, at=scene.two)
-        scene.node.remove(scene.two)
-        path = scene.two.path if netns == "as it was" else netns
-        scene.runtime.delete(path, added.conf, **added.environment).succeeds()
+def test_delete_works_without_the_namespace(setup: Setup, netns: str) -> None:
+    with setup.unchanged():
+        added = setup.add(CONF, at=setup.container2)
+        setup.node.remove(setup.container2)
+        path = setup.container2.path if netns == "as it was" else netns
+        setup.runtime.delete(path, added.conf, **added.environment).succeeds()
 
 
-def test_a_late_delete_leaves_the_next_containers_interface_alone(scene: Scene) -> None:
-    scene.add(CNI_IFNAME="net2")
+def test_a_late_delete_leaves_the_next_containers_interface_alone(setup: Setup) -> None:
+    setup.add(CNI_IFNAME="net2")
     registry = Registry()
     (record,) = registry.all_records()  # as of a namespace that had the same inode
-    gone = record._replace(container_id="gone", ifname="net1", is_complete=False)
-    registry.write(gone)
-    registry.finish(gone, record.ifindex)
-    scene.runtime.delete(scene.one, CONF, CNI_CONTAINERID="gone").succeeds()
-    assert "net2" in scene.one.links()
+    late_record = record._replace(container_id="gone", ifname="net1", is_complete=False)
+    registry.write(late_record)
+    registry.finish(late_record, record.ifindex)
+    setup.runtime.delete(setup.container, CONF, CNI_CONTAINERID="gone").succeeds()
+    assert "net2" in setup.container.links()
     assert [*registry.all_records()] == [record]
 
 
-def test_ipam_gets_no_namespace_that_is_no_containers(scene: Scene) -> None:
-    conf = network(ipam=scene.fake.conf)
-    # The first as that of a container's process, whose number another has now.
+def test_ipam_gets_no_namespace_that_is_no_containers(setup: Setup) -> None:
+    conf = network(ipam=setup.fake.conf)
+    # The first was that of a container's process, whose ID another process has now.
     for path in ("/proc/self/ns/net", "/dev/null", "/run/netns/gone"):
-        scene.runtime.delete(path, conf, CNI_PATH=scene.fake.path).succeeds()
-        given = path if path == "/run/netns/gone" else ""
-        assert scene.fake.environment("DEL")["CNI_NETNS"] == given
+        setup.runtime.delete(path, conf, CNI_PATH=setup.fake.path).succeeds()
+        expected = path if path == "/run/netns/gone" else ""
+        assert setup.fake.environment("DEL")["CNI_NETNS"] == expected
 
 
-def test_delete_leaves_what_is_not_its_own_alone(scene: Scene) -> None:
-    first = scene.add(CONF)
-    with scene.unchanged():
-        scene.add(CONF, CNI_IFNAME="net2").delete()
+def test_delete_leaves_what_is_not_its_own_alone(setup: Setup) -> None:
+    first = setup.add(CONF)
+    with setup.unchanged():
+        setup.add(CONF, CNI_IFNAME="net2").delete()
     first.check()
 
-    scene.two.ip("link add name dummy0 type dummy")
+    setup.container2.ip("link add name dummy0 type dummy")
     kinds = ("name net1 type dummy", "name net1 type veth", "link dummy0 name net1 type macvlan")
-    for making in kinds:
-        scene.two.ip(f"link add {making}")
-        with scene.unchanged():
-            scene.runtime.delete(scene.two, CONF, CNI_CONTAINERID="two").succeeds()
-        scene.two.ip("link delete dev net1")
+    for words in kinds:
+        setup.container2.ip(f"link add {words}")
+        with setup.unchanged():
+            setup.runtime.delete(setup.container2, CONF, CNI_CONTAINERID="two").succeeds()
+        setup.container2.ip("link delete dev net1")
 
 
-def test_delete_removes_the_link_and_reports_when_ipam_fails(scene: Scene) -> None:
-    lost: Conf = {"cniVersion": "1.0.0", "code": 42, "msg": "lost the key"}
+def test_delete_removes_the_link_and_reports_when_ipam_fails(setup: Setup) -> None:
+    document: Conf = {"cniVersion": "1.0.0", "code": 42, "msg": "lost the key"}
     for script, error in (
         (None, (42, "lost the key")),
         ("head -c 2000000 /dev/zero >&2; exit 3", (109, "the plugin 'fake' exited with status 3")),
     ):
-        conf = scene.ipam("DEL", script=script, **lost, status=1)
-        with scene.unchanged():
-            scene.ipam(ips=["10.1.0.2/24"])
-            added = scene.add(ipam=conf)
-            answer = scene.runtime.delete(added.container, added.conf, **added.environment)
+        conf = setup.ipam("DEL", script=script, **document, status=1)
+        with setup.unchanged():
+            setup.ipam(ips=["10.1.0.2/24"])
+            added = setup.add(ipam=conf)
+            answer = setup.runtime.delete(added.container, added.conf, **added.environment)
             assert answer.error()["code"] == error[0]
             assert error[1] in answer.error()["msg"]
 
 
-def test_delete_removes_the_link_when_the_ipam_plugin_has_vanished(scene: Scene) -> None:
-    conf = {**scene.add().conf, "ipam": {"type": "nosuch"}}
-    error = scene.runtime.delete(scene.one, conf).error()
+def test_delete_removes_the_link_when_the_ipam_plugin_has_vanished(setup: Setup) -> None:
+    conf = {**setup.add().conf, "ipam": {"type": "nosuch"}}
+    error = setup.runtime.delete(setup.container, conf).error()
     assert (error["code"], "nosuch" in error["msg"]) == (108, True)
-    assert scene.one.links().keys() == {"lo"}
-    odd = host_local("10.1.0.0/24", dataDir="/run/\ud800")  # half of a character
+    assert setup.container.links().keys() == {"lo"}
+    invalid_path = host_local("10.1.0.0/24", dataDir="/run/\ud800")  # half of a character
     types: list[Any] = [{"type": each} for each in (None, 5, "../static")]
-    absent = [None, {}, [], "static", *types, odd]
-    for given in sample(absent, 3):
-        scene.add().delete(ipam=given)
-        assert records() == []
-        assert scene.one.links().keys() == {"lo"}
+    invalid = [None, {}, [], "static", *types, invalid_path]
+    for ipam in sample(invalid, 3):
+        setup.add().delete(ipam=ipam)
+        assert find_records() == []
+        assert setup.container.links().keys() == {"lo"}

@@ -17,11 +17,11 @@ from unittest import mock
 
 import pytest
 from attacker import NOBODY
-from lab import FOR_ALL, LEASES, run, wait_until, without_program
-from people import ipvlan
+from command_line import ipvlan
+from lab import LEASES, SHARED_VENV, hide_program, run, wait_until
 from runtime import static
 from sampling import sample
-from scene import Scene
+from setup import Setup
 
 from cni_ipvlan.cli import options
 from cni_ipvlan.iproute import namespace
@@ -644,16 +644,16 @@ a service | routed; host: nft 'table ip t {chain s {};map m {type ipv4_addr . in
 iptables | pair; two: iptables-nft -A INPUT -s 10.1.0.2 -j DROP; trace one two
     => a rule of TWO drops packets: iptables-nft -A INPUT => iptables-nft -t filter -D INPUT
 """
-pytestmark = pytest.mark.scene(master="wire")
+pytestmark = pytest.mark.setup(master="wire")
 
 
 def read(text: str) -> dict[str, str]:
-    """Return what is written behind each name."""
+    """Return the text after each name."""
     parts = re.findall(r"^(\S.*?) \| (.*\n(?: +.*\n)*)", text, re.MULTILINE)
     return {name: " ".join(below.split()) for name, below in parts}
 
 
-MADE = read(BASES)
+NETWORKS = read(BASES)
 ROWS = read(HEALTHY + BROKEN)
 HIDDEN = read("""
 all is well | pair; probe --netns one => everything answers
@@ -680,50 +680,50 @@ MTU black hole | routed; neighbour: ip link set dev far0 mtu 1400;
 
 
 class Network:
-    """The namespaces of a network, by the names that it gives them."""
+    """The namespaces of a network, by name."""
 
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
-        self.spaces = {"one": scene.one, "two": scene.two, "host": scene.host}
-        self.spaces["neighbour"] = scene.neighbour
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.namespaces = {"one": setup.container, "two": setup.container2, "host": setup.host}
+        self.namespaces["neighbour"] = setup.neighbour
 
     def make(self, commands: str) -> None:
         for command in filter(None, commands.split("; ")):
-            place, _, words = command.partition(": ")
-            if command in MADE:
-                self.make(MADE[command])
+            name, _, words = command.partition(": ")
+            if command in NETWORKS:
+                self.make(NETWORKS[command])
             elif command.startswith("space "):
-                self.spaces[command[6:]] = self.scene.node.namespace(command[6:])
+                self.namespaces[command[6:]] = self.setup.node.make_namespace(command[6:])
             elif command.startswith("add "):
                 self._add(*command.split()[1:])
             elif words.startswith("net/"):
-                self.spaces[place].sysctl(*words.split("="))
+                self.namespaces[name].sysctl(*words.split("="))
             else:
                 argv = shlex.split(words)
                 if "netns" in argv:
                     position = argv.index("netns") + 1
-                    argv[position] = self.spaces[argv[position]].path
-                self.spaces[place].run(*argv)
+                    argv[position] = self.namespaces[argv[position]].path
+                self.namespaces[name].run(*argv)
 
-    def _add(self, place: str, address: str, gateway: str = "-", *options: str) -> None:
+    def _add(self, name: str, address: str, gateway: str = "-", *options: str) -> None:
         conf: dict[str, Any] = dict(each.split("=") for each in options)
         conf |= {key: int(conf[key]) for key in ("vlan",) if key in conf}
         conf |= {key: True for key in ("hostAccess",) if key in conf}
         routes = [{"dst": "::/0" if ":" in address else "0.0.0.0/0"}]
         has_default = gateway != "-" or "mode" in conf
         ipam = static(address, gateway=gateway.strip("-"), routes=routes if has_default else [])
-        self.scene.add(at=self.spaces[place], ipam=ipam, CNI_CONTAINERID=place, **conf)
+        self.setup.add(at=self.namespaces[name], ipam=ipam, CNI_CONTAINERID=name, **conf)
 
     @contextmanager
     def hide(self, name: str) -> Iterator[None]:
-        """Keep a namespace from being found, like that of another host."""
-        path = self.spaces[name].path
-        others = [each for each in namespace.find_others() if each.path != path]
-        with mock.patch.object(namespace, "find_others", side_effect=lambda _: iter(others)):
+        """Have a namespace not be found, as if it were another host's."""
+        path = self.namespaces[name].path
+        namespaces = [each for each in namespace.find_others() if each.path != path]
+        with mock.patch.object(namespace, "find_others", side_effect=lambda _: iter(namespaces)):
             yield
 
     def replace_words(self, question: str) -> list[str]:
-        paths = {name: space.path for name, space in self.spaces.items() if name != "host"}
+        paths = {name: each.path for name, each in self.namespaces.items() if name != "host"}
         return [paths.get(word, word) for word in question.split()]
 
     def ask(self, question: str) -> dict[str, Any]:
@@ -732,12 +732,13 @@ class Network:
         return {"status": process.status, **json.loads(process.out)}
 
     def replace_names(self, text: str) -> str:
-        return text.replace("ONE", self.spaces["one"].path).replace("TWO", self.spaces["two"].path)
+        one, two = (self.namespaces[name].path for name in ("one", "two"))
+        return text.replace("ONE", one).replace("TWO", two)
 
 
 @pytest.fixture
-def network(scene: Scene) -> Network:
-    return Network(scene)
+def network(setup: Setup) -> Network:
+    return Network(setup)
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -754,8 +755,8 @@ def test_rules_of_nft_are_blamed(network: Network, name: str) -> None:
 
 
 def check_verdict(network: Network, row: str, *, is_broken: bool) -> None:
-    setup, *expected = row.split(" => ")
-    commands, _, question = setup.rpartition("; ")
+    arrangement, *expected = row.split(" => ")
+    commands, _, question = arrangement.rpartition("; ")
     network.make(commands)
     answer = network.ask(question)
     for words, text in zip(expected, (answer["verdict"], answer["next"]), strict=False):
@@ -771,14 +772,14 @@ def test_an_end_has_several_names(network: Network) -> None:
     network.make("pair; add one 10.1.0.5/24 - name=other CNI_IFNAME=net2")
     pod = {"CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0"}
     identity = "0123456789abcdef"
-    third = network.scene.container()
-    network.scene.add(at=third, ipam=static("10.1.0.7/24"), CNI_CONTAINERID=identity, **pod)
-    words = ("container3", third.path, identity, identity[:12], "web-0", "default/web-0")
+    container3 = network.setup.make_container()
+    network.setup.add(at=container3, ipam=static("10.1.0.7/24"), CNI_CONTAINERID=identity, **pod)
+    words = ("container3", container3.path, identity, identity[:12], "web-0", "default/web-0")
     for word in sample(words, 1):
         assert network.ask(f"trace {word} 10.1.0.3")["verdict"] == FINE
         assert network.ask(f"probe --netns {word} --to 10.1.0.3")["verdict"] == FINE
     assert network.ask("trace 10.1.0.3 web-0")["verdict"] == FINE
-    network.spaces["web"] = third
+    network.namespaces["web"] = container3
     network.make("host: ip link add name v0 up type veth peer name eth0 netns web")
     network.make(
         "host: ip address add 10.5.0.1/24 dev v0; web: ip address add 10.5.0.2/24 dev eth0"
@@ -792,16 +793,16 @@ def test_an_end_has_several_names(network: Network) -> None:
 
 @pytest.mark.slow
 def test_a_word_for_several_containers_is_refused(network: Network) -> None:
-    for number, at in enumerate((network.scene.one, network.scene.two), 1):
+    for number, at in enumerate((network.setup.container, network.setup.container2), 1):
         pod = f"IgnoreUnknown=1;K8S_POD_NAMESPACE=n{number};K8S_POD_NAME=web-0"
         variables = {"CNI_CONTAINERID": f"01234{number}", "CNI_ARGS": pod}
-        network.scene.add(at=at, ipam=static(f"10.1.0.{number + 1}/24"), **variables)
+        network.setup.add(at=at, ipam=static(f"10.1.0.{number + 1}/24"), **variables)
     for words in ("trace 0123 host", "probe --netns web-0"):
         process = ipvlan(*words.split())
         assert process.status == 2
         assert "is 2 containers: pod n1/web-0, container 012341 in /run/netns/" in process.err
         assert "; give NAMESPACE/NAME, the whole ID or the namespace" in process.err
-    for word in ("n2/web-0", "012342", network.scene.two.path):
+    for word in ("n2/web-0", "012342", network.setup.container2.path):
         assert network.ask(f"trace {word} 10.1.0.2")["verdict"] == FINE
     offered = [each.value for each in options.complete_ends(None, None, "")]
     assert {"n1/web-0", "n2/web-0"} < {each for each in offered if "web-0" in each}
@@ -810,7 +811,7 @@ def test_a_word_for_several_containers_is_refused(network: Network) -> None:
 def test_a_pod_of_another_plugin_is_found_by_what_libcni_keeps(network: Network) -> None:
     network.make(ROWS["a container of the plugin bridge"].rpartition("; ")[0])
     args = [["IgnoreUnknown", "1"], ["K8S_POD_NAMESPACE", "default"], ["K8S_POD_NAME", "db-0"]]
-    result = {"containerId": "0123456", "netns": network.spaces["veth"].path, "cniArgs": args}
+    result = {"containerId": "0123456", "netns": network.namespaces["veth"].path, "cniArgs": args}
     results = LEASES / "results"
     results.mkdir()
     (results / "br-0123456-eth0").write_text(json.dumps(result))
@@ -823,8 +824,8 @@ def test_a_pod_of_another_plugin_is_found_by_what_libcni_keeps(network: Network)
 @pytest.mark.slow
 def test_words_that_name_no_end(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     network.make("pair; " + "host: ip link add name other0 type dummy")
-    network.scene.add(at=network.scene.one, name="b", ipam=static("10.1.0.5/24"), CNI_IFNAME="net2")
-    for words, why in {
+    network.setup.add(name="b", ipam=static("10.1.0.5/24"), CNI_IFNAME="net2")
+    for words, message in {
         "trace nobody host": "'nobody' is not host, an address, a namespace",
         "probe --netns one": "choose one with --ifname: net1, net2",
         "probe --netns one --ifname net3": "it has net1, net2",
@@ -836,7 +837,7 @@ def test_words_that_name_no_end(network: Network, monkeypatch: pytest.MonkeyPatc
         "trace one 127.0.0.1": "is not the IP address of another host",
     }.items():
         process = ipvlan(*network.replace_words(words))
-        assert (process.status, why in process.err) == (2, True), process
+        assert (process.status, message in process.err) == (2, True), process
     for words in sample(("--ifname net2 --to 10.1.0.1", "--to ::ffff:10.1.0.1"), 1):
         assert network.ask(f"probe --netns one {words}")["verdict"] == FINE
     search = inventory.search
@@ -849,7 +850,7 @@ def test_words_that_name_no_end(network: Network, monkeypatch: pytest.MonkeyPatc
     with mock.patch.object(inventory, "search", search_two):
         for name in ("one", "two"):
             network.ask(f"probe --netns {name} --ifname net1 --to 10.1.0.1")
-    network.scene.node.remove(network.scene.two)
+    network.setup.node.remove(network.setup.container2)
     assert "the container two is gone" in ipvlan("trace", "two", "host").err
     hidden_namespace = namespace.Namespace("/run/netns/unseen", "", (0, 0))
     with mock.patch.object(namespace, "find_others", return_value=[hidden_namespace]):
@@ -862,19 +863,19 @@ def test_words_that_name_no_end(network: Network, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.slow
 def test_missing_programs_are_named_and_not_blamed(network: Network) -> None:
     network.make("pair")
-    with without_program("arping"):
+    with hide_program("arping"):
         answer = network.ask("trace one two")
     assert answer["verdict"] == FINE
     assert "iputils-arping" in json.dumps(answer["findings"])
-    with without_program("ping"):
+    with hide_program("ping"):
         answer = network.ask("trace one two")
         assert "iputils-ping" in answer["next"]
         network.make("two: ip link set dev net1 down")
         assert "is down" in network.ask("trace one two")["verdict"]
     network.make("two: ip link set dev net1 up; two: iptables-legacy -A INPUT -j DROP")
-    with ExitStack() as hidden:
+    with ExitStack() as stack:
         for name in ("iptables-legacy-save", "iptables-nft-save", "iptables-save", "nft"):
-            hidden.enter_context(without_program(name))
+            stack.enter_context(hide_program(name))
         answer = network.ask("trace one two")
     assert [each for each in answer["findings"] if "filters were not looked at" in each["text"]]
 
@@ -885,23 +886,24 @@ def test_who_is_not_root_is_told_so(network: Network) -> None:
     unable = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
     for words in ("trace one two", "trace host 10.1.0.2", "probe --netns one"):
         for prefix in (NOBODY, unable):
-            argv = (*prefix, f"{FOR_ALL}/bin/ipvlan", *network.replace_words(words))
+            argv = (*prefix, f"{SHARED_VENV}/bin/ipvlan", *network.replace_words(words))
             process = subprocess.run(argv, check=False, capture_output=True)
             assert process.returncode in (1, 2)
             assert b"only root can look into containers" in process.stdout + process.stderr
 
 
 @pytest.mark.slow
-@pytest.mark.scene(master="wire", dad=True)
+@pytest.mark.setup(master="wire", dad=True)
 def test_an_address_of_another_host(network: Network) -> None:
-    neighbour = network.scene.neighbour
+    neighbour = network.setup.neighbour
     network.make("add one 10.1.0.2/24 10.1.0.1; neighbour: ip address add 10.1.0.2/24 dev eth0")
     with network.hide("neighbour"):
         answer = network.ask("probe --netns one")
     assert neighbour.links()["eth0"]["address"] in answer["verdict"]
     network.make("neighbour: ip address add fd00:1::2/64 dev eth0 nodad")
     network.make("one: ip address add fd00:1::2/64 dev net1")
-    wait_until(lambda: "fd00:1::2" in network.scene.one.ip("-6 address show dev net1 dadfailed"))
+    container = network.setup.container
+    wait_until(lambda: "fd00:1::2" in container.ip("-6 address show dev net1 dadfailed"))
     answer = network.ask("probe --netns one")
     assert "another host on the network has fd00:1::2/64" in json.dumps(answer["findings"])
 
@@ -909,8 +911,8 @@ def test_an_address_of_another_host(network: Network) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HIDDEN)
 def test_another_host_can_only_be_asked(network: Network, name: str) -> None:
-    setup, verdict = HIDDEN[name].split(" => ")
-    commands, _, question = setup.rpartition("; ")
+    arrangement, verdict = HIDDEN[name].split(" => ")
+    commands, _, question = arrangement.rpartition("; ")
     network.make(commands)
     with network.hide("neighbour"):
         answer = network.ask(question)
@@ -921,8 +923,8 @@ def test_another_host_can_only_be_asked(network: Network, name: str) -> None:
 def test_dns_servers_of_the_kept_result(network: Network) -> None:
     network.make("pair")
     servers = {"nameservers": ["10.1.0.1", "10.1.0.77", "-f"]}
-    third, conf = network.scene.container(), {"CNI_CONTAINERID": "three", "dns": servers}
-    result = network.scene.add(at=third, ipam=static("10.1.0.5/24"), **conf).result
+    container3, conf = network.setup.make_container(), {"CNI_CONTAINERID": "three", "dns": servers}
+    result = network.setup.add(at=container3, ipam=static("10.1.0.5/24"), **conf).result
     file = LEASES / "multus/results/net-three-net1"
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps({"kind": "cniCacheV1", "result": result}))
@@ -936,13 +938,11 @@ def test_dns_servers_of_the_kept_result(network: Network) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.scene(master="wire", host=("10.1.0.10/24",))
+@pytest.mark.setup(master="wire", host=("10.1.0.10/24",))
 @pytest.mark.parametrize("mode", ["l2", "l3", "l3s"])
 def test_the_remedy_for_the_host_and_its_own_container(network: Network, mode: str) -> None:
-    address = "10.1.0.2/24" if mode == "l2" else "10.2.0.2/24"
-    network.make(
-        f"gateway; host: ip route add default via 10.1.0.1; add one {address} - mode={mode}"
-    )
+    ip = "10.1.0.2/24" if mode == "l2" else "10.2.0.2/24"
+    network.make(f"gateway; host: ip route add default via 10.1.0.1; add one {ip} - mode={mode}")
     answers = [network.ask(words) for words in ("trace one host", "trace host one")]
     for answer in answers:
         assert "a host and its own ipvlan interfaces" in answer["verdict"]
@@ -950,6 +950,6 @@ def test_the_remedy_for_the_host_and_its_own_container(network: Network, mode: s
     for words in ("trace one host", "trace host one"):
         assert network.ask(words)["verdict"] == FINE
     # The host still reaches others, and others the container.
-    assert network.scene.host.reaches("10.1.0.1")
+    assert network.setup.host.can_ping("10.1.0.1")
     if mode == "l2":
-        assert network.scene.neighbour.reaches("10.1.0.2")
+        assert network.setup.neighbour.can_ping("10.1.0.2")

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import ipvlan, options
 from doubles import FakeIpam
-from lab import LEASES, MEMORY, Node, Space, node, run, wait_until
-from people import ipvlan, options
+from lab import LEASES, RECORDS, NetNS, Node, make_node, run, wait_until
 from runtime import PLUGINS, Conf, Runtime, host_local, network, static
 from sampling import combine, sample
-from scene import Scene
-from shells import SHELLS, run_by
+from setup import Setup
+from shells import SHELLS, run_script
 
 from cni_ipvlan.state.attachment import AttachmentId
 
@@ -40,41 +40,41 @@ CASES = combine(
 )
 
 
-@pytest.mark.usefixtures("own_directories")
+@pytest.mark.usefixtures("process_isolation")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(case.values()))
 def test_a_pasted_dry_run_gives_what_the_plugin_gives(
     case: dict[str, str], runtime: Runtime, fake_ipam: FakeIpam, tmp_path: Path
 ) -> None:
     states = []
-    for way in ("plugin", "script"):
-        with node() as made:
-            scene = Scene(made, runtime, fake_ipam, master="")
-            container = prepare(made, case, tmp_path / "with space")
-            states.append(list(life(way, scene, container, case)))
+    for method in ("plugin", "script"):
+        with make_node() as node:
+            setup = Setup(node, runtime, fake_ipam, master="")
+            container = prepare(node, case, tmp_path / "with space")
+            states.append(list(attach(method, setup, container, case)))
     assert states[0] == states[1]
 
 
-def life(way: str, scene: Scene, container: Space, case: dict[str, str]) -> Iterator[Conf]:
-    """Attach a container and detach it; yield what there is after each of these."""
-    conf = configuration(case, scene.fake)
-    about: Conf = {"at": container, "CNI_IFNAME": case["ifname"], "ipam": conf.get("ipam")}
-    if way == "plugin":
-        added = scene.add(conf, **about)
-        yield state(scene.node, container, case["ifname"])
+def attach(method: str, setup: Setup, container: NetNS, case: dict[str, str]) -> Iterator[Conf]:
+    """Attach a container and detach it; yield the configuration after each."""
+    conf = configuration(case, setup.fake)
+    variables: Conf = {"at": container, "CNI_IFNAME": case["ifname"], "ipam": conf.get("ipam")}
+    if method == "plugin":
+        added = setup.add(conf, **variables)
+        yield state(setup.node, container, case["ifname"])
         added.delete()
-        yield state(scene.node, container, case["ifname"])
+        yield state(setup.node, container, case["ifname"])
         return
     for verb in ("add", "del"):
-        status, out = scene.dry(verb, conf=conf, **about).run(case["shell"])
+        status, out = setup.dry_run(verb, conf=conf, **variables).run(case["shell"])
         assert status == 0, out
-        yield state(scene.node, container, case["ifname"])
+        yield state(setup.node, container, case["ifname"])
 
 
 def configuration(case: dict[str, str], fake_ipam: FakeIpam) -> Conf:
     addresses = ADDRESSES[case["addresses"]]
     gateway = GATEWAYS[addresses[0]] if case["routes"] == "default" else ""
     simple = [{key: each[key] for key in each.keys() & {"dst", "gw"}} for each in routes(case)]
-    fake_ipam.answers("ADD", allocated(case))
+    fake_ipam.answer("ADD", make_result(case))
     ipam = {
         "static": static(*addresses, gateway=gateway, routes=simple),
         "host-local": host_local(*SUBNETS[case["addresses"]], routes=simple),
@@ -82,7 +82,7 @@ def configuration(case: dict[str, str], fake_ipam: FakeIpam) -> Conf:
         "chained": None,
     }[case["ipam"]]
     is_inside = case["master"] == "of the container"
-    previous = {**allocated(case), "interfaces": [{"name": "somebody"}], "dns": {"domain": "x"}}
+    previous = {**make_result(case), "interfaces": [{"name": "somebody"}], "dns": {"domain": "x"}}
     return network(
         # The newest that Debian's plugins know; in the version after it, routes have attributes.
         cniVersion="1.0.0" if case["ipam"] in ("static", "host-local") else "1.1.0",
@@ -98,7 +98,7 @@ def configuration(case: dict[str, str], fake_ipam: FakeIpam) -> Conf:
 
 def routes(case: dict[str, str]) -> list[dict[str, Any]]:
     """Return routes for the addresses' families; with ``all``, with each attribute."""
-    found: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for address in ADDRESSES[case["addresses"]]:
         if address not in GATEWAYS or case["routes"] == "none":
             continue
@@ -106,35 +106,35 @@ def routes(case: dict[str, str]) -> list[dict[str, Any]]:
         default: dict[str, Any] = {"dst": "::/0" if is_ipv6 else "0.0.0.0/0"}
         attributes = {"mtu": 1300, "advmss": 1200, "priority": 7, "table": 100}
         if case["routes"] == "default":
-            found.append({**default, "gw": GATEWAYS[address]} if is_ipv6 else default)
+            entries.append({**default, "gw": GATEWAYS[address]} if is_ipv6 else default)
         else:
             dst = "fd00:7::/64" if is_ipv6 else "10.7.0.0/16"
-            found.append({"dst": dst, "gw": GATEWAYS[address], **attributes})
-            found.append({"dst": "fd00:8::/64" if is_ipv6 else "10.8.0.0/16"})
-            found[-1] |= {} if is_ipv6 or case["ipam"] == "host-local" else {"scope": 253}
-    return found
+            entries.append({"dst": dst, "gw": GATEWAYS[address], **attributes})
+            entries.append({"dst": "fd00:8::/64" if is_ipv6 else "10.8.0.0/16"})
+            entries[-1] |= {} if is_ipv6 or case["ipam"] == "host-local" else {"scope": 253}
+    return entries
 
 
-def allocated(case: dict[str, str]) -> dict[str, Any]:
+def make_result(case: dict[str, str]) -> dict[str, Any]:
     ips: list[dict[str, Any]] = [{"address": each} for each in ADDRESSES[case["addresses"]]]
     if case["routes"] == "default":
         ips[0]["gateway"] = GATEWAYS[ips[0]["address"]]
     return {"cniVersion": "1.1.0", "ips": ips, "routes": routes(case)}
 
 
-def prepare(made: Node, case: dict[str, str], mount: Path) -> Space:
+def prepare(node: Node, case: dict[str, str], mount: Path) -> NetNS:
     if case["namespace"] == "mounted":
-        container = made.container_mounted_at(mount)
+        container = node.make_mounted_container(mount)
     else:
         is_named = case["namespace"] == "named"
-        container = made.container() if is_named else made.container_of_a_process()
+        container = node.make_container() if is_named else node.make_anonymous_container()
     is_inside = case["master"] == "of the container"
     name = "inner0" if is_inside else case["master"]
     add = ("ip", "link", "add", "name", name, "address", "02:00:00:00:00:01", "type", "dummy")
-    place = container if is_inside else made.host
-    place.sysctl("net/ipv6/conf/default/addr_gen_mode", 1)
-    place.run(*add)
-    place.run("ip", "link", "set", "dev", name, "up")
+    namespace = container if is_inside else node.host
+    namespace.sysctl("net/ipv6/conf/default/addr_gen_mode", 1)
+    namespace.run(*add)
+    namespace.run("ip", "link", "set", "dev", name, "up")
     container.sysctl("net/ipv6/conf/default/addr_gen_mode", 1)
     container.sysctl("net/ipv6/conf/default/accept_dad", int(case["ipv6"] == "slow"))
     if case["ipv6"] == "off":
@@ -143,104 +143,107 @@ def prepare(made: Node, case: dict[str, str], mount: Path) -> Space:
     return container
 
 
-def state(made: Node, container: Space, ifname: str) -> dict[str, Any]:
-    """Return what the kernel has of both namespaces when it has settled, and the leases."""
+def state(node: Node, container: NetNS, ifname: str) -> dict[str, Any]:
+    """Return the state of both namespaces, once IPv6 addresses are usable, and the leases."""
 
     def is_settled() -> bool:
         return "tentative" not in container.run("ip", "-6", "address", "show", "tentative")
 
     wait_until(is_settled)
-    found = made.snapshot()
+    snapshot = node.snapshot()
     scopes = ["all", "default", "lo", *({ifname} & container.links().keys())]
     switches = ("ndisc_notify", "keep_addr_on_down", "disable_ipv6")
     kinds = ("ipv4/conf/{}/arp_notify", *(f"ipv6/conf/{{}}/{each}" for each in switches))
     names = [f"net/{each.format(scope)}" for scope in scopes for each in kinds]
     return {
-        "host": found[made.host.path],
-        "container": found[container.path],
+        "host": snapshot[node.host.path],
+        "container": snapshot[container.path],
         "aliases": [link.get("ifalias") for link in container.links().values()],
         "parameters": {name: container.sysctl(name) for name in names},
-        "leases": found["leases"],
+        "leases": snapshot["leases"],
     }
 
 
-def test_a_pasted_dry_run_of_gc_removes_what_gc_removes(scene: Scene) -> None:
-    left = f"iv{AttachmentId('net', 'killed', 'net1').key}"
-    kept = f"iv{AttachmentId('net', 'valid', 'net1').key}"
-    for name in (left, kept):
+def test_a_pasted_dry_run_of_gc_removes_what_gc_removes(setup: Setup) -> None:
+    stale_link = f"iv{AttachmentId('net', 'killed', 'net1').key}"
+    valid_link = f"iv{AttachmentId('net', 'valid', 'net1').key}"
+    for name in (stale_link, valid_link):
         run("ip", "link", "add", "link", "eth0", "name", name, "type", "ipvlan", "mode", "l2")
-    about = ("gc", "valid/net1")
-    status, out = scene.dry(*about, cniVersion="1.1.0", ipam=None).run()
+    arguments = ("gc", "valid/net1")
+    status, out = setup.dry_run(*arguments, cniVersion="1.1.0", ipam=None).run()
     assert status == 0, out
-    assert scene.host.links().keys() == {"lo", "eth0", kept}
-    again = scene.dry(*about, cniVersion="1.1.0", ipam=None)
-    assert "# there is nothing to do" in again.text
+    assert setup.host.links().keys() == {"lo", "eth0", valid_link}
+    second_run = setup.dry_run(*arguments, cniVersion="1.1.0", ipam=None)
+    assert "# there is nothing to do" in second_run.text
 
 
 SHARED: list[Conf] = [{"vlan": 100}, {"hostAccess": True}]
-with_host_address = pytest.mark.scene(host=("10.1.0.10/24",))
+with_host_address = pytest.mark.setup(host=("10.1.0.10/24",))
 
 
 @with_host_address
 @pytest.mark.parametrize("option", SHARED)
-def test_del_and_a_script_leave_nothing_of_each_others(scene: Scene, option: Conf) -> None:
-    before = [scene.host.links(), scene.host.routes(), scene.one.links(), scene.two.links()]
-    assert scene.dry(**option).run()[0] == 0
-    added = scene.add(at=scene.two, **option)
-    with_two = scene.host.links()
+def test_del_and_a_script_leave_nothing_of_each_others(setup: Setup, option: Conf) -> None:
+    def read_state() -> list[Any]:
+        links = [each.links() for each in (setup.host, setup.container, setup.container2)]
+        return [*links, setup.host.routes()]
 
-    scene.runtime.delete(scene.one, network(**option), CNI_CONTAINERID="one").succeeds()
-    assert scene.host.links() == with_two  # the other uses it
-    assert "10.1.0.3" in str(scene.host.routes()) or "vlan" in option
-    assert scene.dry("del", at=scene.two, **option).run() == (0, "")
+    before = read_state()
+    assert setup.dry_run(**option).run()[0] == 0
+    added = setup.add(at=setup.container2, **option)
+    with_two = setup.host.links()
 
-    after = [scene.host.links(), scene.host.routes(), scene.one.links(), scene.two.links()]
-    assert after == before
+    setup.runtime.delete(setup.container, network(**option), CNI_CONTAINERID="one").succeeds()
+    assert setup.host.links() == with_two  # the other uses it
+    assert "10.1.0.3" in str(setup.host.routes()) or "vlan" in option
+    assert setup.dry_run("del", at=setup.container2, **option).run() == (0, "")
+
+    assert read_state() == before
     added.delete()
 
 
 @with_host_address
 @pytest.mark.parametrize("option", SHARED)
-def test_a_pasted_dry_run_of_gc_leaves_nothing_of_what_is_gone(scene: Scene, option: Conf) -> None:
+def test_a_pasted_dry_run_of_gc_leaves_nothing_of_what_is_gone(setup: Setup, option: Conf) -> None:
     conf: Conf = {"ipam": host_local("10.1.0.0/24"), **option}
-    before = [scene.host.links(), scene.host.routes(), scene.node.leases()]
-    for at in (scene.one, scene.two):
-        scene.add(conf, at=at)
-    for at in (scene.one, scene.two):
-        scene.node.remove(at)
-    status, out = scene.dry("gc", "--keep-none", conf={**conf, "cniVersion": "1.1.0"}).run()
+    before = [setup.host.links(), setup.host.routes(), setup.node.leases()]
+    for at in (setup.container, setup.container2):
+        setup.add(conf, at=at)
+    for at in (setup.container, setup.container2):
+        setup.node.remove(at)
+    status, out = setup.dry_run("gc", "--keep-none", conf={**conf, "cniVersion": "1.1.0"}).run()
     assert status == 0, out
-    assert [scene.host.links(), scene.host.routes(), scene.node.leases()] == before
+    assert [setup.host.links(), setup.host.routes(), setup.node.leases()] == before
 
 
 @with_host_address
-def test_a_pasted_dry_run_after_the_interface_was_removed_by_hand(scene: Scene) -> None:
-    scene.add(hostAccess=True)
-    scene.one.ip("link delete dev net1")
+def test_a_pasted_dry_run_after_the_interface_was_removed_by_hand(setup: Setup) -> None:
+    setup.add(hostAccess=True)
+    setup.container.ip("link delete dev net1")
 
-    status, out = scene.dry(hostAccess=True).run()
+    status, out = setup.dry_run(hostAccess=True).run()
 
     assert status == 0, out
 
 
 @with_host_address
 @pytest.mark.parametrize("option", SHARED)
-def test_a_script_leaves_alone_what_was_made_meanwhile(scene: Scene, option: Conf) -> None:
-    first, second = (scene.dry(at=at, **option) for at in (scene.one, scene.two))
+def test_a_script_leaves_alone_what_was_made_meanwhile(setup: Setup, option: Conf) -> None:
+    first, second = (setup.dry_run(at=at, **option) for at in (setup.container, setup.container2))
     assert first.run()[0] == 0
 
-    with scene.unchanged():
+    with setup.unchanged():
         status, out = second.run()
 
     assert (status, "was made meanwhile; make the dry run again" in out) == (1, True)
 
 
-def test_a_script_lets_the_plugin_allocate_and_uses_what_it_answers(scene: Scene) -> None:
-    dry = scene.dry("add", "--args", "A=it's", ipam=host_local("10.1.0.0/24"))
-    with scene.unchanged():
-        plan = json.loads(ipvlan("add", "--dry-run", "--json", *dry.options).fine())
+def test_a_script_lets_the_plugin_allocate_and_uses_what_it_answers(setup: Setup) -> None:
+    dry = setup.dry_run("add", "--args", "A=it's", ipam=host_local("10.1.0.0/24"))
+    with setup.unchanged():
+        plan = json.loads(ipvlan("add", "--dry-run", "--json", *dry.options).check_output())
 
-    assert scene.node.leases() == []
+    assert setup.node.leases() == []
     env = """| env CNI_COMMAND="$1" 'CNI_ARGS=A=it'"'"'s' CNI_CONTAINERID=one """
     assert env in dry.text
     assert f"{PLUGINS}/host-local; }}\n" in dry.text
@@ -257,25 +260,26 @@ def test_a_script_lets_the_plugin_allocate_and_uses_what_it_answers(scene: Scene
     assert allocate["environment"]["CNI_ARGS"] == "A=it's"
     assert json.loads(allocate["stdin"])["ipam"]["type"] == "host-local"
     assert "CNI_COMMAND=DEL" in allocate["undo"][0]
-    assert (route["namespace"], route["argv"][-3:]) == (scene.one.path, ["<route>", "dev", "net1"])
+    assert route["namespace"] == setup.container.path
+    assert route["argv"][-3:] == ["<route>", "dev", "net1"]
     of_ipv6 = [step["purpose"] for step in plan["steps"] if step["ipv6Only"]]
-    waiting = "wait for IPv6 duplicate address detection"
-    assert of_ipv6 == ["add the address <IPv6 address: …>/<length>", waiting]
+    purpose = "wait for IPv6 duplicate address detection"
+    assert of_ipv6 == ["add the address <IPv6 address: …>/<length>", purpose]
 
 
-def test_static_is_run_since_it_allocates_nothing(scene: Scene) -> None:
-    text = scene.dry().text
+def test_static_is_run_since_it_allocates_nothing(setup: Setup) -> None:
+    text = setup.dry_run().text
     assert "# already run, since it changes nothing: allocate addresses with static\n" in text
     assert " ip address add 10.1.0.2/24 dev net1  # add the address" in text
     assert "assumed" not in text
-    assert "\narping -D -w 1 -I eth0 10.1.0.2  #" in scene.dry(checkIPv4Conflict=True).text
+    assert "\narping -D -w 1 -I eth0 10.1.0.2  #" in setup.dry_run(checkIPv4Conflict=True).text
 
 
 LEASED: list[tuple[Conf, str]] = [
     ({"ipam": host_local("10.4.0.0/30")}, "no address left: 1 of 1 are leased"),
     ({"ipam": host_local("10.6.0.0/24", "10.4.0.0/30")}, "no address left: 1 of 1 are leased"),
 ]
-WRONG: list[tuple[Conf, dict[str, str]]] = [
+ERRORS: list[tuple[Conf, dict[str, str]]] = [
     ({"master": "eth1"}, {}),
     ({"master": ["x", "y*"]}, {}),
     ({"master": "eth*", "mtu": 9000}, {}),
@@ -296,19 +300,19 @@ WRONG: list[tuple[Conf, dict[str, str]]] = [
 ]
 
 
-def test_a_dry_run_fails_as_add_does(scene: Scene, tmp_path: Path) -> None:
-    scene.host.ip("address add 10.1.0.5/24 dev eth0")
-    scene.add(at=scene.two, ipam=static("10.1.0.7/24"))
-    scene.one.ip("link add name taken type dummy")
+def test_a_dry_run_fails_as_add_does(setup: Setup, tmp_path: Path) -> None:
+    setup.host.ip("address add 10.1.0.5/24 dev eth0")
+    setup.add(at=setup.container2, ipam=static("10.1.0.7/24"))
+    setup.container.ip("link add name taken type dummy")
     last = LEASES / "networks/net/10.4.0.2"  # of its range
     last.parent.mkdir(parents=True)
     last.write_text("other\r\nnet1")
-    usual = {"netns": scene.one.path, "cni_path": PLUGINS, "container_id": "c"}
+    defaults = {"netns": setup.container.path, "cni_path": PLUGINS, "container_id": "c"}
     conf = tmp_path / "net.conf"
-    with scene.unchanged():
-        for change, given in sample(WRONG, 3):
+    with setup.unchanged():
+        for change, overrides in sample(ERRORS, 3):
             conf.write_text(json.dumps(network(**change)))
-            arguments = options(config=str(conf), **{**usual, **given})
+            arguments = options(config=str(conf), **{**defaults, **overrides})
 
             dry = ipvlan("add", "--dry-run", *arguments)
             real = ipvlan("add", *arguments)
@@ -318,74 +322,74 @@ def test_a_dry_run_fails_as_add_does(scene: Scene, tmp_path: Path) -> None:
             assert dry.status in (1, 2)
         for change, words in sample(LEASED, 1):
             conf.write_text(json.dumps(network(**change)))
-            arguments = ["--json", *options(config=str(conf), **usual)]
+            arguments = ["--json", *options(config=str(conf), **defaults)]
 
             dry = ipvlan("add", "--dry-run", *arguments)
             real = ipvlan("add", *arguments)
 
-            said, meant = json.loads(dry.out), json.loads(real.out)
-            assert (dry.status, said["code"]) == (real.status, meant["code"]) == (1, 999)
-            assert words in said["msg"]
-            assert "try: " in said["details"]
-    shutil.rmtree(MEMORY)  # it sees the mode in use without records, and makes none
+            dry_error, real_error = json.loads(dry.out), json.loads(real.out)
+            assert (dry.status, dry_error["code"]) == (real.status, real_error["code"]) == (1, 999)
+            assert words in dry_error["msg"]
+            assert "try: " in dry_error["details"]
+    shutil.rmtree(RECORDS)  # it sees the mode in use without records, and makes none
     conf.write_text(json.dumps(network(mode="l3")))
-    printed = ipvlan("add", "--dry-run", *options(config=str(conf), **usual))
+    printed = ipvlan("add", "--dry-run", *options(config=str(conf), **defaults))
     assert printed.status == 1
     assert "is used in mode l2 bridge; this network wants l3 bridge" in printed.err
-    assert not MEMORY.exists()
+    assert not RECORDS.exists()
 
 
-def test_a_given_result_is_used_and_the_plugin_is_not_called(scene: Scene, tmp_path: Path) -> None:
+def test_a_given_result_is_used_and_the_plugin_is_not_called(setup: Setup, tmp_path: Path) -> None:
     answer = {"ips": [{"address": "10.1.0.5/24"}], "routes": [{"dst": "10.7.0.0/16"}]}
     (tmp_path / "answer").write_text(json.dumps(answer))
-    dry = scene.dry("add", "--ipam-result", str(tmp_path / "answer"), ipam=scene.ipam())
+    dry = setup.dry_run("add", "--ipam-result", str(tmp_path / "answer"), ipam=setup.ipam())
     status, out = dry.run()
     assert "/fake is not called\n" in dry.text
-    assert scene.fake.calls == []
-    assert scene.one.addresses("net1") == ["10.1.0.5/24"]
-    assert [route["dst"] for route in scene.one.routes()] == ["10.7.0.0/16"]
+    assert setup.fake.calls == []
+    assert setup.container.addresses("net1") == ["10.1.0.5/24"]
+    assert [route["dst"] for route in setup.container.routes()] == ["10.7.0.0/16"]
     assert (status, json.loads(out)["ips"]) == (0, [{"interface": 0, "address": "10.1.0.5/24"}])
 
 
-@pytest.mark.scene(master="wire")
+@pytest.mark.setup(master="wire")
 @pytest.mark.parametrize("is_taken", [True, False])
-def test_a_script_asks_whether_its_address_is_taken(scene: Scene, *, is_taken: bool) -> None:
-    scene.neighbour.ip(f"address add 10.1.0.{2 if is_taken else 3}/24 dev eth0")
-    dry = scene.dry(ipam=host_local("10.1.0.0/24"), checkIPv4Conflict=True)
+def test_a_script_asks_whether_its_address_is_taken(setup: Setup, *, is_taken: bool) -> None:
+    setup.neighbour.ip(f"address add 10.1.0.{2 if is_taken else 3}/24 dev eth0")
+    dry = setup.dry_run(ipam=host_local("10.1.0.0/24"), checkIPv4Conflict=True)
     if not is_taken:
         assert dry.run()[0] == 0
-        assert scene.one.addresses("net1") == ["10.1.0.2/24"]
+        assert setup.container.addresses("net1") == ["10.1.0.2/24"]
         return
-    with scene.unchanged():
+    with setup.unchanged():
         status, out = dry.run()
     assert (status, "Unicast reply from 10.1.0.2" in out) == (1, True)
 
 
-def test_a_script_refuses_the_hosts_own_address_and_gives_it_back(scene: Scene) -> None:
-    dry = scene.dry(ipam=host_local("10.1.0.0/24"))
-    scene.host.ip("address add 10.1.0.2/24 dev eth0")  # since then
-    with scene.unchanged():
+def test_a_script_refuses_the_hosts_own_address_and_gives_it_back(setup: Setup) -> None:
+    dry = setup.dry_run(ipam=host_local("10.1.0.0/24"))
+    setup.host.ip("address add 10.1.0.2/24 dev eth0")  # since then
+    with setup.unchanged():
         status, out = dry.run()
     assert (status, "10.1.0.2/24 is the host's own address" in out) == (1, True)
-    assert scene.node.leases() == []
+    assert setup.node.leases() == []
 
 
-def test_a_dry_run_of_check_prints_what_it_looks_at(scene: Scene) -> None:
-    added = scene.add(ipam=host_local("10.1.0.0/24", routes=[{"dst": "10.7.0.0/16"}]))
+def test_a_dry_run_of_check_prints_what_it_looks_at(setup: Setup) -> None:
+    added = setup.add(ipam=host_local("10.1.0.0/24", routes=[{"dst": "10.7.0.0/16"}]))
 
-    dry = scene.dry("check", conf=added.conf, prevResult=added.result)
+    dry = setup.dry_run("check", conf=added.conf, prevResult=added.result)
     status, out = dry.run()
 
     assert status == 0, out
     for printed in ('"ifname":"eth0"', '"local":"10.1.0.2"', '"dst":"10.7.0.0/16"'):
         assert printed in out
-    steps = json.loads(ipvlan("check", "--dry-run", "--json", *dry.options).fine())["steps"]
-    asked = [(step["argv"][0], step["run"]) for step in steps]
-    assert asked == [(f"{PLUGINS}/host-local", False), *[("ip", True)] * 3]
+    steps = json.loads(ipvlan("check", "--dry-run", "--json", *dry.options).check_output())["steps"]
+    programs = [(step["argv"][0], step["run"]) for step in steps]
+    assert programs == [(f"{PLUGINS}/host-local", False), *[("ip", True)] * 3]
 
-    scene.one.ip("link set dev net1 down")
+    setup.container.ip("link set dev net1 down")
     failed, real = ipvlan("check", "--dry-run", *dry.options), ipvlan("check", *dry.options)
     assert (failed.status, failed.err) == (real.status, real.err)
     assert failed.status == 1
     shutil.rmtree(LEASES / "networks")
-    assert run_by("dash", failed.out)[0] == 1  # says the IPAM plugin
+    assert run_script("dash", failed.out)[0] == 1  # says the IPAM plugin

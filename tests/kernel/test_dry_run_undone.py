@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from doubles import Steps
 from runtime import PLUGINS, Conf, host_local, static
-from sampling import each_once, sample
-from scene import Scene
-from shells import paste_into
+from sampling import pair_each, sample
+from setup import Setup
+from shells import paste_script
 
 UNATTENDED = ("dash", "bash", "dash in a pipe", "bash in a pipe")
 
@@ -27,76 +27,80 @@ FAULTS = {
 }
 
 
-def everything(scene: Scene) -> Any:
+def read_state(setup: Setup) -> Any:
     switches = [f"net/ipv6/conf/{scope}/disable_ipv6" for scope in ("lo", "all")]
-    return [scene.node.snapshot(), *map(scene.one.sysctl, switches)]
+    return [setup.node.snapshot(), *map(setup.container.sysctl, switches)]
 
 
 @contextmanager
-def unchanged(scene: Scene) -> Iterator[None]:
-    before = everything(scene)
+def unchanged(setup: Setup) -> Iterator[None]:
+    before = read_state(setup)
     yield
-    assert everything(scene) == before
+    assert read_state(setup) == before
 
 
 @pytest.mark.parametrize("ipam", IPAM)
-def test_whatever_fails_everything_is_undone(off: Scene, tmp_path: Path, ipam: str) -> None:
+@pytest.mark.setup(ipv6=False)
+def test_whatever_fails_everything_is_undone(setup: Setup, tmp_path: Path, ipam: str) -> None:
     steps = Steps(tmp_path, f"{PLUGINS}/{ipam}")
-    given: Conf = {"ipam": IPAM[ipam], "CNI_PATH": steps.environment["CNI_PATH"]}
-    script = off.dry(**given)
-    before = everything(off)
-    steps.forget()
+    options: Conf = {"ipam": IPAM[ipam], "CNI_PATH": steps.environment["CNI_PATH"]}
+    script = setup.dry_run(**options)
+    before = read_state(setup)
+    steps.reset()
     assert script.run(**steps.environment)[0] == 0
-    taken = [step for step in steps.taken if "arp_notify" not in step.words]  # which may fail
-    assert everything(off) != before
-    assert off.dry("del", **given).run()[0] == 0
-    off.one.sysctl("net/ipv6/conf/lo/disable_ipv6", 1)
-    assert everything(off) == before
-    assert len(taken) > (8 if ipam == "static" else 9)
+    records = [step for step in steps.records if "arp_notify" not in step.words]  # which may fail
+    assert read_state(setup) != before
+    assert setup.dry_run("del", **options).run()[0] == 0
+    setup.container.sysctl("net/ipv6/conf/lo/disable_ipv6", 1)
+    assert read_state(setup) == before
+    assert len(records) > (8 if ipam == "static" else 9)
 
-    for number, (step, fault) in enumerate(sample(each_once(taken, list(FAULTS)), 3)):
-        steps.forget()
+    for number, (step, fault) in enumerate(sample(pair_each(records, list(FAULTS)), 3)):
+        steps.reset()
         signal = ("INT", "TERM", "HUP")[number % 3]
-        steps.at(step.number, FAULTS[fault].replace("{signal}", signal))
+        steps.plan(step.number, FAULTS[fault].replace("{signal}", signal))
         shell = UNATTENDED[number % len(UNATTENDED)]
         status, out = script.run(shell, **steps.environment)
         assert status != 0, (step, fault)
         assert "failed; undoing what was done\n" in out, (step, fault, shell)
-        assert everything(off) == before, (step, fault, out)
+        assert read_state(setup) == before, (step, fault, out)
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash"])
-def test_what_was_there_before_is_kept(off: Scene, shell: str) -> None:
-    script = off.dry(ipam=IPAM["host-local"])
+@pytest.mark.setup(ipv6=False)
+def test_what_was_there_before_is_kept(setup: Setup, shell: str) -> None:
+    script = setup.dry_run(ipam=IPAM["host-local"])
     assert script.run(shell)[0] == 0
-    off.one.ip("link delete dev net1")
-    with unchanged(off):
+    setup.container.ip("link delete dev net1")
+    with unchanged(setup):
         status, out = script.run(shell)
     assert (status, "duplicate allocation is not allowed" in out) == (1, True)
-    assert off.node.leases() == ["10.1.0.2", "fd00:1::2"]
-    off.one.ip("link add name net1 type dummy")
-    with unchanged(off):
+    assert setup.node.leases() == ["10.1.0.2", "fd00:1::2"]
+    setup.container.ip("link add name net1 type dummy")
+    with unchanged(setup):
         assert script.run(shell)[0] != 0
 
 
-def test_what_an_earlier_add_allocated_is_kept_if_the_plugin_fails(off: Scene) -> None:
-    added = off.add(ipam=off.ipam(ips=["10.1.0.2/24"]))
-    off.one.ip("link delete dev net1")
-    off.ipam(script="exit 1")
-    assert off.dry(conf=added.conf).run()[0] == 1
-    assert off.fake.calls == ["ADD", "ADD"]
-    off.refuses(109, conf=added.conf)
-    assert off.fake.calls == ["ADD", "ADD", "ADD"]
+@pytest.mark.setup(ipv6=False)
+def test_what_an_earlier_add_allocated_is_kept_if_the_plugin_fails(setup: Setup) -> None:
+    added = setup.add(ipam=setup.ipam(ips=["10.1.0.2/24"]))
+    setup.container.ip("link delete dev net1")
+    setup.ipam(script="exit 1")
+    assert setup.dry_run(conf=added.conf).run()[0] == 1
+    assert setup.fake.calls == ["ADD", "ADD"]
+    setup.expect_error(109, conf=added.conf)
+    assert setup.fake.calls == ["ADD", "ADD", "ADD"]
 
 
 @pytest.mark.parametrize("program", ["bash", "dash"])
-def test_ctrl_c_undoes_everything_and_the_shell_lives_on(off: Scene, program: str) -> None:
-    script = off.dry(ipam=off.ipam(script="sleep 60")).text
-    with unchanged(off):
-        status, out = paste_into(program, script, lambda: off.fake.wait_for("ADD"))
+@pytest.mark.setup(ipv6=False)
+def test_ctrl_c_undoes_everything_and_the_shell_lives_on(setup: Setup, program: str) -> None:
+    script = setup.dry_run(ipam=setup.ipam(script="sleep 60")).text
+    with unchanged(setup):
+        status, out = paste_script(program, script, lambda: setup.fake.wait_for("ADD"))
     assert status != 0
     assert "failed; undoing what was done" in out
-    assert off.fake.calls == ["ADD", "DEL"]
+    assert setup.fake.calls == ["ADD", "DEL"]
 
 
 HOSTILE = [
@@ -112,21 +116,23 @@ HOSTILE = [
 ]
 
 
-def test_an_answer_that_add_would_refuse_is_refused_and_not_run(off: Scene, tmp_path: Path) -> None:
-    script = off.dry(ipam=off.ipam())
+@pytest.mark.setup(ipv6=False)
+def test_an_answer_that_add_refuses_is_refused_and_not_run(setup: Setup, tmp_path: Path) -> None:
+    script = setup.dry_run(ipam=setup.ipam())
     for answer in sample(HOSTILE, 2):
         text = json.dumps(answer).replace("{mark}", str(tmp_path / "mark"))
-        off.ipam(script=f"cat <<'END'\n{text}\nEND")
-        with unchanged(off):
+        setup.ipam(script=f"cat <<'END'\n{text}\nEND")
+        with unchanged(setup):
             status, out = script.run()
         assert status == 1, answer
         assert "ipvlan: the plugin 'fake' " in out or "0.0.0.0" in out
         assert not (tmp_path / "mark").exists(), answer
-    assert off.fake.calls.count("ADD") == off.fake.calls.count("DEL") >= 2
+    assert setup.fake.calls.count("ADD") == setup.fake.calls.count("DEL") >= 2
 
 
-def test_ipv6_on_an_interface_with_too_small_an_mtu_is_refused(off: Scene) -> None:
-    script = off.dry(mtu=1279, ipam=IPAM["host-local"])
-    with unchanged(off):
+@pytest.mark.setup(ipv6=False)
+def test_ipv6_on_an_interface_with_too_small_an_mtu_is_refused(setup: Setup) -> None:
+    script = setup.dry_run(mtu=1279, ipam=IPAM["host-local"])
+    with unchanged(setup):
         status, out = script.run()
     assert (status, "IPv6 addresses need 1280 or more" in out) == (2, True)  # as add has it

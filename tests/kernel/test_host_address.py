@@ -5,45 +5,45 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import ipvlan
 from lab import LEASES
-from people import ipvlan
 from runtime import Conf, host_local, network, static
-from sampling import each_once
-from scene import Scene
+from sampling import pair_each
+from setup import Setup
 
 
-@pytest.mark.scene(host=("10.1.0.3/28",))
-def test_an_add_that_gets_it_from_ipam_is_refused_and_gives_it_back(scene: Scene) -> None:
+@pytest.mark.setup(host=("10.1.0.3/28",))
+def test_an_add_that_gets_it_from_ipam_is_refused_and_gives_it_back(setup: Setup) -> None:
     directory = LEASES / "networks" / "net"
     directory.mkdir(parents=True)
     (directory / "last_reserved_ip.0").write_text("10.1.0.2")  # so that the host's is the next
-    given: Conf = {"ipam": host_local("10.1.0.0/28")}
+    options: Conf = {"ipam": host_local("10.1.0.0/28")}
 
-    error = scene.refuses(106, "exclude the host's from the IPAM plugin's range", **given)
+    error = setup.expect_error(106, "exclude the host's from the IPAM plugin's range", **options)
 
     assert error["msg"] == EQUAL.format("10.1.0.3/28")
-    assert scene.node.leases() == []
-    scene.add(**given)
-    assert scene.node.leases() == ["10.1.0.4"]
+    assert setup.node.leases() == []
+    setup.add(**options)
+    assert setup.node.leases() == ["10.1.0.4"]
 
 
 @pytest.mark.slow
-def test_it_is_the_same_in_any_mode_and_spelling(scene: Scene) -> None:
-    scene.node.master("eth1")
-    scene.host.ip("link property add dev eth0 altname uplink")
-    scene.host.ip("address add 10.1.0.1/24 dev eth1")
-    scene.host.ip("address add 10.1.0.3/24 dev eth0")
-    for mode, of_host, asked in (
+def test_it_is_the_same_in_any_mode_and_spelling(setup: Setup) -> None:
+    setup.node.make_master("eth1")
+    setup.host.ip("link property add dev eth0 altname uplink")
+    setup.host.ip("address add 10.1.0.1/24 dev eth1")
+    setup.host.ip("address add 10.1.0.3/24 dev eth0")
+    for mode, host_address, address in (
         ("l2", "10.1.0.2/32", "10.1.0.2/24"),
         ("l3", "fd00:1::2/64", "fd00:1:0:0::2/120"),
         ("l3s", "::1.2.3.4/128", "::102:304/64"),
     ):
-        scene.host.ip(f"address add {of_host} dev eth0 nodad")
-        scene.refuses(106, master="uplink", mode=mode, ipam=static("10.1.0.9/24", asked))
+        setup.host.ip(f"address add {host_address} dev eth0 nodad")
+        setup.expect_error(106, master="uplink", mode=mode, ipam=static("10.1.0.9/24", address))
     for other in ("10.1.0.1/24", "10.1.0.255/16"):  # another master's
-        scene.refuses(106, ipam=static(other))
-    scene.refuses(106, vlan=100, ipam=static("10.1.0.3/24"))
-    scene.add(ipam=static("10.1.0.4/24"))
+        setup.expect_error(106, ipam=static(other))
+    setup.expect_error(106, vlan=100, ipam=static("10.1.0.3/24"))
+    setup.add(ipam=static("10.1.0.4/24"))
 
 
 CONTAINED = (
@@ -62,27 +62,27 @@ def pool(**options: Any) -> Conf:
     return {"type": "host-local", "subnet": "10.1.0.0/24", **options}
 
 
-def problem(place: str, words: tuple[str, str], *named: str) -> tuple[str, str]:
+def make_problem(path: str, words: tuple[str, str], *values: str) -> tuple[str, str]:
     """Return what doctor says, and what validate does."""
-    said = words[0].format(*named)
-    return said, f"$.ipam{place}: {said}; {words[1]}"
+    message = words[0].format(*values)
+    return message, f"$.ipam{path}: {message}; {words[1]}"
 
 
-def refused(address: str, number: int = 0) -> tuple[str, str]:
-    said = EQUAL.format(address)
-    return said, f"$.ipam.addresses[{number}]: on this machine, {said}"
+def make_refusal(address: str, number: int = 0) -> tuple[str, str]:
+    message = EQUAL.format(address)
+    return message, f"$.ipam.addresses[{number}]: on this machine, {message}"
 
 
 # Networks on a host with 10.1.0.7 and fd00:1::7, and 10.5.0.1 elsewhere; what is wrong with them.
-JUDGED: list[tuple[Conf, tuple[str, str]]] = [
-    (pool(), problem("", CONTAINED, "10.1.0.0/24", "10.1.0.7")),
+VERDICTS: list[tuple[Conf, tuple[str, str]]] = [
+    (pool(), make_problem("", CONTAINED, "10.1.0.0/24", "10.1.0.7")),
     (
         host_local("10.2.0.0/24", "fd00:1::/64"),
-        problem(".ranges[1][0]", CONTAINED, "fd00:1::/64", "fd00:1::7"),
+        make_problem(".ranges[1][0]", CONTAINED, "fd00:1::/64", "fd00:1::7"),
     ),
-    (static("10.1.0.9/24", "10.1.0.7/16"), refused("10.1.0.7/16", 1)),
-    (static("fd00:1:0::7/64"), refused("fd00:1:0::7/64")),
-    (static("10.5.0.1/24"), refused("10.5.0.1/24")),  # of another interface
+    (static("10.1.0.9/24", "10.1.0.7/16"), make_refusal("10.1.0.7/16", 1)),
+    (static("fd00:1:0::7/64"), make_refusal("fd00:1:0::7/64")),
+    (static("10.5.0.1/24"), make_refusal("10.5.0.1/24")),  # of another interface
     (static("10.1.0.2/24", gateway="10.1.0.7", routes=DEFAULT), (GATEWAY, "")),
     (static("10.1.0.2/24", gateway="10.1.0.1", routes=DEFAULT), ("", "")),
     (pool(rangeStart="10.1.0.8"), ("", "")),
@@ -93,57 +93,57 @@ JUDGED: list[tuple[Conf, tuple[str, str]]] = [
 
 
 @pytest.fixture
-def addressed(scene: Scene) -> Scene:
-    scene.host.ip("link property add dev eth0 altname uplink")
-    scene.host.ip("link set dev lo up")
+def addressed(setup: Setup) -> Setup:
+    setup.host.ip("link property add dev eth0 altname uplink")
+    setup.host.ip("link set dev lo up")
     for address in ("10.1.0.7/24 dev eth0", "fd00:1::7/64 nodad dev eth0", "10.5.0.1/24 dev lo"):
-        scene.host.ip(f"address add {address}")
-    scene.host.ip("route add default dev eth0")
-    return scene
+        setup.host.ip(f"address add {address}")
+    setup.host.ip("route add default dev eth0")
+    return setup
 
 
-def judged(directory: Path, **given: Any) -> tuple[int, str]:
-    """Validate a network; return the status, and what is said after the file's name."""
+def validate(directory: Path, **options: Any) -> tuple[int, str]:
+    """Validate a network; return the status, and the text after the file's name."""
     conf = directory / "net.conf"
-    conf.write_text(json.dumps(network(**given)))
-    typed = ipvlan("validate", str(conf))
-    return typed.status, typed.out.removeprefix(f"{conf}:1: ")
+    conf.write_text(json.dumps(network(**options)))
+    result = ipvlan("validate", str(conf))
+    return result.status, result.out.removeprefix(f"{conf}:1: ")
 
 
 FINE = (0, "1 network: no problems\n")
 
 
 @pytest.mark.slow
-def test_validate_and_doctor_report_it(addressed: Scene, tmp_path: Path) -> None:
-    def told_by_doctor(**given: Any) -> str:
-        (tmp_path / "net.conf").write_text(json.dumps(network(**given)))
-        said = ipvlan("doctor", "-c", str(tmp_path / "net.conf"), "--json").out
-        found = [each for each in json.loads(said)["findings"] if each["subject"] == "addresses"]
-        return "".join(each["text"] for each in found if each["state"] == "problem")
+def test_validate_and_doctor_report_it(addressed: Setup, tmp_path: Path) -> None:
+    def run_doctor(**options: Any) -> str:
+        (tmp_path / "net.conf").write_text(json.dumps(network(**options)))
+        text = ipvlan("doctor", "-c", str(tmp_path / "net.conf"), "--json").out
+        findings = [each for each in json.loads(text)["findings"] if each["subject"] == "addresses"]
+        return "".join(each["text"] for each in findings if each["state"] == "problem")
 
-    for (ipam, (by_doctor, by_validate)), master in each_once(JUDGED, ["eth0", "uplink", None]):
+    for (ipam, (by_doctor, by_validate)), master in pair_each(VERDICTS, ["eth0", "uplink", None]):
         expected = (1, f"{by_validate}\n") if by_validate else FINE
-        assert judged(tmp_path, ipam=ipam, master=master) == expected
-        assert told_by_doctor(ipam=ipam, master=master) == by_doctor
-    (ipam,) = (ipam for ipam, said in JUDGED if said[0] == GATEWAY)
+        assert validate(tmp_path, ipam=ipam, master=master) == expected
+        assert run_doctor(ipam=ipam, master=master) == by_doctor
+    (ipam,) = (ipam for ipam, verdict in VERDICTS if verdict[0] == GATEWAY)
     for fine in ({"mode": "l3"}, {"hostAccess": True}):
-        assert told_by_doctor(ipam=ipam, **fine) == ""
+        assert run_doctor(ipam=ipam, **fine) == ""
 
 
 def test_validate_does_not_compare_what_is_elsewhere(
-    addressed: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    addressed: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    addressed.node.master("eth1")
+    addressed.node.make_master("eth1")
     previous = {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0"}]}
-    elsewhere: list[dict[str, Any]] = [
+    changes: list[dict[str, Any]] = [
         {"master": "eth9"},  # which another machine may have
         {"master": "eth1"},
         {"linkInContainer": True},
         {"prevResult": previous, "master": None},
     ]
-    for options in elsewhere:
-        assert judged(tmp_path, ipam=pool(), **options) == FINE
-    assert judged(tmp_path, ipam=pool()) != FINE
+    for options in changes:
+        assert validate(tmp_path, ipam=pool(), **options) == FINE
+    assert validate(tmp_path, ipam=pool()) != FINE
     (tmp_path / "ip").symlink_to("/bin/false")  # without one that works, the file alone is seen
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert judged(tmp_path, ipam=pool()) == FINE
+    assert validate(tmp_path, ipam=pool()) == FINE

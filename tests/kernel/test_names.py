@@ -4,13 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
-from lab import Space, run
+from lab import NetNS, run
 from runtime import Conf, network, static
 from sampling import sample
-from scene import Scene
+from setup import Setup
 
-ODD = ["-x", "a#b", "ünï"]
-OTHERS = [
+UNUSUAL_NAMES = ["-x", "a#b", "ünï"]
+OTHER_NAMES = [
     *("dev", "up", "type", "name", "ma", "link", "all0"),
     *("a@b", 'a"b', "a'b", "$x", "a\\b", "a*b", "a=b", "a;b", "[a]", "~", "a,b"),
     *("eth0.100", "--help", "日本語", "exactly15bytes!", "1", "0x1f"),
@@ -18,72 +18,72 @@ OTHERS = [
 PREVIOUS = {"ips": [{"address": "10.1.0.2/24"}]}
 
 
-@pytest.mark.parametrize("name", ODD + OTHERS)
-def test_a_container_lives_and_dies_with_any_name(scene: Scene, name: str) -> None:
-    scene.node.master(name)
+@pytest.mark.parametrize("name", UNUSUAL_NAMES + OTHER_NAMES)
+def test_a_container_lives_and_dies_with_any_name(setup: Setup, name: str) -> None:
+    setup.node.make_master(name)
     run("ip", "route", "add", "default", "dev", name)
     ipam = static("10.1.0.2/24", gateway="10.1.0.1", routes=[{"dst": "0.0.0.0/0"}])
     for master in (name, None):  # by its name, and since it is the default route's interface
-        with scene.unchanged():
-            added = scene.add(master=master, ipam=ipam, CNI_IFNAME=name)
+        with setup.unchanged():
+            added = setup.add(master=master, ipam=ipam, CNI_IFNAME=name)
 
             assert added.result["interfaces"][0]["name"] == name
-            assert scene.one.ipvlan(name)["up"]
-            assert scene.node.master_of(scene.one, name) == name
-            assert scene.one.sysctl(f"net/ipv4/conf/{name}/arp_notify") == "1"
-            assert [route["gateway"] for route in scene.one.routes()] == ["10.1.0.1"]
+            assert setup.container.ipvlan(name)["up"]
+            assert setup.node.find_master(setup.container, name) == name
+            assert setup.container.sysctl(f"net/ipv4/conf/{name}/arp_notify") == "1"
+            assert [route["gateway"] for route in setup.container.routes()] == ["10.1.0.1"]
             added.check()
             conf = network(cniVersion="1.1.0", master=master, ipam=None)
-            scene.runtime.status(conf).succeeds()
+            setup.runtime.status(conf).succeeds()
             added.delete()
 
 
 @pytest.mark.parametrize("length", [10, 40, 127])
 @pytest.mark.parametrize("in_container", [False, True])
-def test_the_master_may_have_an_altname(scene: Scene, length: int, *, in_container: bool) -> None:
-    home = scene.one if in_container else scene.host
+def test_the_master_may_have_an_altname(setup: Setup, length: int, *, in_container: bool) -> None:
+    home = setup.container if in_container else setup.host
     home.ip("link add name real0 up type dummy")
     altname = "ä" + "x" * (length - 2)
     home.ip(f"link property add dev real0 altname {altname}")
     conf = network(cniVersion="1.1.0", master=altname, linkInContainer=in_container)
-    with scene.unchanged():
-        scene.runtime.status({**conf, "ipam": None}).succeeds()
-        added = scene.add(conf, ipam=None, prevResult=PREVIOUS)
+    with setup.unchanged():
+        setup.runtime.status({**conf, "ipam": None}).succeeds()
+        added = setup.add(conf, ipam=None, prevResult=PREVIOUS)
 
         assert [each["name"] for each in added.result["interfaces"]] == ["net1"]
         if in_container:
-            assert scene.one.links()["net1"]["link"] == "real0"
+            assert setup.container.links()["net1"]["link"] == "real0"
         else:
-            assert scene.node.master_of(scene.one) == "real0"
+            assert setup.node.find_master(setup.container) == "real0"
         added.check(prevResult=added.result)
         other: Conf = {"master": "real0", "mode": "l3", "prevResult": PREVIOUS}
-        error = scene.refuses(104, conf=conf, ipam=None, CNI_IFNAME="net2", **other)
+        error = setup.expect_error(104, conf=conf, ipam=None, CNI_IFNAME="net2", **other)
         assert "'real0'" in error["msg"]
         added.delete()
 
 
-def test_the_chain_may_hand_over_its_master_by_an_altname(scene: Scene) -> None:
-    scene.host.ip("link property add dev eth0 altname a-longer-name-for-eth0")
+def test_the_chain_may_hand_over_its_master_by_an_altname(setup: Setup) -> None:
+    setup.host.ip("link property add dev eth0 altname a-longer-name-for-eth0")
     previous = {
         "interfaces": [{"name": "a-longer-name-for-eth0"}],
         "ips": [{"address": "10.1.0.2/24", "interface": 0}],
     }
-    result = scene.add(master=None, ipam=None, prevResult=previous).result
+    result = setup.add(master=None, ipam=None, prevResult=previous).result
     assert [each["name"] for each in result["interfaces"]] == ["net1"]
     assert result["ips"] == [{"address": "10.1.0.2/24", "interface": 0}]
 
 
-# Not only does the kernel refuse them; ADD must not come to a halt halfway.
-def test_a_name_that_no_interface_can_have_leaves_nothing(scene: Scene) -> None:
+# The kernel refuses these names, and ADD must not stop halfway.
+def test_a_name_that_no_interface_can_have_leaves_nothing(setup: Setup) -> None:
     for name in ("lo", "all", "default"):
-        with scene.unchanged():
-            assert scene.runtime.add(scene.one, network(), CNI_IFNAME=name).error()["msg"]
-            scene.runtime.delete(scene.one, network(), CNI_IFNAME=name).succeeds()
+        with setup.unchanged():
+            assert setup.runtime.add(setup.container, network(), CNI_IFNAME=name).error()["msg"]
+            setup.runtime.delete(setup.container, network(), CNI_IFNAME=name).succeeds()
 
 
-def live_and_die(scene: Scene, container: Space) -> None:
-    with scene.unchanged():
-        added = scene.add(at=container)
+def add_and_delete(setup: Setup, container: NetNS) -> None:
+    with setup.unchanged():
+        added = setup.add(at=container)
 
         assert added.result["interfaces"][0]["sandbox"] == container.path
         assert container.ipvlan("net1")["up"]
@@ -92,14 +92,14 @@ def live_and_die(scene: Scene, container: Space) -> None:
         added.delete()
 
 
-def test_namespaces_of_any_kind_are_containers(scene: Scene, tmp_path: Path) -> None:
-    live_and_die(scene, scene.node.container_of_a_process())
+def test_namespaces_of_any_kind_are_containers(setup: Setup, tmp_path: Path) -> None:
+    add_and_delete(setup, setup.node.make_anonymous_container())
     for name in sample(["sandbox", "with space", "-x", "it's $HOME"], 1):
-        live_and_die(scene, scene.node.container_mounted_at(tmp_path / name))
+        add_and_delete(setup, setup.node.make_mounted_container(tmp_path / name))
     for name in sample(["cni-8d7c", "-x", "with space", "123"], 1):
-        live_and_die(scene, scene.node.namespace(name))
-    (tmp_path / "link").symlink_to(scene.one.path)
-    live_and_die(scene, Space(str(tmp_path / "link")))
+        add_and_delete(setup, setup.node.make_namespace(name))
+    (tmp_path / "link").symlink_to(setup.container.path)
+    add_and_delete(setup, NetNS(str(tmp_path / "link")))
 
 
 # Paths below a directory with a file and a pipe, and what is said of them.
@@ -115,29 +115,29 @@ REFUSED = {
 }
 
 
-def test_what_is_no_network_namespace_is_refused(scene: Scene, tmp_path: Path) -> None:
+def test_what_is_no_network_namespace_is_refused(setup: Setup, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to("loop")
-    for relative, (why, advice) in REFUSED.items():
+    for relative, (message, advice) in REFUSED.items():
         path = str(tmp_path / relative)
-        error = scene.refuses(4, why, "try: ", advice, CNI_NETNS=path)
+        error = setup.expect_error(4, message, "try: ", advice, CNI_NETNS=path)
         assert error["msg"].startswith(f"CNI_NETNS is {path!r}; ")
-        scene.runtime.delete(path, network()).succeeds()
+        setup.runtime.delete(path, network()).succeeds()
 
 
 @pytest.mark.parametrize("path", ["/run/netns/host", "/proc/self/ns/net"])
-def test_its_own_namespace_is_refused_unless_that_is_overridden(scene: Scene, path: str) -> None:
-    why = f"CNI_NETNS is {path!r}; ", "the namespace the plugin itself runs in", "needs none"
-    scene.refuses(4, *why, CNI_NETNS=path)
-    with scene.unchanged():
-        result = scene.runtime.add(path, network(), CNI_NETNS_OVERRIDE="true").result()
-        scene.runtime.check(path, network(), result, CNI_NETNS_OVERRIDE="1").succeeds()
-        assert scene.host.addresses("net1") == ["10.1.0.2/24"]
-        scene.runtime.delete(path, network(), CNI_NETNS_OVERRIDE="1").succeeds()
+def test_its_own_namespace_is_refused_unless_that_is_overridden(setup: Setup, path: str) -> None:
+    message = f"CNI_NETNS is {path!r}; ", "the namespace the plugin itself runs in", "needs none"
+    setup.expect_error(4, *message, CNI_NETNS=path)
+    with setup.unchanged():
+        result = setup.runtime.add(path, network(), CNI_NETNS_OVERRIDE="true").result()
+        setup.runtime.check(path, network(), result, CNI_NETNS_OVERRIDE="1").succeeds()
+        assert setup.host.addresses("net1") == ["10.1.0.2/24"]
+        setup.runtime.delete(path, network(), CNI_NETNS_OVERRIDE="1").succeeds()
 
 
-def test_delete_does_not_look_for_a_container_in_the_plugins_own_namespace(scene: Scene) -> None:
+def test_delete_does_not_look_for_a_container_in_the_plugins_own_namespace(setup: Setup) -> None:
     run("ip", "link", "add", "link", "eth0", "name", "net1", "type", "ipvlan")
-    with scene.unchanged():
-        scene.runtime.delete(scene.host, network()).succeeds()
+    with setup.unchanged():
+        setup.runtime.delete(setup.host, network()).succeeds()

@@ -2,10 +2,10 @@
 
 import pytest
 from doubles import FakeDhcp
-from lab import Space, run, wait_until
+from lab import NetNS, run, wait_until
 from runtime import Conf, host_local, network, static
-from scene import Scene
-from wire import listening
+from setup import Setup
+from wire import listen
 
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.plugin import configure
@@ -14,40 +14,40 @@ ADDRESSES = ["10.1.0.2/24", "10.2.0.2/24", "fd00:1::2/64"]
 ANNOUNCED = ["10.1.0.2", "10.2.0.2", "fd00:1::2"]
 STATIC = static(*ADDRESSES)
 HOST_LOCAL = host_local("10.1.0.0/24", "10.2.0.0/24", "fd00:1::/64")
-pytestmark = pytest.mark.scene(master="wire", dad=True)
-without_dad = pytest.mark.scene(master="wire")
+pytestmark = pytest.mark.setup(master="wire", dad=True)
+without_dad = pytest.mark.setup(master="wire")
 
 
 @pytest.mark.parametrize("ipam", [STATIC, HOST_LOCAL, None], ids=["static", "host-local", "up"])
-def test_every_address_is_announced_once(scene: Scene, ipam: Conf | None) -> None:
+def test_every_address_is_announced_once(setup: Setup, ipam: Conf | None) -> None:
     if ipam is None:  # one that has the interface up before it has addresses
-        scene.fake = FakeDhcp(scene.fake.directory)
-        ipam = scene.ipam(ips=ADDRESSES)
-    with listening(scene.neighbour, "eth0") as heard:
-        scene.add(ipam=ipam)
-        wait_until(lambda: sorted(heard.announced()) == ANNOUNCED)
-    assert scene.one.ipvlan("net1")["up"]
-    assert scene.one.links()["net1"]["broadcast"] == "ff:ff:ff:ff:ff:ff"
+        setup.fake = FakeDhcp(setup.fake.directory)
+        ipam = setup.ipam(ips=ADDRESSES)
+    with listen(setup.neighbour, "eth0") as listener:
+        setup.add(ipam=ipam)
+        wait_until(lambda: sorted(listener.announced_addresses()) == ANNOUNCED)
+    assert setup.container.ipvlan("net1")["up"]
+    assert setup.container.links()["net1"]["broadcast"] == "ff:ff:ff:ff:ff:ff"
 
 
-def test_a_master_in_the_container_carries_the_announcements(scene: Scene) -> None:
-    run("ip", "link", "set", "dev", "eth0", "netns", scene.one.path)
-    scene.one.ip("link set dev eth0 up")
-    with listening(scene.neighbour, "eth0") as heard:
-        scene.add(ipam=STATIC, linkInContainer=True)
-        wait_until(lambda: sorted(heard.announced()) == ANNOUNCED)
+def test_a_master_in_the_container_carries_the_announcements(setup: Setup) -> None:
+    run("ip", "link", "set", "dev", "eth0", "netns", setup.container.path)
+    setup.container.ip("link set dev eth0 up")
+    with listen(setup.neighbour, "eth0") as listener:
+        setup.add(ipam=STATIC, linkInContainer=True)
+        wait_until(lambda: sorted(listener.announced_addresses()) == ANNOUNCED)
 
 
 # These modes route as the host does.
-@pytest.mark.scene(master="wire", host=("10.1.0.8/24",))
+@pytest.mark.setup(master="wire", host=("10.1.0.8/24",))
 @pytest.mark.parametrize("mode", ["l3", "l3s"])
-def test_modes_without_neighbours_announce_nothing(scene: Scene, mode: str) -> None:
-    scene.neighbour.ip("address add 10.1.0.9/24 dev eth0")
-    with listening(scene.neighbour, "eth0") as heard:
-        scene.add(ipam=STATIC, mode=mode)
-        scene.one.reaches("10.1.0.9")
-        wait_until(lambda: heard.has_ping_of("10.1.0.2"))
-        assert heard.announced() == []
+def test_modes_without_neighbours_announce_nothing(setup: Setup, mode: str) -> None:
+    setup.neighbour.ip("address add 10.1.0.9/24 dev eth0")
+    with listen(setup.neighbour, "eth0") as listener:
+        setup.add(ipam=STATIC, mode=mode)
+        setup.container.can_ping("10.1.0.9")
+        wait_until(lambda: listener.has_ping_from("10.1.0.2"))
+        assert listener.announced_addresses() == []
 
 
 # checkIPv4Conflict: ADD asks whether another host uses an address.
@@ -56,45 +56,45 @@ ASKING = network(ipam=host_local("10.1.0.0/24"), checkIPv4Conflict=True)
 FIRST = "10.1.0.2/24"
 
 
-def mac_of(space: Space) -> str:
-    return str(space.links()["eth0"]["address"]).upper()
+def mac_of(namespace: NetNS) -> str:
+    return str(namespace.links()["eth0"]["address"]).upper()
 
 
 @pytest.mark.slow
 @without_dad
-def test_an_address_of_another_host_or_its_container_is_refused(scene: Scene) -> None:
-    scene.neighbour.ip(f"address add {FIRST} dev eth0")
-    words = "10.1.0.2", mac_of(scene.neighbour), "\ntry: give the container another address, or"
+def test_an_address_of_another_host_or_its_container_is_refused(setup: Setup) -> None:
+    setup.neighbour.ip(f"address add {FIRST} dev eth0")
+    words = "10.1.0.2", mac_of(setup.neighbour), "\ntry: give the container another address, or"
     for mode, ipam in (("l2", ASKING["ipam"]), ("l3", static(FIRST))):
-        scene.refuses(106, *words, conf=ASKING, mode=mode, ipam=ipam)
-    scene.add(ASKING, checkIPv4Conflict=False, ipam=static(FIRST)).delete()  # asks nobody
-    scene.neighbour.ip(f"address delete {FIRST} dev eth0")
+        setup.expect_error(106, *words, conf=ASKING, mode=mode, ipam=ipam)
+    setup.add(ASKING, checkIPv4Conflict=False, ipam=static(FIRST)).delete()  # asks nobody
+    setup.neighbour.ip(f"address delete {FIRST} dev eth0")
 
-    scene.neighbour.ip("link add link eth0 name slave type ipvlan mode l2")
-    scene.neighbour.ip(f"link set dev slave netns {scene.two.path}")
-    scene.two.ip("address add 10.1.0.9/24 dev slave")
-    scene.two.ip("link set dev slave up")
+    setup.neighbour.ip("link add link eth0 name slave type ipvlan mode l2")
+    setup.neighbour.ip(f"link set dev slave netns {setup.container2.path}")
+    setup.container2.ip("address add 10.1.0.9/24 dev slave")
+    setup.container2.ip("link set dev slave up")
     every = static("10.1.0.3/24", "fd00:1::2/64", "10.1.0.9/24")
-    scene.refuses(106, "10.1.0.9", mac_of(scene.neighbour), conf=ASKING, ipam=every)
+    setup.expect_error(106, "10.1.0.9", mac_of(setup.neighbour), conf=ASKING, ipam=every)
 
-    scene.add(ASKING, ipam=static(FIRST))  # which is free now
-    assert scene.one.addresses("net1") == [FIRST]
+    setup.add(ASKING, ipam=static(FIRST))  # which is free now
+    assert setup.container.addresses("net1") == [FIRST]
 
 
 @without_dad
-def test_a_master_in_the_container_is_asked_there(scene: Scene) -> None:
-    scene.neighbour.ip(f"address add {FIRST} dev eth0")
-    run("ip", "link", "set", "dev", "eth0", "netns", scene.one.path)
-    scene.one.ip("link set dev eth0 up")
-    scene.refuses(106, mac_of(scene.neighbour), conf=ASKING, linkInContainer=True)
+def test_a_master_in_the_container_is_asked_there(setup: Setup) -> None:
+    setup.neighbour.ip(f"address add {FIRST} dev eth0")
+    run("ip", "link", "set", "dev", "eth0", "netns", setup.container.path)
+    setup.container.ip("link set dev eth0 up")
+    setup.expect_error(106, mac_of(setup.neighbour), conf=ASKING, linkInContainer=True)
 
 
-@pytest.mark.scene(master="dummy")
-def test_who_cannot_be_asked(scene: Scene) -> None:
-    scene.host.ip("link set dev eth0 down")
-    scene.refuses(100, 'Interface "eth0" is down', conf=ASKING)
-    scene.host.ip("link set dev eth0 arp off up")
-    scene.add(ASKING)  # without ARP there are no conflicts
+@pytest.mark.setup(master="dummy")
+def test_who_cannot_be_asked(setup: Setup) -> None:
+    setup.host.ip("link set dev eth0 down")
+    setup.expect_error(100, 'Interface "eth0" is down', conf=ASKING)
+    setup.host.ip("link set dev eth0 arp off up")
+    setup.add(ASKING)  # without ARP there are no conflicts
 
 
 # IPv6 is enabled if it is disabled, and duplicate addresses are detected.
@@ -102,64 +102,66 @@ def test_who_cannot_be_asked(scene: Scene) -> None:
 OF_IPV6 = "fd00:1::2/64"
 
 
-def is_off(space: Space) -> list[str]:
-    return [space.sysctl(f"net/ipv6/conf/{name}/disable_ipv6") for name in ("net1", "lo")]
+def read_disable_ipv6(namespace: NetNS) -> list[str]:
+    return [namespace.sysctl(f"net/ipv6/conf/{name}/disable_ipv6") for name in ("net1", "lo")]
 
 
-def test_ipv6_is_switched_on_for_the_interface_and_lo_where_it_is_needed(off: Scene) -> None:
-    added = off.add(ipam=static("10.1.0.2/24"))
-    assert is_off(off.one) == ["1", "1"]
+@pytest.mark.setup(master="wire", dad=True, ipv6=False)
+def test_ipv6_is_switched_on_for_the_interface_and_lo_where_it_is_needed(setup: Setup) -> None:
+    added = setup.add(ipam=static("10.1.0.2/24"))
+    assert read_disable_ipv6(setup.container) == ["1", "1"]
     added.delete()
-    off.add(ipam=static("10.1.0.2/24", OF_IPV6))
-    assert off.one.addresses("net1") == ["10.1.0.2/24", OF_IPV6]
-    assert is_off(off.one) == ["0", "0"]
+    setup.add(ipam=static("10.1.0.2/24", OF_IPV6))
+    assert setup.container.addresses("net1") == ["10.1.0.2/24", OF_IPV6]
+    assert read_disable_ipv6(setup.container) == ["0", "0"]
     # Duplicate address detection has ended when ADD returns.
-    shown = off.one.ask("-6", "address", "show", "dev", "net1")[0]["addr_info"]
-    (own,) = [info for info in shown if info["local"] == "fd00:1::2"]
-    assert not {"tentative", "dadfailed"} & own.keys()
+    infos = setup.container.query("-6", "address", "show", "dev", "net1")[0]["addr_info"]
+    (address,) = [info for info in infos if info["local"] == "fd00:1::2"]
+    assert not {"tentative", "dadfailed"} & address.keys()
 
 
 @pytest.mark.parametrize("of_a_container", [True, False])
-def test_an_address_of_another_host_is_an_error(off: Scene, *, of_a_container: bool) -> None:
-    off.neighbour.ip("address add 10.1.0.9/24 dev eth0")
+@pytest.mark.setup(master="wire", dad=True, ipv6=False)
+def test_an_address_of_another_host_is_an_error(setup: Setup, *, of_a_container: bool) -> None:
+    setup.neighbour.ip("address add 10.1.0.9/24 dev eth0")
     if of_a_container:
-        off.neighbour.ip("link add link eth0 name slave type ipvlan mode l2")
-        off.neighbour.ip(f"link set dev slave netns {off.two.path}")
-        off.two.ip(f"address add {OF_IPV6} dev slave nodad")
-        off.two.ip("link set dev slave up")
+        setup.neighbour.ip("link add link eth0 name slave type ipvlan mode l2")
+        setup.neighbour.ip(f"link set dev slave netns {setup.container2.path}")
+        setup.container2.ip(f"address add {OF_IPV6} dev slave nodad")
+        setup.container2.ip("link set dev slave up")
     else:
-        off.neighbour.ip(f"address add {OF_IPV6} dev eth0 nodad")
+        setup.neighbour.ip(f"address add {OF_IPV6} dev eth0 nodad")
     advice = "detection\ntry: give the container another address, or keep that one out"
-    off.refuses(106, OF_IPV6, advice, ipam=host_local("fd00:1::/64"))
+    setup.expect_error(106, OF_IPV6, advice, ipam=host_local("fd00:1::/64"))
 
 
 @pytest.mark.slow
-def test_a_duplicate_that_is_none_of_our_addresses_is_no_failure(scene: Scene) -> None:
+def test_a_duplicate_that_is_none_of_our_addresses_is_no_failure(setup: Setup) -> None:
     conf = network(ipam=static(OF_IPV6))
-    scene.one.sysctl("net/ipv6/conf/default/accept_dad", 0)
-    added = scene.add(conf)
-    shown = scene.one.ask("-6", "address", "show", "dev", "net1")[0]["addr_info"]
-    (own,) = [info["local"] for info in shown if info["scope"] == "253"]
+    setup.container.sysctl("net/ipv6/conf/default/accept_dad", 0)
+    added = setup.add(conf)
+    infos = setup.container.query("-6", "address", "show", "dev", "net1")[0]["addr_info"]
+    (address,) = [info["local"] for info in infos if info["scope"] == "253"]
     added.delete()
-    scene.one.sysctl("net/ipv6/conf/default/accept_dad", 1)
-    scene.neighbour.ip(f"address add {own}/64 dev eth0 nodad")  # which net1 will get again
-    scene.add(conf)
-    assert own in scene.one.ip("-6 address show dev net1 dadfailed")
+    setup.container.sysctl("net/ipv6/conf/default/accept_dad", 1)
+    setup.neighbour.ip(f"address add {address}/64 dev eth0 nodad")  # which net1 will get again
+    setup.add(conf)
+    assert address in setup.container.ip("-6 address show dev net1 dadfailed")
 
 
-def test_detection_without_end_is_given_up(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detection_without_end_is_given_up(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(configure, "_DUPLICATE_DETECTION_SECONDS", 1)
-    scene.neighbour.ip("link set dev eth0 down")
-    added = scene.add(ipam=static(OF_IPV6))
-    assert scene.one.addresses("net1") == [OF_IPV6]
+    setup.neighbour.ip("link set dev eth0 down")
+    added = setup.add(ipam=static(OF_IPV6))
+    assert setup.container.addresses("net1") == [OF_IPV6]
     assert f"of {OF_IPV6} has not finished after 1 s; does the master" in added.stderr
 
 
 def test_a_router_that_advertises_itself_in_time_is_no_failure(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Have the kernel's route to that router made while detection is waited for."""
+    """Have the kernel make its route to the router while ADD waits for address detection."""
     by_router = ("ip", "route", "append", "default", "via", "fe80::9", "dev", "net1")
     monkeypatch.setattr(commands, "wait_for_ipv6", lambda *_: by_router)
-    added = scene.add(ipam=static(OF_IPV6, gateway="fd00:1::9", routes=[{"dst": "::/0"}]))
+    added = setup.add(ipam=static(OF_IPV6, gateway="fd00:1::9", routes=[{"dst": "::/0"}]))
     added.check()

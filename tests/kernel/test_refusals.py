@@ -9,41 +9,41 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from doubles import stand_in
-from lab import KEPT_OUT, run, without_program
+from doubles import replace_program
+from lab import MODULE_BLOCK, hide_program, run
 from runtime import Conf, host_local, network, static
-from scene import Scene
+from setup import Setup
 
-TWICE = [{"dst": "10.7.0.0/16"}, {"dst": "10.7.0.0/16", "gw": "10.1.0.9"}]
+DUPLICATE_ROUTES = [{"dst": "10.7.0.0/16"}, {"dst": "10.7.0.0/16", "gw": "10.1.0.9"}]
 
 
 class Row(NamedTuple):
-    """A call of ADD, and its error: the message, words of the details, the lines on stderr."""
+    """A call of ADD, and its error: the message, words of the details, lines on stderr only."""
 
-    given: Conf
+    options: Conf
     code: int
     msg: str
     details: tuple[str, ...]
     hidden: tuple[str, ...]
 
 
-def row(code: int, msg: str, *details: str, hidden: tuple[str, ...] = (), **given: Any) -> Row:
-    return Row(given, code, msg, details, hidden)
+def row(code: int, msg: str, *details: str, hidden: tuple[str, ...] = (), **options: Any) -> Row:
+    return Row(options, code, msg, details, hidden)
 
 
-def gateway_out_of_reach(dst: str, gw: str, found: str, *addresses: str) -> Row:
+def gateway_out_of_reach(dst: str, gw: str, finding: str, *addresses: str) -> Row:
     return row(
         107,
         f"cannot add the route to {dst}: no address of the interface has the gateway in its subnet",
         f"via {gw} dev net1",
-        f"\nfound: {found}\n",
+        f"\nfound: {finding}\n",
         "try: correct the gateway or the prefix length",
         ipam=static(*addresses, routes=[{"dst": dst, "gw": gw}]),
     )
 
 
-def elsewhere(mode: str, address: str, route: str) -> Row:
-    """Have an address that the host reaches in another way than hostAccess would have it."""
+def other_route(mode: str, address: str, route: str) -> Row:
+    """Return a row for an address that the host reaches in another way than by hostAccess."""
     return row(
         107,
         f"the host reaches {address} in another way, which hostAccess would replace",
@@ -79,7 +79,7 @@ IN_ONE = "ip -n container1"
 IN_TWO = "ip -n container2"
 ADDRESSED = "ip address add 10.1.0.10/24 dev eth0; ip address add fd00:1::10/64 dev eth0 nodad"
 
-# The calls, by the commands on the host that come before them.
+# The calls, by the commands that are run on the host before them.
 # fmt: off
 REFUSALS: dict[str, list[Row]] = {
     "": [
@@ -107,7 +107,7 @@ REFUSALS: dict[str, list[Row]] = {
             107, "cannot add the route to 10.7.0.0/16: the container already has a route to that "
             "destination",
             "\nfound: the container has the route 10.7.0.0/16 via 10.1.0.1 dev net1 metric 0\n",
-            ipam=host_local("10.1.0.0/24", routes=TWICE)
+            ipam=host_local("10.1.0.0/24", routes=DUPLICATE_ROUTES)
         ),
         row(
             102, "no master is configured, and the host has no default route to find it by",
@@ -246,36 +246,39 @@ REFUSALS: dict[str, list[Row]] = {
             "try: give the container another address, or exclude it from the range",
             hostAccess=True, ipam=static("10.1.0.1/24")
         ),
-        elsewhere("l3", "10.9.0.1", "10.9.0.0/16 via 10.1.0.1 dev eth0"),
-        elsewhere("l3s", "10.8.0.1", "10.8.0.0/16 dev eth1"),
-        elsewhere("l3", "fd00:9::1", "::/0 via fd00:1::1 dev eth0"),
+        other_route("l3", "10.9.0.1", "10.9.0.0/16 via 10.1.0.1 dev eth0"),
+        other_route("l3s", "10.8.0.1", "10.8.0.0/16 dev eth1"),
+        other_route("l3", "fd00:9::1", "::/0 via fd00:1::1 dev eth0"),
     ],
 }
 # fmt: on
 
 
 @pytest.mark.parametrize("commands", REFUSALS)
-def test_add_refuses(scene: Scene, commands: str) -> None:
-    assert (scene.one.path, scene.two.path) == ("/run/netns/container1", "/run/netns/container2")
+def test_add_refuses(setup: Setup, commands: str) -> None:
+    paths = [each.path for each in (setup.container, setup.container2)]
+    assert paths == ["/run/netns/container1", "/run/netns/container2"]
     run("sh", "-ec", commands)
     for each in REFUSALS[commands]:
-        error = scene.refuses(each.code, *each.details, hidden=each.hidden, **each.given)
+        error = setup.expect_error(each.code, *each.details, hidden=each.hidden, **each.options)
         assert error["msg"] == each.msg
         assert error["private"].splitlines() == [f"one net1: {line}" for line in each.hidden]
         details = error.get("details", "")
         assert "undone" not in details
-        others = {*scene.host.links(), "container2"} - {"lo", "eth0"}
-        assert not [name for name in others if name in details and name not in each.msg]
+        names = {*setup.host.links(), "container2"} - {"lo", "eth0"}
+        assert not [name for name in names if name in details and name not in each.msg]
 
 
 @pytest.mark.parametrize("address", ["10.1.0.2/24", "fd00:1::2/64"])
-def test_an_address_that_a_container_of_the_master_has(scene: Scene, address: str) -> None:
-    victim = scene.node.namespace("victim")
-    scene.add(at=victim, ipam=static(address), CNI_IFNAME="eth5", CNI_CONTAINERID="first")
+def test_an_address_that_a_container_of_the_master_has(setup: Setup, address: str) -> None:
+    victim = setup.node.make_namespace("victim")
+    setup.add(at=victim, ipam=static(address), CNI_IFNAME="eth5", CNI_CONTAINERID="first")
     plain = address.partition("/")[0]
-    found = f"found: {plain} belongs to eth5 in {victim.path} (container first)"
+    finding = f"found: {plain} belongs to eth5 in {victim.path} (container first)"
 
-    error = scene.refuses(106, "ipvlan show", name="other", ipam=static(address), hidden=[found])
+    error = setup.expect_error(
+        106, "ipvlan show", name="other", ipam=static(address), hidden=[finding]
+    )
 
     assert error["msg"] == IN_USE.format(address)
     command, answer, *_ = error["details"].splitlines()
@@ -285,60 +288,60 @@ def test_an_address_that_a_container_of_the_master_has(scene: Scene, address: st
     assert not [name for name in ("victim", "eth5", "first") if name in error["details"]]
 
 
-def test_another_mode_than_many_containers(scene: Scene) -> None:
-    scene.host.ip("link add name onhost link eth0 type ipvlan mode l2")
+def test_another_mode_than_many_containers(setup: Setup) -> None:
+    setup.host.ip("link add name onhost link eth0 type ipvlan mode l2")
     for number in range(2, 6):
         ipam = static(f"10.1.0.{number}/24")
-        scene.add(at=scene.container(), ipam=ipam, CNI_CONTAINERID=f"c{number}")
+        setup.add(at=setup.make_container(), ipam=ipam, CNI_CONTAINERID=f"c{number}")
 
-    given: Conf = {"mode": "l3s", "flag": "private", "ipam": static("10.1.0.9/24")}
-    error = scene.refuses(104, hidden=["onhost", " and 2 more"], **given)
+    options: Conf = {"mode": "l3s", "flag": "private", "ipam": static("10.1.0.9/24")}
+    error = setup.expect_error(104, hidden=["onhost", " and 2 more"], **options)
 
     assert error["msg"] == (
         "the master 'eth0' is used in mode l2 bridge; this network wants l3s private"
     )
     _, advice, _ = error["details"].splitlines()
-    found = error["private"].removeprefix("one net1: ")
-    assert found.startswith("found: 5 interfaces run in that mode: onhost on the host, net1 in ")
-    assert found.count("(container c") == 2
+    finding = error["private"].removeprefix("one net1: ")
+    assert finding.startswith("found: 5 interfaces run in that mode: onhost on the host, net1 in ")
+    assert finding.count("(container c") == 2
     assert advice == "try: use mode l2 and flag bridge here, or another master"
 
 
-def test_a_kernel_without_ipvlan(scene: Scene, no_ipvlan: None) -> None:
-    error = scene.refuses(101)
+def test_a_kernel_without_ipvlan(setup: Setup, no_ipvlan: None) -> None:
+    error = setup.expect_error(101)
     assert error["msg"].endswith("the kernel has no ipvlan")
-    command, answer, found, advice = error["details"].splitlines()
+    command, answer, finding, advice = error["details"].splitlines()
     assert command.startswith("command: ip link add link eth0 name iv")
     assert command.endswith(" type ipvlan mode l2 bridge")
     assert answer == "answer: Error: Unknown device type."
-    assert found.endswith(f"has the module ipvlan, but {KEPT_OUT} blocks it")
+    assert finding.endswith(f"has the module ipvlan, but {MODULE_BLOCK} blocks it")
     assert "modprobe ipvlan" in advice
-    status = scene.runtime.status(network(cniVersion="1.1.0")).error()
-    assert (status["code"], status["details"].splitlines()[2]) == (50, found)
+    status = setup.runtime.status(network(cniVersion="1.1.0")).error()
+    assert (status["code"], status["details"].splitlines()[2]) == (50, finding)
 
 
-def test_a_kernel_without_ipv6(scene: Scene, tmp_path: Path) -> None:
+def test_a_kernel_without_ipv6(setup: Setup, tmp_path: Path) -> None:
     # Every kernel that has the module ipvlan has IPv6, but a node may have it switched off at boot.
-    path = stand_in(tmp_path, "cat", 'echo "cat: $1: No such file or directory" >&2; exit 1')
+    path = replace_program(tmp_path, "cat", 'echo "cat: $1: No such file or directory" >&2; exit 1')
     words = "the kernel has no IPv6", "try: use no IPv6 addresses"
-    scene.refuses(114, *words, ipam=static("fd00::2/64"), PATH=path)
+    setup.expect_error(114, *words, ipam=static("fd00::2/64"), PATH=path)
 
 
-def test_parameters_that_are_read_only(scene: Scene) -> None:
-    scene.one.sysctl("net/ipv6/conf/default/disable_ipv6", 1)
+def test_parameters_that_are_read_only(setup: Setup) -> None:
+    setup.container.sysctl("net/ipv6/conf/default/disable_ipv6", 1)
     run("mount", "--bind", "/proc/sys", "/proc/sys")
     run("mount", "-o", "remount,bind,ro", "/proc/sys")
     try:
         words = "/proc/sys is mounted read-only", "Read-only file system"
-        scene.refuses(112, *words, ipam=static("fd00::2/64"))
+        setup.expect_error(112, *words, ipam=static("fd00::2/64"))
     finally:
         run("umount", "/proc/sys")
 
 
-def test_an_ip_that_is_not_there(scene: Scene) -> None:
-    container = scene.one
-    with without_program("ip"):
-        error = scene.runtime.add(container, network()).error()
+def test_an_ip_that_is_not_there(setup: Setup) -> None:
+    container = setup.container
+    with hide_program("ip"):
+        error = setup.runtime.add(container, network()).error()
     assert (error["code"], error["msg"]) == (113, "cannot find the program 'ip'")
     searched, advice = error["details"].splitlines()
     assert searched == "searched: /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -346,20 +349,18 @@ def test_an_ip_that_is_not_there(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "word", "message"),
+    ("options", "word", "message"),
     [
         # iproute2 4.9 to 4.15 know ipvlan without flags, those before 4.9 without l3s.
         ({"flag": "vepa"}, "vepa", 'ipvlan: unknown option "vepa"?'),
         ({"mode": "l3s"}, "l3s", 'Error: argument of "mode" must be either "l2", or "l3"'),
     ],
 )
-def test_an_ip_that_is_too_old(
-    scene: Scene, tmp_path: Path, given: Conf, word: str, message: str
-) -> None:
+def test_too_old_ip(setup: Setup, tmp_path: Path, options: Conf, word: str, message: str) -> None:
     old = f"*' type ipvlan mode '*'{word} '*) echo '{message}' >&2; exit 255;;"
-    path = stand_in(tmp_path, "ip", f'case " $* " in\n{old}\nesac\nexec $real "$@"')
+    path = replace_program(tmp_path, "ip", f'case " $* " in\n{old}\nesac\nexec $real "$@"')
     words = f"answer: {message}", "try: install iproute2 5.10 or newer"
-    error = scene.refuses(113, *words, PATH=path, **given)
+    error = setup.expect_error(113, *words, PATH=path, **options)
     assert "this iproute2 is too old and lacks an option" in error["msg"]
 
 
@@ -374,13 +375,13 @@ TOOLS = {
 
 
 @pytest.mark.parametrize("name", TOOLS)
-def test_an_ip_that_is_unsuitable(scene: Scene, tmp_path: Path, name: str) -> None:
+def test_an_ip_that_is_unsuitable(setup: Setup, tmp_path: Path, name: str) -> None:
     message, status = TOOLS[name]
-    path = stand_in(tmp_path, "ip", f"cat >&2 <<'END'\n{message}\nEND\nexit {status}")
+    path = replace_program(tmp_path, "ip", f"cat >&2 <<'END'\n{message}\nEND\nexit {status}")
     for verb in ("ADD", "DEL", "STATUS"):
         conf = network(cniVersion="1.1.0" if verb == "STATUS" else "1.0.0")
-        with scene.unchanged():
-            error = scene.runtime.call(verb, scene.one, conf, PATH=path).error()
+        with setup.unchanged():
+            error = setup.runtime.call(verb, setup.container, conf, PATH=path).error()
         assert error["code"] in {50, 100, 113}, error
         assert re.search(r"\bip\b", error["msg"])
         assert message in error["details"]

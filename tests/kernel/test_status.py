@@ -7,62 +7,64 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import InProcessUser
 from doubles import write_program
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lab import LEASES, LOGS, run
-from people import QuickPerson
 from runtime import PLUGINS, Conf, host_local, network, static
 from sampling import is_long
-from scene import Scene
+from setup import Setup
 
 
-def refused(scene: Scene, code: int, *words: str, master: str | None = "eth0", **about: str) -> Any:
+def expect(
+    setup: Setup, code: int, *words: str, master: str | None = "eth0", **variables: str
+) -> Any:
     """Have STATUS fail with words in its message; return the error."""
-    conf = network(cniVersion="1.1.0", master=master, ipam=scene.fake.conf)
-    error = scene.runtime.status(conf, **{"CNI_PATH": scene.fake.path, **about}).error()
-    found = (error["code"], [word for word in words if word not in error["msg"]])
-    assert found == (code, []), error
+    conf = network(cniVersion="1.1.0", master=master, ipam=setup.fake.conf)
+    error = setup.runtime.status(conf, **{"CNI_PATH": setup.fake.path, **variables}).error()
+    outcome = (error["code"], [word for word in words if word not in error["msg"]])
+    assert outcome == (code, []), error
     return error
 
 
-def test_status_is_good_when_an_add_could_succeed(scene: Scene) -> None:
-    scene.host.ip("route add default dev eth0")
-    with scene.unchanged():
+def test_status_is_good_when_an_add_could_succeed(setup: Setup) -> None:
+    setup.host.ip("route add default dev eth0")
+    with setup.unchanged():
         for master in ("eth0", None):
-            conf = network(cniVersion="1.1.0", master=master, ipam=scene.fake.conf)
-            scene.runtime.status(conf, CNI_PATH=scene.fake.path).succeeds()
-        scene.runtime.status(network(cniVersion="1.1.0", ipam=None)).succeeds()  # chained
-    scene.host.ip("route delete default")  # an earlier plugin of a chain may name the master
-    scene.runtime.status(network(cniVersion="1.1.0", master=None, ipam=None)).succeeds()
-    assert scene.fake.calls == ["STATUS"] * 2
+            conf = network(cniVersion="1.1.0", master=master, ipam=setup.fake.conf)
+            setup.runtime.status(conf, CNI_PATH=setup.fake.path).succeeds()
+        setup.runtime.status(network(cniVersion="1.1.0", ipam=None)).succeeds()  # chained
+    setup.host.ip("route delete default")  # an earlier plugin of a chain may name the master
+    setup.runtime.status(network(cniVersion="1.1.0", master=None, ipam=None)).succeeds()
+    assert setup.fake.calls == ["STATUS"] * 2
 
 
-def test_the_master_may_be_the_reason(scene: Scene) -> None:
+def test_the_master_may_be_the_reason(setup: Setup) -> None:
     for master in ("eth9", None):
-        refused(scene, 50, "master", master=master)
-    scene.host.ip("link set dev eth0 down")  # which limits running containers, too
-    refused(scene, 51, "'eth0'", "down, so no packets get through; try: ip link set dev eth0 up")
+        expect(setup, 50, "master", master=master)
+    setup.host.ip("link set dev eth0 down")  # which limits running containers, too
+    expect(setup, 51, "'eth0'", "down, so no packets get through; try: ip link set dev eth0 up")
 
 
-def test_an_ipam_plugin_in_trouble_is_the_reason(scene: Scene) -> None:
-    refused(scene, 50, "cannot find the plugin 'fake'", CNI_PATH="/nowhere")
-    scene.ipam("STATUS", script="exit 3")
-    refused(scene, 50, "the plugin 'fake' exited with status 3")
+def test_an_ipam_plugin_in_trouble_is_the_reason(setup: Setup) -> None:
+    expect(setup, 50, "cannot find the plugin 'fake'", CNI_PATH="/nowhere")
+    setup.ipam("STATUS", script="exit 3")
+    expect(setup, 50, "the plugin 'fake' exited with status 3")
     for code in (50, 51):
-        scene.ipam("STATUS", code=code, msg="the pool is dry", status=1)
-        assert refused(scene, code)["msg"] == "the pool is dry"
-    scene.ipam("STATUS", code=4, msg="unknown CNI_COMMAND: STATUS", status=1)
-    said = "the IPAM plugin fake does not know STATUS (it said: unknown CNI_COMMAND: STATUS)"
-    assert refused(scene, 50)["msg"] == said
+        setup.ipam("STATUS", code=code, msg="the pool is dry", status=1)
+        assert expect(setup, code)["msg"] == "the pool is dry"
+    setup.ipam("STATUS", code=4, msg="unknown CNI_COMMAND: STATUS", status=1)
+    message = "the IPAM plugin fake does not know STATUS (it said: unknown CNI_COMMAND: STATUS)"
+    assert expect(setup, 50)["msg"] == message
 
 
-@pytest.mark.scene(master="")
-def test_status_names_an_interface_to_root_only(scene: Scene, person: QuickPerson) -> None:
-    scene.node.master("hosts0")
+@pytest.mark.setup(master="")
+def test_status_names_an_interface_to_root_only(setup: Setup, user: InProcessUser) -> None:
+    setup.node.make_master("hosts0")
     conf = network(cniVersion="1.1.0", master="hosts")
-    answer = scene.runtime.status({**conf, "logFile": "log", "logLevel": "error"})
-    status, out, err = person.types(f"ipvlan status -c {person.writes(conf)}")
+    answer = setup.runtime.status({**conf, "logFile": "log", "logLevel": "error"})
+    status, out, err = user.run(f"ipvlan status -c {user.write_conf(conf)}")
     assert "hosts0" not in f"{answer.error()}"
     assert "hosts0" in answer.stderr
     assert "hosts0" in (LOGS / "log").read_text()
@@ -70,18 +72,18 @@ def test_status_names_an_interface_to_root_only(scene: Scene, person: QuickPerso
     assert err.count("did you mean 'hosts0'?") == 1
 
 
-# What ADD refuses whoever the container is.
+# What ADD refuses for any container.
 
 
-def status(scene: Scene, conf: Conf) -> str:
+def status(setup: Setup, conf: Conf) -> str:
     """Return the message of STATUS, with a host-local that is ready; empty if it succeeds."""
     for name in ("host-local", "static"):  # Debian's don't know the verb
         write_program(
-            scene.fake.directory / name,
+            setup.fake.directory / name,
             f'#!/bin/sh\n[ "$CNI_COMMAND" = STATUS ] || exec {PLUGINS}/{name}\n',
         )
     conf = {**conf, "cniVersion": "1.1.0"}
-    answer = scene.runtime.status(conf, CNI_PATH=str(scene.fake.directory))
+    answer = setup.runtime.status(conf, CNI_PATH=str(setup.fake.directory))
     if answer.status == 0:
         return ""
     error = answer.error()
@@ -90,105 +92,105 @@ def status(scene: Scene, conf: Conf) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.scene(host=("10.1.0.10/24",))
-def test_status_and_doctor_know_what_host_access_needs(scene: Scene, person: QuickPerson) -> None:
+@pytest.mark.setup(host=("10.1.0.10/24",))
+def test_status_and_doctor_know_what_host_access_needs(setup: Setup, user: InProcessUser) -> None:
     conf = network(hostAccess=True, ipam=host_local("10.7.0.0/24"), mode="l3s")
-    refusal = scene.refuses(107, conf=conf)
-    assert status(scene, conf) == refusal["msg"]
-    file = person.writes(conf)
-    assert refusal["msg"] in person.types(f"ipvlan doctor -c {file}")[1]
-    warned = person.succeeds(f"ipvlan validate {file}")
-    assert f"warning: $.hostAccess: on this machine, {refusal['msg']}" in warned
-    scene.host.ip("route add unreachable 10.7.0.0/24")
-    assert status(scene, conf) == ""
-    assert person.succeeds(f"ipvlan validate {file}") == "1 network: no problems\n"
-    scene.add(conf).delete()
+    error = setup.expect_error(107, conf=conf)
+    assert status(setup, conf) == error["msg"]
+    file = user.write_conf(conf)
+    assert error["msg"] in user.run(f"ipvlan doctor -c {file}")[1]
+    warned = user.check_output(f"ipvlan validate {file}")
+    assert f"warning: $.hostAccess: on this machine, {error['msg']}" in warned
+    setup.host.ip("route add unreachable 10.7.0.0/24")
+    assert status(setup, conf) == ""
+    assert user.check_output(f"ipvlan validate {file}") == "1 network: no problems\n"
+    setup.add(conf).delete()
 
-    scene.host.ip("address delete 10.1.0.10/24 dev eth0")
+    setup.host.ip("address delete 10.1.0.10/24 dev eth0")
     for ipam in (conf["ipam"], static("10.7.0.2/24")):
-        refusal = scene.refuses(7, conf=conf, ipam=ipam)
-        assert status(scene, {**conf, "ipam": ipam}) == refusal["msg"]
+        error = setup.expect_error(7, conf=conf, ipam=ipam)
+        assert status(setup, {**conf, "ipam": ipam}) == error["msg"]
 
 
-def refusals(scene: Scene, person: QuickPerson, conf: Conf) -> str:
-    """Return the message of STATUS, which a person gets, too, with a configuration of 1.0.0."""
-    message = status(scene, conf)
-    code, out, err = person.types(f"ipvlan status -c {person.writes(conf)}")
+def refusals(setup: Setup, user: InProcessUser, conf: Conf) -> str:
+    """Return the message of STATUS, which users get also with a configuration of 1.0.0."""
+    message = status(setup, conf)
+    code, out, err = user.run(f"ipvlan status -c {user.write_conf(conf)}")
     assert (code, message in err, out) == (1, True, "")
     return message
 
 
-def test_a_mode_that_is_not_the_masters(scene: Scene, person: QuickPerson) -> None:
-    scene.add()
+def test_a_mode_that_is_not_the_masters(setup: Setup, user: InProcessUser) -> None:
+    setup.add()
     conf = network(mode="l3", ipam=host_local("10.7.0.0/24"))
-    refusal = scene.refuses(104, conf=conf, at=scene.two)
-    assert refusals(scene, person, conf) == refusal["msg"]
-    assert status(scene, {**conf, "mode": "l2"}) == ""
+    error = setup.expect_error(104, conf=conf, at=setup.container2)
+    assert refusals(setup, user, conf) == error["msg"]
+    assert status(setup, {**conf, "mode": "l2"}) == ""
 
 
-@pytest.mark.parametrize("place", ["/run", str(LEASES)])
-def test_what_an_add_could_not_write(scene: Scene, person: QuickPerson, place: str) -> None:
+@pytest.mark.parametrize("path", ["/run", str(LEASES)])
+def test_what_an_add_could_not_write(setup: Setup, user: InProcessUser, path: str) -> None:
     conf = network(ipam=host_local("10.7.0.0/24"))
-    run("mount", "-o", "remount,bind,ro", place)
+    run("mount", "-o", "remount,bind,ro", path)
     try:
-        assert scene.runtime.add(scene.one, conf).status == 1
-        assert refusals(scene, person, conf) == f"{place} can't be written to"
+        assert setup.runtime.add(setup.container, conf).status == 1
+        assert refusals(setup, user, conf) == f"{path} can't be written to"
     finally:
-        run("mount", "-o", "remount,bind,rw", place)
-    assert status(scene, conf) == ""
+        run("mount", "-o", "remount,bind,rw", path)
+    assert status(setup, conf) == ""
 
 
-def test_leases_without_room(scene: Scene, person: QuickPerson) -> None:
+def test_leases_without_room(setup: Setup, user: InProcessUser) -> None:
     store = LEASES / "networks"
     store.mkdir(exist_ok=True)
     run("mount", "-t", "tmpfs", "-o", "size=4k", "none", str(store))
     try:
         (store / "file").write_bytes(bytes(4096))
         conf = network(ipam=host_local("10.7.0.0/24"))
-        assert scene.runtime.add(scene.one, conf).status == 1
-        assert refusals(scene, person, conf) == f"{store}/net is full"
+        assert setup.runtime.add(setup.container, conf).status == 1
+        assert refusals(setup, user, conf) == f"{store}/net is full"
     finally:
         run("umount", str(store))
 
 
-def test_an_ipam_plugin_that_lacks_something(scene: Scene, person: QuickPerson) -> None:
-    file = person.writes(network(ipam={"type": "dhcp"}))
-    assert "/run/cni/dhcp.sock does not exist" in person.types(f"ipvlan status -c {file}")[2]
-    place = Path("/run/cni/dhcp.sock")
-    place.parent.mkdir(exist_ok=True)
-    with scene.two.entered():  # as in a container
+def test_an_ipam_plugin_that_lacks_something(setup: Setup, user: InProcessUser) -> None:
+    file = user.write_conf(network(ipam={"type": "dhcp"}))
+    assert "/run/cni/dhcp.sock does not exist" in user.run(f"ipvlan status -c {file}")[2]
+    path = Path("/run/cni/dhcp.sock")
+    path.parent.mkdir(exist_ok=True)
+    with setup.container2.enter():  # as in a container
         listening = socket.socket(socket.AF_UNIX)
-        listening.bind(str(place))
-    assert f"nothing listens on {place}" in person.types(f"ipvlan status -c {file}")[2]
+        listening.bind(str(path))
+    assert f"nothing listens on {path}" in user.run(f"ipvlan status -c {file}")[2]
     listening.listen()
     with listening:
-        assert person.succeeds(f"ipvlan status -c {file}").endswith("ready\n")
-    place.unlink()
-    file = person.writes(network(ipam=static("10.7.0.2/24")))
-    said = person.types(f"ipvlan status -c {file} --cni-path /nowhere")
-    assert "cannot find the plugin 'static' in --cni-path" in said[2]
+        assert user.check_output(f"ipvlan status -c {file}").endswith("ready\n")
+    path.unlink()
+    file = user.write_conf(network(ipam=static("10.7.0.2/24")))
+    result = user.run(f"ipvlan status -c {file} --cni-path /nowhere")
+    assert "cannot find the plugin 'static' in --cni-path" in result[2]
 
 
-def test_a_vlan_whose_name_is_taken(scene: Scene, person: QuickPerson) -> None:
+def test_a_vlan_whose_name_is_taken(setup: Setup, user: InProcessUser) -> None:
     conf = network(vlan=100, ipam=host_local("10.7.0.0/24"))
-    assert status(scene, conf) == ""  # an ADD makes it
-    scene.host.ip("link add name eth0.100 type dummy")
-    refusal = scene.refuses(105, conf=conf)
-    assert refusals(scene, person, conf) == refusal["msg"]
-    warned = person.succeeds(f"ipvlan validate {person.writes(conf)}")
-    assert f"warning: $.vlan: on this machine, {refusal['msg']}" in warned
+    assert status(setup, conf) == ""  # an ADD makes it
+    setup.host.ip("link add name eth0.100 type dummy")
+    error = setup.expect_error(105, conf=conf)
+    assert refusals(setup, user, conf) == error["msg"]
+    warned = user.check_output(f"ipvlan validate {user.write_conf(conf)}")
+    assert f"warning: $.vlan: on this machine, {error['msg']}" in warned
 
 
-def test_a_persons_status_knows_what_validate_finds(scene: Scene, person: QuickPerson) -> None:
+def test_a_persons_status_knows_what_validate_finds(setup: Setup, user: InProcessUser) -> None:
     conf = network(ipam=static("10.7.0.2/24", routes=[{"dst": "::/0", "gw": "fd00::1"}]))
-    scene.refuses(107, conf=conf)
-    status, out, err = person.types(f"ipvlan status -c {person.writes(conf)}")
+    setup.expect_error(107, conf=conf)
+    status, out, err = user.run(f"ipvlan status -c {user.write_conf(conf)}")
     assert (status, out) == (1, "")
     assert "$.ipam.routes[0]" in err
-    file = Path(person.writes(network()))
+    file = Path(user.write_conf(network()))
     # Of two, an ADD takes the last.
     file.write_text(file.read_text().replace("{", '{"master": "eth9", ', 1))
-    assert person.succeeds(f"ipvlan status -c {file}") == "ready\n"
+    assert user.check_output(f"ipvlan status -c {file}") == "ready\n"
 
 
 CONFIGURATIONS = st.fixed_dictionaries(
@@ -228,31 +230,31 @@ CONFIGURATIONS = st.fixed_dictionaries(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_status_is_good_when_an_add_succeeds(scene: Scene, options: Conf, there: set[str]) -> None:
-    """Of containers that have nothing yet: whoever these are, a network is ready or it is not."""
+def test_status_is_good_when_add_succeeds(setup: Setup, options: Conf, features: set[str]) -> None:
+    """STATUS is about any container, so each ADD here is for a new one."""
     conf = network(**options)
-    with host_that_has(scene, there), scene.passing() as container:
-        said = status(scene, conf)
-        answer = scene.runtime.add(container, conf)
-        scene.runtime.delete(container, conf)
-    refused = "" if answer.status == 0 else answer.error()["msg"]
-    assert bool(said) == bool(refused), (said, refused)
+    with prepare_host(setup, features), setup.temporary_container() as container:
+        message = status(setup, conf)
+        answer = setup.runtime.add(container, conf)
+        setup.runtime.delete(container, conf)
+    add_message = "" if answer.status == 0 else answer.error()["msg"]
+    assert bool(message) == bool(add_message), (message, add_message)
 
 
 @contextmanager
-def host_that_has(scene: Scene, there: set[str]) -> Iterator[None]:
-    """Have an address on the master, and another container, or not; a full range in any case."""
+def prepare_host(setup: Setup, features: set[str]) -> Iterator[None]:
+    """Give the host an address on the master or another container, if ``features`` has them."""
     full = LEASES / "networks/net/10.8.0.2"
     full.parent.mkdir(parents=True, exist_ok=True)
     full.write_text("x\r\nnet1")
-    if "eth0.7" not in scene.host.links():
-        scene.host.ip("link add link eth0 name eth0.7 type vlan id 9")
-        scene.host.ip("link set dev eth0.7 up")
+    if "eth0.7" not in setup.host.links():
+        setup.host.ip("link add link eth0 name eth0.7 type vlan id 9")
+        setup.host.ip("link set dev eth0.7 up")
     with ExitStack() as stack:
-        if "address" in there:
-            scene.host.ip("address add 10.1.0.10/24 dev eth0")
-            stack.callback(scene.host.ip, "address delete 10.1.0.10/24 dev eth0")
-        if "container" in there:
-            at = stack.enter_context(scene.passing())
-            stack.callback(scene.add(at=at, name="other", ipam=static("10.9.0.2/24")).delete)
+        if "address" in features:
+            setup.host.ip("address add 10.1.0.10/24 dev eth0")
+            stack.callback(setup.host.ip, "address delete 10.1.0.10/24 dev eth0")
+        if "container" in features:
+            at = stack.enter_context(setup.temporary_container())
+            stack.callback(setup.add(at=at, name="other", ipam=static("10.9.0.2/24")).delete)
         yield

@@ -4,15 +4,15 @@ import json
 import subprocess
 from typing import Any
 
-import judged
 import pytest
+import wrong_ipam
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from judged import DEFAULT, own, pool, ranges
 from lab import run
 from runtime import PLUGINS, Conf, call_environment, network, static
 from sampling import is_long, sample
-from scene import Scene
+from setup import Setup
+from wrong_ipam import DEFAULT, pool, ranges, static_ip
 
 from cni_ipvlan.cli import configs, validate
 from cni_ipvlan.config.netconf import Problem
@@ -26,7 +26,7 @@ def part(first: str, last: str, subnet: str = "10.1.0.0/24", **options: Any) -> 
 
 # Errors that the IPAM plugin, this plugin or the kernel refuses.
 REFUSED: dict[str, Conf] = {
-    **{f"{each.path}: {each.words}": each.ipam for each in judged.REFUSED},
+    **{f"{each.path}: {each.words}": each.ipam for each in wrong_ipam.REFUSED},
     "subnet with a mask": pool("10.1.0.0/255.255.255.0"),
     "subnet is null beside ranges": {**ranges([{"subnet": "10.1.0.0/24"}]), "subnet": None},
     "no ranges": ranges(),
@@ -45,21 +45,21 @@ REFUSED: dict[str, Conf] = {
     "gw is no address": pool(routes=[{"dst": "10.9.0.0/16", "gw": "router"}]),
     "gw of another family": pool(routes=[{"dst": "10.9.0.0/16", "gw": "fd00::1"}]),
     "gw is link-local, but IPv4": pool(routes=[{"dst": "10.9.0.0/16", "gw": "169.254.1.1"}]),
-    "address with a mask": own("10.1.0.2/255.255.255.0"),
-    "address with a zone": own("fe80::5%eth0/64"),
-    "address is 0.0.0.0": own("0.0.0.0/24"),
-    "address is ::1": own("::1/128"),
-    "address is 127.0.0.5": own("127.0.0.5/8"),
-    "address is IPv6 multicast": own("ff02::5/64"),
+    "address with a mask": static_ip("10.1.0.2/255.255.255.0"),
+    "address with a zone": static_ip("fe80::5%eth0/64"),
+    "address is 0.0.0.0": static_ip("0.0.0.0/24"),
+    "address is ::1": static_ip("::1/128"),
+    "address is 127.0.0.5": static_ip("127.0.0.5/8"),
+    "address is IPv6 multicast": static_ip("ff02::5/64"),
     "address is called Address": {"type": "static", "addresses": [{"Address": "10.1.0.2/24"}]},
     "duplicate IPv6 address": static("fd00::2/64", "fd00:0::2/48"),
-    "static gateway of another family": own(gateway="fd00::1"),
+    "static gateway of another family": static_ip(gateway="fd00::1"),
     "static IPv6 gateway is the container": {
         **static("fd00::2/64", gateway="fd00::2"), "routes": [{"dst": "::/0"}],
     },
 }  # fmt: skip
 
-# What validate has nothing against: ADD succeeds.
+# Configurations without a problem: ADD succeeds.
 FINE: dict[str, Conf] = {
     "/30": pool("10.1.0.0/30"),
     "/126": pool("fd00::/126"),
@@ -69,11 +69,11 @@ FINE: dict[str, Conf] = {
     "host bits in a route": pool(routes=[{"dst": "10.9.0.5/16"}]),
     "gateway is the subnet": pool(gateway="10.1.0.0", routes=DEFAULT),
     "rangeStart is the subnet": pool(rangeStart="10.1.0.0"),
-    "address of the subnet": own("10.1.0.0/24"),
-    "IPv6 address of the subnet": own("fd00::/64"),
+    "address of the subnet": static_ip("10.1.0.0/24"),
+    "IPv6 address of the subnet": static_ip("fd00::/64"),
     "IPv6 range from the subnet": pool("fd00::/64", rangeStart="fd00::"),
-    "address of a point to point link": own("10.1.0.0/31", "10.1.0.1"),
-    "address of a single host": own("10.1.0.0/32"),
+    "address of a point to point link": static_ip("10.1.0.0/31", "10.1.0.1"),
+    "address of a single host": static_ip("10.1.0.0/32"),
     "gateway in another address's subnet": static(
         "10.1.0.2/24", "10.2.0.2/24", gateway="10.2.0.1", routes=DEFAULT
     ),
@@ -85,8 +85,8 @@ FINE: dict[str, Conf] = {
     ),
     "link-local gateway": static("fd00::2/64", gateway="fe80::1", routes=[{"dst": "::/0"}]),
 }
-# The same with a warning.
-ODD: dict[str, Conf] = {
+# Configurations with a warning: ADD succeeds, too.
+UNUSUAL: dict[str, Conf] = {
     "one range is only the gateway": ranges([part(ROUTER, ROUTER), {"subnet": "10.2.0.0/24"}]),
     "gateway outside that no route needs": pool(gateway="10.2.0.1"),
     "the same entry twice": static("10.1.0.2/24", "10.1.0.2/24"),
@@ -94,61 +94,62 @@ ODD: dict[str, Conf] = {
 }
 
 
-def verdicts(conf: Conf) -> list[Problem]:
-    (found,) = configs.read("file", json.dumps(conf)).networks
-    return validate.check_config(found)
+def find_problems(conf: Conf) -> list[Problem]:
+    (config,) = configs.read("file", json.dumps(conf)).networks
+    return validate.check_config(config)
 
 
 def is_error(conf: Conf) -> bool:
-    return any(not problem.is_warning for problem in verdicts(conf))
+    return any(not problem.is_warning for problem in find_problems(conf))
 
 
 @pytest.mark.slow
-def test_errors_are_refused(scene: Scene) -> None:
+def test_errors_are_refused(setup: Setup) -> None:
     confs = {name: network(ipam=ipam) for name, ipam in REFUSED.items()}
     assert [name for name, conf in confs.items() if not is_error(conf)] == []
     for name in sample(confs, 5):
-        assert scene.runtime.add(scene.one, confs[name]).status == 1, name
-    assert "net1" not in scene.one.links()
+        assert setup.runtime.add(setup.container, confs[name]).status == 1, name
+    assert "net1" not in setup.container.links()
 
 
 @pytest.mark.slow
-def test_what_is_no_error_works(scene: Scene) -> None:
-    for name, ipam in (FINE | ODD).items():
-        found = verdicts(network(ipam=ipam))
-        assert [problem.is_warning for problem in found] == [True] * (name in ODD), (name, found)
-    for number, ipam in enumerate(sample((FINE | ODD).values(), 5)):
-        scene.add(ipam=ipam, name=f"net{number}").delete()
+def test_what_is_no_error_works(setup: Setup) -> None:
+    for name, ipam in (FINE | UNUSUAL).items():
+        problems = find_problems(network(ipam=ipam))
+        are_warnings = [problem.is_warning for problem in problems]
+        assert are_warnings == [True] * (name in UNUSUAL), (name, problems)
+    for number, ipam in enumerate(sample((FINE | UNUSUAL).values(), 5)):
+        setup.add(ipam=ipam, name=f"net{number}").delete()
 
 
-def test_addresses_may_come_from_the_caller_or_the_runtime(scene: Scene) -> None:
+def test_addresses_may_come_from_the_caller_or_the_runtime(setup: Setup) -> None:
     conf = network(ipam={"type": "static"})
-    assert [problem.is_warning for problem in verdicts(conf)] == [True]
-    scene.refuses(
+    assert [problem.is_warning for problem in find_problems(conf)] == [True]
+    setup.expect_error(
         109, "returned no address", "try: give ipam.addresses, or ask for some", conf=conf
     )
-    scene.add(conf, CNI_ARGS="IP=10.1.0.2/24").delete()
-    given: tuple[tuple[Conf, str, Any], ...] = (
+    setup.add(conf, CNI_ARGS="IP=10.1.0.2/24").delete()
+    cases: tuple[tuple[Conf, str, Any], ...] = (
         ({"type": "static"}, "ips", ["10.1.0.3/24"]),
         (pool(None), "ipRanges", [[{"subnet": "10.1.0.0/24"}]]),
     )
-    for ipam, capability, value in given:
+    for ipam, capability, value in cases:
         conf = network(ipam=ipam, capabilities={capability: True})
-        assert verdicts(conf) == []
-        scene.add(conf, runtimeConfig={capability: value}).delete()
+        assert find_problems(conf) == []
+        setup.add(conf, runtimeConfig={capability: value}).delete()
 
 
 @pytest.mark.parametrize("version", ["0.2.0", "0.3.0"])
-def test_old_versions_have_room_for_one_address_of_a_family(scene: Scene, version: str) -> None:
+def test_old_versions_have_room_for_one_address_of_a_family(setup: Setup, version: str) -> None:
     for ipam in (
         static("10.1.0.2/24", "10.2.0.2/24"),
         ranges([{"subnet": "10.1.0.0/24"}], [{"subnet": "10.2.0.0/24"}]),
     ):
         conf = network(ipam=ipam, cniVersion=version)
-        answer = scene.runtime.add(scene.one, conf)
+        answer = setup.runtime.add(setup.container, conf)
         assert is_error(conf) == (answer.status == 1) == (version == "0.2.0")
         if answer.status == 0:
-            scene.runtime.delete(scene.one, conf).succeeds()
+            setup.runtime.delete(setup.container, conf).succeeds()
 
 
 # Addresses near each other, so that they often meet.

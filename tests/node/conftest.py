@@ -21,14 +21,14 @@ kept=$FETCHED/$(sha256sum <<<"${*:1:$#-1}" | cut -c 1-64)
 [[ -d $kept ]] || PATH=${PATH#*:} mmdebstrap "${@:1:$#-1}" "$kept" || exit
 cp -a "$kept" "${!#}"
 """
-# What is built twice, to compare, if anything.
-TWICE = sampling.sample(("bundle", "image", "nothing"), 1)
+# What is built twice, to compare the results.
+REPEATED_BUILD = sampling.sample(("bundle", "image", "nothing"), 1)
 TOOLS = ("build", "pip", "pipx", "setuptools", "uv")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_left() -> Iterator[None]:
-    """Give what is run here a place for temporary files, in which nothing may be in the end."""
+def temporary_directory() -> Iterator[None]:
+    """Give programs a directory for temporary files, which must be empty in the end."""
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", name)
         yield
@@ -41,37 +41,37 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = copy_checkout(tmp_path_factory.mktemp("source"))
     folder = tmp_path_factory.mktemp("wheels")
     python = make_environment(tmp_path_factory.mktemp("pip"))
-    wanted = [str(source), *TOOLS]
-    subprocess.run([python, "-m", "pip", "-q", "wheel", "--wheel-dir", folder, *wanted], check=True)
+    names = [str(source), *TOOLS]
+    subprocess.run([python, "-m", "pip", "-q", "wheel", "--wheel-dir", folder, *names], check=True)
     return folder
 
 
 @pytest.fixture(scope="session")
-def fetching(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Have mmdebstrap fetch what is asked for again only once; each time with --long."""
+def debian_cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Have mmdebstrap fetch the same packages only once, but each time with --long."""
     if sampling.is_long():
         return {}
-    place = tmp_path_factory.mktemp("fetched")
-    write_program(place / "mmdebstrap", FETCH_ONCE)
-    return {"FETCHED": str(place), "PATH": f"{place}:{os.environ['PATH']}"}
+    directory = tmp_path_factory.mktemp("fetched")
+    write_program(directory / "mmdebstrap", FETCH_ONCE)
+    return {"FETCHED": str(directory), "PATH": f"{directory}:{os.environ['PATH']}"}
 
 
 @pytest.fixture(scope="session")
-def archives(tmp_path_factory: pytest.TempPathFactory, fetching: dict[str, str]) -> list[Path]:
-    """Build the bundle of one commit, perhaps twice, in unlike surroundings."""
-    place = tmp_path_factory.mktemp("clones")
-    one, other = make_clone(place / "one"), place / "another clone"
-    git(place, "clone", "--quiet", one, other)
-    unlike = {
+def archives(tmp_path_factory: pytest.TempPathFactory, debian_cache: dict[str, str]) -> list[Path]:
+    """Build the bundle of one commit, perhaps twice, with different environments."""
+    directory = tmp_path_factory.mktemp("clones")
+    clone1, clone2 = make_clone(directory / "one"), directory / "another clone"
+    git(directory, "clone", "--quiet", clone1, clone2)
+    changes = {
         "HOME": "/nonexistent",
         "TZ": "Asia/Kathmandu",
         "PYTHONPATH": "/evil",
         "PYTHONHASHSEED": "7",
         "TMPDIR": str(tmp_path_factory.mktemp("another temporary directory")),
     }
-    builds: list[tuple[Path, dict[str, str], int]] = [(one, {}, 0o022), (other, unlike, 0o077)]
-    for clone, more, mask in builds[: 1 + ("bundle" in TWICE)]:
-        environment = {**os.environ, **fetching, **more}
+    builds: list[tuple[Path, dict[str, str], int]] = [(clone1, {}, 0o022), (clone2, changes, 0o077)]
+    for clone, variables, mask in builds[: 1 + ("bundle" in REPEATED_BUILD)]:
+        environment = {**os.environ, **debian_cache, **variables}
         done = subprocess.run(
             [clone / BUILD_BUNDLE], check=True, env=environment, umask=mask, stderr=subprocess.PIPE
         )
@@ -82,30 +82,30 @@ def archives(tmp_path_factory: pytest.TempPathFactory, fetching: dict[str, str])
 @pytest.fixture(scope="session")
 def bundle(archives: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Unpack it, as install instructions have it, in a directory of some name."""
-    place = tmp_path_factory.mktemp("it's a place")
-    subprocess.run(["tar", "-xJf", archives[0], "-C", place], check=True)
-    (unpacked,) = place.iterdir()
+    directory = tmp_path_factory.mktemp("it's a place")
+    subprocess.run(["tar", "-xJf", archives[0], "-C", directory], check=True)
+    (unpacked,) = directory.iterdir()
     return unpacked
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> Path:
-    """Have a checkout in which nothing was run yet."""
+def fresh_checkout(tmp_path: Path) -> Path:
+    """Make a checkout in which nothing was run yet."""
     return copy_everything(tmp_path / "fresh")
 
 
 @pytest.fixture(scope="session")
 def images(
-    archives: list[Path], tmp_path_factory: pytest.TempPathFactory, fetching: dict[str, str]
+    archives: list[Path], tmp_path_factory: pytest.TempPathFactory, debian_cache: dict[str, str]
 ) -> list[Path]:
     """Build the image, perhaps twice, from bundles of one commit."""
-    place = tmp_path_factory.mktemp("images")
-    masks = {"one": 0o022, "other": 0o077} if "image" in TWICE else {"one": 0o022}
+    directory = tmp_path_factory.mktemp("images")
+    masks = {"one": 0o022, "other": 0o077} if "image" in REPEATED_BUILD else {"one": 0o022}
     for name, mask in masks.items():
         subprocess.run(
-            [BUILD_IMAGE, "--bundle", archives[-1], "--output", place / name],
+            [BUILD_IMAGE, "--bundle", archives[-1], "--output", directory / name],
             check=True,
-            env={**os.environ, **fetching},
+            env={**os.environ, **debian_cache},
             umask=mask,
         )
-    return [next((place / name).iterdir()) for name in masks]
+    return [next((directory / name).iterdir()) for name in masks]

@@ -33,8 +33,8 @@ def wheel(wheels: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def builder(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Have pypa's build in an environment whose builds find what they need in a folder."""
-    place = tmp_path_factory.mktemp("builder's")
-    python = make_environment(place / "venv")
+    directory = tmp_path_factory.mktemp("builder's")
+    python = make_environment(directory / "venv")
     install = ("-m", "pip", "-q", "install", "--no-index", f"--find-links={wheels}", "build")
     subprocess.run([python, *install], check=True)
     return python
@@ -68,16 +68,16 @@ def metadata(wheel: dict[str, bytes]) -> Message:
 def test_wheel_holds_package_launcher_and_documents(wheel: dict[str, bytes], wheels: Path) -> None:
     package = {name for name in wheel if not name.startswith("cni_ipvlan-")}
     files = filter(Path.is_file, (CHECKOUT / "cni_ipvlan").rglob("*"))
-    ours = {str(each.relative_to(CHECKOUT)): each for each in files if each.suffix != ".pyc"}
+    sources = {str(each.relative_to(CHECKOUT)): each for each in files if each.suffix != ".pyc"}
     assert {name: wheel[name] for name in package} == {
-        name: path.read_bytes() for name, path in ours.items()
+        name: path.read_bytes() for name, path in sources.items()
     }
     data = {name.partition(".data/")[2]: name for name in wheel if ".data/" in name}
     assert data.keys() == {"scripts/ipvlan", *DOCUMENTS}
     assert wheel[data["scripts/ipvlan"]] == (CHECKOUT / "scripts/ipvlan").read_bytes()
-    others = {name.rpartition("dist-info/")[2] for name in wheel} - package - {*data.values()}
+    info_files = {name.rpartition("dist-info/")[2] for name in wheel} - package - {*data.values()}
     metadata = {"METADATA", "WHEEL", "RECORD", "top_level.txt", "licenses/LICENSE"}
-    assert others == metadata
+    assert info_files == metadata
     page, *completions = (wheel[data[name]] for name in DOCUMENTS)
     assert b".SS doctor" in page
     assert all(b"_IPVLAN_COMPLETE" in each for each in completions)
@@ -91,52 +91,54 @@ def test_source_archive_holds_all_files_of_the_repository(unpacked: Path) -> Non
     listing = ("ls-files", "-z", "--cached", "--others", "--exclude-standard")
     git = ("git", "-c", "safe.directory=*", "-C", str(CHECKOUT))
     names = subprocess.check_output([*git, *listing], text=True).split("\0")
-    ours = {name for name in names if (CHECKOUT / name).is_file()}
-    found = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
-    made = {name for name in found if name.startswith("cni_ipvlan.egg-info/")} | {"PKG-INFO"}
-    assert found - made == ours
-    changed = {"setup.cfg"}  # to which setuptools adds a section
-    assert [name for name in ours - changed if not same(unpacked / name, CHECKOUT / name)] == []
-    before, theirs = (settings(each / "setup.cfg") for each in (CHECKOUT, unpacked))
-    assert {name: theirs[name] for name in before} == before
+    tracked = {name for name in names if (CHECKOUT / name).is_file()}
+    contents = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
+    built = {name for name in contents if name.startswith("cni_ipvlan.egg-info/")} | {"PKG-INFO"}
+    assert contents - built == tracked
+    changed_files = {"setup.cfg"}  # to which setuptools adds a section
+    assert [
+        name for name in tracked - changed_files if not are_equal(unpacked / name, CHECKOUT / name)
+    ] == []
+    before, after = (settings(each / "setup.cfg") for each in (CHECKOUT, unpacked))
+    assert {name: after[name] for name in before} == before
 
 
 def test_unit_tests_run_from_the_source_archive(unpacked: Path) -> None:
-    """Where there is no git, as when a distribution builds it."""
+    """A distribution builds it where there is no git."""
     pytest_ = [sys.executable, "-m", "pytest", "-q", f"--basetemp={unpacked.parent}/tmp"]
     everything = subprocess.check_output(
         [*pytest_, "--collect-only", "tests/unit"], cwd=unpacked, text=True
     )
     assert all(f"tests/unit/{name}::" in everything for name in READING)
-    chosen = [f"tests/unit/{name}" for name in READING]
+    files = [f"tests/unit/{name}" for name in READING]
     # Ordinary arguments: what pytest was told by its caller is not for these.
-    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    done = run(*pytest_, *chosen, cwd=unpacked, env=alone)
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    done = run(*pytest_, *files, cwd=unpacked, env=variables)
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
 
 
-@pytest.mark.parametrize("way", ["build", "pip"])
+@pytest.mark.parametrize("method", ["build", "pip"])
 def test_every_way_of_building_makes_the_same_wheel(
     wheel: dict[str, bytes], builder: Path, dist: Path, sdist: Path, wheels: Path, tmp_path: Path,
-    way: str,
+    method: str,
 ) -> None:  # fmt: skip
     """From a checkout or the source archive, by pip or build, by another Python elsewhere."""
     assert members(dist) == wheel
-    if way == "build":
-        made = build(builder, copy_checkout(tmp_path / "checkout"), wheels, "--wheel")
+    if method == "build":
+        directory = build(builder, copy_checkout(tmp_path / "checkout"), wheels, "--wheel")
     else:
-        python, made = make_environment(tmp_path / "venv"), tmp_path / "wheel"
-        pip = [*PIP_WHEEL, f"--find-links={wheels}", f"--wheel-dir={made}", str(sdist)]
+        python, directory = make_environment(tmp_path / "venv"), tmp_path / "wheel"
+        pip = [*PIP_WHEEL, f"--find-links={wheels}", f"--wheel-dir={directory}", str(sdist)]
         subprocess.run([python, *pip], check=True)
-    assert members(made) == wheel
+    assert members(directory) == wheel
 
 
 def test_no_wheel_names_an_interpreter_but_the_shell(wheel: dict[str, bytes]) -> None:
-    """One built in an environment would name that, in /tmp, where anybody may make it again."""
+    """A wheel could name the builder's environment in /tmp, where anybody may make it again."""
     heads = {name: content.split(b"\n")[0] for name, content in wheel.items()}
-    named = {name: head for name, head in heads.items() if head.startswith(b"#!")}
-    assert list(named.values()) == [b"#!/bin/sh"], named
+    interpreters = {name: head for name, head in heads.items() if head.startswith(b"#!")}
+    assert list(interpreters.values()) == [b"#!/bin/sh"], interpreters
     assert [name for name in wheel if name.endswith("entry_points.txt")] == []
 
 
@@ -147,16 +149,16 @@ def test_no_archive_names_a_directory_of_its_builder(
         files = {each.name: archive.extractfile(each) for each in archive}
         source = {name: file.read() if file else b"" for name, file in files.items()}
     builders = [str(tmp_path_factory.getbasetemp()).encode(), os.environ["TMPDIR"].encode()]
-    for held in (wheel, source):
-        assert [name for name in held if name.startswith("/") or ".." in name] == []
-        assert [name for name in held if any(each in held[name] for each in builders)] == []
+    for item in (wheel, source):
+        assert [name for name in item if name.startswith("/") or ".." in name] == []
+        assert [name for name in item if any(each in item[name] for each in builders)] == []
 
 
 def test_metadata_has_one_address_and_an_author(metadata: Message) -> None:
     home = settings(CHECKOUT / "setup.cfg")["metadata"]["url"]
-    listed = dict(each.split(", ") for each in metadata.get_all("Project-URL", []))
-    assert listed.keys() == {"Changelog", "Documentation", "Source"}
-    assert [url for url in listed.values() if not url.startswith(home)] == []
+    urls = dict(each.split(", ") for each in metadata.get_all("Project-URL", []))
+    assert urls.keys() == {"Changelog", "Documentation", "Source"}
+    assert [url for url in urls.values() if not url.startswith(home)] == []
     assert metadata["Home-page"] == home
     assert metadata["Author"] == "the authors of cni-ipvlan"
     assert metadata["License"] == "Apache-2.0"
@@ -175,9 +177,9 @@ def test_long_description_is_the_readme_with_absolute_links(metadata: Message) -
 
 def build(python: Path, source: Path, wheels: Path, *options: str) -> Path:
     """Have pypa's build make archives of a source; return their directory."""
-    alone = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    environment = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
     command = ("-m", "build", *options)
-    subprocess.run([python, *command], check=True, cwd=source, env=alone, capture_output=True)
+    subprocess.run([python, *command], check=True, cwd=source, env=environment, capture_output=True)
     return source / "dist"
 
 
@@ -187,9 +189,9 @@ def settings(file: Path) -> dict[str, dict[str, str]]:
     return {name: dict(section) for name, section in parser.items()}
 
 
-def same(one: Path, other: Path) -> bool:
-    modes = {path.stat().st_mode & 0o111 for path in (one, other)}
-    return len(modes) == 1 and one.read_bytes() == other.read_bytes()
+def are_equal(first: Path, second: Path) -> bool:
+    modes = {path.stat().st_mode & 0o111 for path in (first, second)}
+    return len(modes) == 1 and first.read_bytes() == second.read_bytes()
 
 
 def members(folder: Path) -> dict[str, bytes]:

@@ -15,18 +15,18 @@ from typing import Any
 
 import documents
 import pytest
-from doubles import stand_in, write_program
+from doubles import replace_program, write_program
 from image_layout import ARCHITECTURE
 from installing import (
     AS_ROOT,
     CHECKOUT,
     assert_serves,
     installer,
-    places,
-    plugin,
-    refusal,
+    list_tree,
+    path_options,
+    plugin_path,
+    read_launcher_error,
     run,
-    tree,
 )
 
 BUILD = "scripts/build-bundle"
@@ -34,7 +34,7 @@ LAB = CHECKOUT / "scripts/lab-kernel"
 USE = Path(__file__).with_name("using_bundle.py")
 MIB = 1 << 20
 VERSION = {"CNI_COMMAND": "VERSION"}
-# What a program of Debian's finds on every Debian, and a bare root has not.
+# host-local with its loader and libraries, which every Debian has, but not a bare root.
 HOST_LOCAL = """\
 #!/opt/bundle/programs/sh
 echo "$PATH" >/run/path
@@ -85,15 +85,15 @@ def test_each_package_has_its_version_and_licence(bundle: Path) -> None:
     assert {"libc6", "musl-dev", "python3-click"} <= versions.keys()
     texts = "".join((licences / name).read_text() for name in versions)
     assert texts.count("icense") > len(versions)
-    named = re.findall("/usr/share/common-licenses/([A-Z][A-Za-z0-9.-]*[A-Za-z0-9])", texts)
-    assert {name for name in named if not (licences / "common" / name).exists()} == set()
+    names = re.findall("/usr/share/common-licenses/([A-Z][A-Za-z0-9.-]*[A-Za-z0-9])", texts)
+    assert {name for name in names if not (licences / "common" / name).exists()} == set()
 
 
 def test_programs_are_those_that_are_trusted(bundle: Path) -> None:
     trusted = (CHECKOUT / "docs/security.md").read_text().partition("the programs\n")[2]
-    listed = set(re.findall("`([a-z]+)`", trusted.partition(";")[0]))
+    programs_listed = set(re.findall("`([a-z]+)`", trusted.partition(";")[0]))
     of_options = {"arping", "ping"}  # checkIPv4Conflict, and the command probe
-    assert {each.name for each in (bundle / "programs").iterdir()} == listed | of_options
+    assert {each.name for each in (bundle / "programs").iterdir()} == programs_listed | of_options
 
 
 def test_every_module_can_be_imported(bundle: Path) -> None:
@@ -131,19 +131,19 @@ def test_it_installs_itself_without_python(bundle: Path, tmp_path: Path, prefix:
     if prefix == "through a link":
         (tmp_path / "there").mkdir()
         (tmp_path / "prefix").symlink_to("there")
-    before = tree(tmp_path)
+    before = list_tree(tmp_path)
     for _ in range(2):  # the second time is an upgrade
         done = install(bundle, tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
-        assert_serves(plugin(tmp_path))
+        assert_serves(plugin_path(tmp_path))
         assert_serves(tmp_path / "command/ipvlan")
-    assert not plugin(tmp_path).is_symlink()
+    assert not plugin_path(tmp_path).is_symlink()
     links = [path for path in (tmp_path / "share").rglob("*") if path.is_symlink()]
     assert len(links) == 4
     assert "doctor" in (tmp_path / "share/man/man8/ipvlan.8").read_text()
     done = install(bundle, tmp_path, "--uninstall")
     assert (done.returncode, done.stderr) == (0, "")
-    assert tree(tmp_path) == before
+    assert list_tree(tmp_path) == before
 
 
 def test_bundle_takes_packages_from_nowhere_else(bundle: Path, tmp_path: Path) -> None:
@@ -156,13 +156,13 @@ def test_bundle_takes_packages_from_nowhere_else(bundle: Path, tmp_path: Path) -
         assert done.stderr == (
             "install-node: a bundle has its packages: leave out --wheels and --system-packages\n"
         )
-        assert tree(node) == {}
+        assert list_tree(node) == {}
 
 
 def install(bundle: Path, node: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Have the bundle install itself where Python can't be started."""
     hide = 'mount --bind /dev/null "$(realpath /usr/bin/python3)" && exec "$@"'
-    return run(*AS_ROOT, "sh", "-c", hide, "sh", installer(bundle), *places(node), *options)
+    return run(*AS_ROOT, "sh", "-c", hide, "sh", installer(bundle), *path_options(node), *options)
 
 
 def test_nothing_of_the_callers_environment_is_used(bundle: Path, tmp_path: Path) -> None:
@@ -170,9 +170,9 @@ def test_nothing_of_the_callers_environment_is_used(bundle: Path, tmp_path: Path
         (tmp_path / f"{name}.py").write_text('raise SystemExit("evil")\n')
     for name in ("libc.so.6", "libz.so.1"):
         (tmp_path / name).write_bytes(b"evil")
-    evil = str(tmp_path)
-    python = {"PYTHONPATH": evil, "PYTHONHOME": evil, "PYTHONPLATLIBDIR": "evil"}
-    loader = {"LD_LIBRARY_PATH": evil, "LD_PRELOAD": f"{evil}/libz.so.1", "LD_DEBUG": "all"}
+    folder = str(tmp_path)
+    python = {"PYTHONPATH": folder, "PYTHONHOME": folder, "PYTHONPLATLIBDIR": "evil"}
+    loader = {"LD_LIBRARY_PATH": folder, "LD_PRELOAD": f"{folder}/libz.so.1", "LD_DEBUG": "all"}
     tunables = {"GLIBC_TUNABLES": "glibc.rtld.dynamic_sort=2:glibc.nonsense=1"}
     assert_serves(bundle / "bin/ipvlan", tmp_path, **python, **loader, **tunables)
 
@@ -201,7 +201,7 @@ def assert_answers(bundle: Path, kind: int, limit: int) -> dict[str, Any]:
 def test_directory_as_standard_input_is_reported(bundle: Path, tmp_path: Path) -> None:
     directory = os.open(tmp_path, os.O_RDONLY)
     try:
-        answer = refusal(bundle / "bin/ipvlan", stdin=directory)
+        answer = read_launcher_error(bundle / "bin/ipvlan", stdin=directory)
     finally:
         os.close(directory)
     assert answer["msg"] == "cannot start ipvlan: standard input is a directory"
@@ -210,7 +210,7 @@ def test_directory_as_standard_input_is_reported(bundle: Path, tmp_path: Path) -
 def test_copy_without_its_bundle_is_reported(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     copy = Path(shutil.copy(bundle / "bin/ipvlan", tmp_path / "bin"))
-    answer = refusal(copy)
+    answer = read_launcher_error(copy)
     assert "the rest of its bundle is not where it was unpacked" in answer["msg"]
     assert "instead of copying it" in answer["details"]
     done = run(copy, "--help")
@@ -221,7 +221,7 @@ def test_copy_without_its_bundle_is_reported(bundle: Path, tmp_path: Path) -> No
 def test_directory_that_the_loader_can_not_take_is_reported(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "a:b/bin").mkdir(parents=True)
     copy = Path(shutil.copy(bundle / "bin/ipvlan", tmp_path / "a:b/bin"))
-    assert "with one of :;$ in its name" in refusal(copy)["msg"]
+    assert "with one of :;$ in its name" in read_launcher_error(copy)["msg"]
 
 
 @pytest.mark.slow
@@ -234,8 +234,8 @@ def test_it_works_in_a_root_that_has_nothing_else_or_busybox(
     unpacking: list[str | Path] = [busybox, "tar", "-xJf", archives[0], "-C", root / "opt"]
     subprocess.run(unpacking, check=True)
     (root / "opt" / bundle.name).rename(root / "opt/bundle")
-    found = json.loads(subprocess.check_output([LAB, sys.executable, USE, root], text=True))
-    used = found.pop("runtime")
+    report = json.loads(subprocess.check_output([LAB, sys.executable, USE, root], text=True))
+    used = report.pop("runtime")
     assert "1.1.0" in used.pop("versions")
     addresses = ["10.1.1.2/24", "fd00:1::2/64"]
     assert used == {
@@ -245,23 +245,23 @@ def test_it_works_in_a_root_that_has_nothing_else_or_busybox(
         "printed by CHECK and DEL": "",
         "left": [],
     }
-    person = found.pop("person")
+    person = report.pop("person")
     assert len(person["doctor"]) > 10
     assert [line for line in person.pop("doctor") if not line.startswith("ok ")] == []
     (filtered,) = person.pop("DHCP")
     assert filtered.split()[:4] == ["ok", "ipam", "tc", "can"]
     assert person == {"has": ["10.1.1.3/24", "fd00:1::3/64"], "shown": ["10.1.1.3/24"], "left": []}
-    assert found == {"changed": []}
+    assert report == {"changed": []}
 
 
 @pytest.fixture(scope="module")
 def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return Debian's static BusyBox."""
-    place = tmp_path_factory.mktemp("busybox") / "root"
+    directory = tmp_path_factory.mktemp("busybox") / "root"
     anybody = ("--mode=chrootless", "--skip=check/chrootless")  # as build-bundle does
     options = ("--quiet", *anybody, "--variant=extract", "--include=busybox-static")
-    subprocess.run(["mmdebstrap", *options, "trixie", place], check=True)
-    return place / "usr/bin/busybox"
+    subprocess.run(["mmdebstrap", *options, "trixie", directory], check=True)
+    return directory / "usr/bin/busybox"
 
 
 def make_root(root: Path) -> None:
@@ -273,8 +273,8 @@ def make_root(root: Path) -> None:
     write_program(plugins / "ipvlan", STARTER)
     write_program(plugins / "host-local", HOST_LOCAL)
     shutil.copy("/usr/lib/cni/host-local", libraries)
-    listed = subprocess.check_output(["ldd", "/usr/lib/cni/host-local"], text=True)
-    for library in re.findall(r"(/\S+) \(", listed):
+    output = subprocess.check_output(["ldd", "/usr/lib/cni/host-local"], text=True)
+    for library in re.findall(r"(/\S+) \(", output):
         shutil.copy(library, libraries / ("ld.so" if "/ld-" in library else ""))
 
 
@@ -287,7 +287,7 @@ def put_busybox(directory: Path, busybox: Path) -> None:
 
 
 def test_packages_that_can_not_be_fetched_are_reported(tmp_path: Path) -> None:
-    path = stand_in(tmp_path, "mmdebstrap", "echo 'E: no network' >&2; exit 1")
+    path = replace_program(tmp_path, "mmdebstrap", "echo 'E: no network' >&2; exit 1")
     output = tmp_path / "dist"
     environment = {**os.environ, "PATH": path, "TMPDIR": str(tmp_path)}
     done = run(CHECKOUT / BUILD, "--output", output, env=environment)

@@ -13,7 +13,7 @@ import pytest
 import roots
 import sampling
 from cloning import commit, git, make_clone
-from doubles import stand_in
+from doubles import replace_program
 from installing import CHECKOUT, needs_system_packages, run
 
 pytestmark = needs_system_packages  # build-deb makes the manual with them
@@ -52,8 +52,8 @@ left:
 beside another plugin: /opt/cni/bin/other
 an ipvlan that was there: theirs
 """
-# What is there before it is installed, and must be afterwards.
-HOW = ("removed", "purged")
+# Files that exist before the installation, and must exist after the removal.
+REMOVALS = ("removed", "purged")
 BEFORE = sampling.sample(("/", "/opt/cni", "/opt/cni/bin"), 1)
 
 
@@ -65,24 +65,24 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def package(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build it on a machine that has what it depends on only in older versions, and is told so."""
-    place = tmp_path_factory.mktemp("dist")
-    path = {"PATH": stand_in(place / "path", "apt-cache", "echo '  Candidate: 1.0'")}
+    directory = tmp_path_factory.mktemp("dist")
+    path = {"PATH": replace_program(directory / "path", "apt-cache", "echo '  Candidate: 1.0'")}
     printed = subprocess.check_output(
-        [clone / BUILD, "--output", place], env={**os.environ, **path}, text=True
+        [clone / BUILD, "--output", directory], env={**os.environ, **path}, text=True
     )
     assert "to install it" not in printed
     assert printed.endswith("has what it depends on only in older versions\n")
-    return next(place.glob("*.deb"))
+    return next(directory.glob("*.deb"))
 
 
 @pytest.fixture(scope="module")
 def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Have a small Debian that has everything but the package, and in /debs its rival's."""
+    """Make a small Debian without the package, with a conflicting package in /debs."""
     directory = tmp_path_factory.mktemp("debian") / "root"
     keep = f"mkdir $1/debs && cp $1/var/cache/apt/archives/{RIVAL}_*.deb $1/debs"
     options = ["--variant=essential", f"--include=mount,{DEPENDENCIES},{RIVAL}"]
     options.append(f"--customize-hook={keep}")
-    with roots.made(directory, "trixie", *options) as root:
+    with roots.make_root(directory, "trixie", *options) as root:
         yield root
 
 
@@ -100,11 +100,11 @@ def test_same_commit_gives_the_same_package(package: Path, clone: Path, tmp_path
         for path in (other, *other.rglob("*")):
             os.chown(path, 12345, 12345, follow_symlinks=False)
     printed = subprocess.check_output([other / BUILD, "--output", output], text=True)
-    (built,) = output.iterdir()
-    assert built.read_bytes() == package.read_bytes()
+    (copy,) = output.iterdir()
+    assert copy.read_bytes() == package.read_bytes()
     command = printed.splitlines()[-1].partition(": ")[2]
     sudo = ["sudo"] if os.geteuid() or "SUDO_USER" in os.environ else []
-    assert shlex.split(command) == [*sudo, "apt-get", "install", str(built)]
+    assert shlex.split(command) == [*sudo, "apt-get", "install", str(copy)]
 
 
 def test_documents_are_where_debian_has_them(package: Path, tmp_path: Path) -> None:
@@ -150,17 +150,17 @@ def test_use_upgrade_and_removal(package: Path, clone: Path, debian: Path, tmp_p
     git(tmp_path, "clone", "--quiet", clone, "later")
     commit(tmp_path / "later")
     subprocess.run([tmp_path / "later" / BUILD, "--output", tmp_path], check=True)
-    (later,) = tmp_path.glob("cni-ipvlan_*_all.deb")
-    for each in (package, later, SCENARIO, SCENARIO.with_name("scenario.sh")):
+    (update,) = tmp_path.glob("cni-ipvlan_*_all.deb")
+    for each in (package, update, SCENARIO, SCENARIO.with_name("scenario.sh")):
         shutil.copy(each, debian)
-    scenario = [*(f"/{file.name}" for file in (SCENARIO, package, later)), *BEFORE]
+    scenario = [*(f"/{file.name}" for file in (SCENARIO, package, update)), *BEFORE]
     # ip netns exec needs a root directory that is a mount.
-    within = ("sh", "-c", 'mount --bind "$1" "$1" && exec chroot "$@"', "sh", debian)
+    in_root = ("sh", "-c", 'mount --bind "$1" "$1" && exec chroot "$@"', "sh", debian)
     plain = {**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
-    done = run(LAB, *within, *scenario, env=plain)
+    done = run(LAB, *in_root, *scenario, env=plain)
     printed = re.sub(r" +$", "", done.stdout, flags=re.MULTILINE)
-    removed = "".join(f"with {place} before, {how}:\n" for place in BEFORE for how in HOW)
-    version = subprocess.check_output(["dpkg-deb", "--field", later, "Version"], text=True).strip()
+    removed = "".join(f"with {place} before, {how}:\n" for place in BEFORE for how in REMOVALS)
+    version = subprocess.check_output(["dpkg-deb", "--field", update, "Version"], text=True).strip()
     expected = EXPECTED.format(later=version, removed=removed)
     assert (printed, done.returncode) == (expected, 0), done.stderr
     assert "cannot open" not in done.stderr  # calls that end while postrm looks at them

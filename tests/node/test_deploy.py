@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from image_layout import archive, contents, with_layer
+from image_layout import add_layer, make_archive, read_archive
 from installing import CHECKOUT, run
 
 LAB = CHECKOUT / "scripts/lab-kernel"
@@ -69,7 +69,7 @@ def test_manifests_are_what_kubernetes_has_published() -> None:
 
 
 def assert_is_valid(manifest: Manifest) -> None:
-    """Assert that it is as published, and no more; of a network, that its config is a string."""
+    """Assert that a manifest fits its schema, and that a network's config is a string."""
     if (manifest["apiVersion"], manifest["kind"]) == NETWORK:
         assert manifest.keys() == {"apiVersion", "kind", "metadata", "spec"}
         assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", manifest["metadata"]["name"])
@@ -101,43 +101,43 @@ def test_pod_goes_to_every_node_and_has_no_more_rights_than_it_needs(daemonset: 
         "capabilities": {"drop": ["ALL"], "add": ["CHOWN", "DAC_OVERRIDE", "FOWNER"]},
     }
     assert pod["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}}
-    places = {each["name"]: each["hostPath"]["path"] for each in pod["volumes"]}
+    paths = {each["name"]: each["hostPath"]["path"] for each in pod["volumes"]}
     mounts = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
-    assert mounts == places
+    assert mounts == paths
     labels = daemonset["spec"]["template"]["metadata"]["labels"]
     assert daemonset["spec"]["selector"]["matchLabels"] == labels
 
 
 def test_overlay_of_the_document_sets_image_and_directory(overlay: Path) -> None:
     overlay.write_text(CLUSTER + DIRECTORIES)
-    built = build(overlay.parent)
-    for manifest in built:
+    manifests = build(overlay.parent)
+    for manifest in manifests:
         assert_is_valid(manifest)
-    wanted = read("daemonset.yaml")
-    pod = wanted["spec"]["template"]["spec"]
+    expected = read("daemonset.yaml")
+    pod = expected["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert container["image"] == "localhost/cni-ipvlan"
     container["image"] = "registry.example/cni-ipvlan:0.1.0"
     container["args"].append("--bin-dir=/usr/lib/cni")
     container["volumeMounts"][0]["mountPath"] = "/usr/lib/cni"
     pod["volumes"][0]["hostPath"]["path"] = "/usr/lib/cni"
-    assert built == [read("namespace.yaml"), wanted]
+    assert manifests == [read("namespace.yaml"), expected]
 
 
 def test_component_for_a_first_network_is_on_the_host_and_has_its_file(overlay: Path) -> None:
     overlay.write_text(FIRST + DIRECTORIES)
     (network,) = re.findall(r"^```json\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
     (overlay.parent / "10-ipvlan.conflist").write_text(network)
-    built = {manifest["kind"]: manifest for manifest in build(overlay.parent)}
-    assert_is_valid(built["DaemonSet"])
-    assert built["ConfigMap"]["data"] == {"10-ipvlan.conflist": network}
-    pod = built["DaemonSet"]["spec"]["template"]["spec"]
+    manifests = {manifest["kind"]: manifest for manifest in build(overlay.parent)}
+    assert_is_valid(manifests["DaemonSet"])
+    assert manifests["ConfigMap"]["data"] == {"10-ipvlan.conflist": network}
+    pod = manifests["DaemonSet"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert pod["hostNetwork"] is True
     volumes = {each.pop("name"): each for each in pod["volumes"]}
     mounts = {each["mountPath"]: volumes[each["name"]] for each in container["volumeMounts"]}
     # Its name ends with a digest, so another configuration is rolled out.
-    assert mounts["/network"]["configMap"]["name"] == built["ConfigMap"]["metadata"]["name"]
+    assert mounts["/network"]["configMap"]["name"] == manifests["ConfigMap"]["metadata"]["name"]
     assert mounts["/etc/cni/net.d"]["hostPath"]["path"] == "/etc/cni/net.d"
     assert container["args"] == ["--on-stop=keep", "--networks=/network", "--bin-dir=/usr/lib/cni"]
 
@@ -152,20 +152,21 @@ def test_kustomize_takes_no_network_of_the_examples(overlay: Path) -> None:
 
 def test_image_has_the_daemonsets_name_and_a_tag(daemonset: Manifest, images: list[Path]) -> None:
     (container,) = daemonset["spec"]["template"]["spec"]["containers"]
-    index = json.loads(contents(images[0].read_bytes())["index.json"])
+    index = json.loads(read_archive(images[0].read_bytes())["index.json"])
     version = images[0].name.removeprefix("cni-ipvlan-").removesuffix(".oci.tar")
     name = index["manifests"][0]["annotations"]["io.containerd.image.name"]
     assert name == f"{container['image']}:{version.replace('~', '-')}"
 
 
 @pytest.fixture(scope="module")
-def found(
+def outcomes(
     daemonset: Manifest, images: list[Path], bundle: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
     """Have containerd run two versions of the image, as the DaemonSet describes it."""
-    place = tmp_path_factory.mktemp("cluster")
-    manifests, newer = [place / "alone.json", place / "with-network.json"], place / "newer.tar"
-    for file, manifest in zip(manifests, (daemonset, with_first_network(daemonset)), strict=True):
+    directory = tmp_path_factory.mktemp("cluster")
+    manifests = [directory / "alone.json", directory / "with-network.json"]
+    newer = directory / "newer.tar"
+    for file, manifest in zip(manifests, (daemonset, add_first_network(daemonset)), strict=True):
         file.write_text(json.dumps(manifest))
     newer.write_bytes(another_version(images[0], bundle))
     path = {"PYTHONPATH": str(CHECKOUT / "tests/support")}
@@ -176,22 +177,22 @@ def found(
     return answer
 
 
-def with_first_network(daemonset: Manifest) -> Manifest:
+def add_first_network(daemonset: Manifest) -> Manifest:
     """Return the DaemonSet with the component's patches, as kustomize makes it."""
-    made = deepcopy(daemonset)
+    result = deepcopy(daemonset)
     (patch,) = read("first-network/kustomization.yaml")["patches"]
     for each in yaml.safe_load(patch["patch"]):
         assert each["op"] == "add"
         *path, last = each["path"].split("/")[1:]
-        place: Any = made
+        value: Any = result
         for key in path:
-            place = place[int(key) if isinstance(place, list) else key]
-        place.append(each["value"]) if last == "-" else place.update({last: each["value"]})
-    return made
+            value = value[int(key) if isinstance(value, list) else key]
+        value.append(each["value"]) if last == "-" else value.update({last: each["value"]})
+    return result
 
 
 def another_version(image: Path, bundle: Path) -> bytes:
-    """Return the image as version 0.2.0; what was compiled of 0.1.0 is gone."""
+    """Return the image as version 0.2.0, without the compiled files of 0.1.0."""
     package = bundle / "lib/python3/dist-packages/cni_ipvlan"
     source = (package / "__init__.py").read_bytes()
     (compiled,) = package.glob("__pycache__/__init__.*.pyc")
@@ -199,47 +200,48 @@ def another_version(image: Path, bundle: Path) -> bytes:
         f"{PACKAGE}/__init__.py": source.replace(b'"0.1.0"', b'"0.2.0"'),
         f"{PACKAGE}/__pycache__/.wh.{compiled.name}": b"",
     }
-    return archive(with_layer(contents(image.read_bytes()), "localhost/cni-ipvlan:0.2.0", files))
+    files_of_image = read_archive(image.read_bytes())
+    return make_archive(add_layer(files_of_image, "localhost/cni-ipvlan:0.2.0", files))
 
 
-@pytest.mark.slow(together="the DaemonSet's life")
-def test_another_program_is_left_alone_unless_told_and_comes_back(found: dict[str, Any]) -> None:
-    assert found["foreign"][0] == 1
+@pytest.mark.slow(group="the DaemonSet's life")
+def test_another_program_is_left_alone_unless_told_and_comes_back(outcomes: dict[str, Any]) -> None:
+    assert outcomes["foreign"][0] == 1
     # What another user owns takes capabilities.
-    assert found["not allowed"] == [1, "install-node: cannot write to /opt/cni/bin\n"]
-    assert "1.1.0" in found["forced"]
-    assert not found["foreign, changed"]
-    assert not found["removed, changed"]
-    assert found["removed, owner"] == [1001, 127]
-    assert found["warning"] == (
+    assert outcomes["not allowed"] == [1, "install-node: cannot write to /opt/cni/bin\n"]
+    assert "1.1.0" in outcomes["forced"]
+    assert not outcomes["foreign, changed"]
+    assert not outcomes["removed, changed"]
+    assert outcomes["removed, owner"] == [1001, 127]
+    assert outcomes["warning"] == (
         "/opt/cni/bin lacks the IPAM plugins host-local static dhcp; if networks need them: "
         "copy those of a release of containernetworking/plugins there\n"
     )
 
 
-@pytest.mark.slow(together="the DaemonSet's life")
-def test_pod_is_ready_while_the_plugin_answers_and_shows_a_node(found: dict[str, Any]) -> None:
-    assert found["ready"]
-    assert not found["ready, without it"]
-    assert not found["ready, too early"]  # while the version before answers
-    assert found["ready, upgraded"]
-    assert re.search("^ok +kernel .* ipvlan", found["doctor"])  # in a debugging container
-    assert "/opt/cni/bin/ipvlan is this program" in found["doctor"]
-    assert found["log"] == 0  # that of a network can be read
+@pytest.mark.slow(group="the DaemonSet's life")
+def test_pod_is_ready_while_the_plugin_answers_and_shows_a_node(outcomes: dict[str, Any]) -> None:
+    assert outcomes["ready"]
+    assert not outcomes["ready, without it"]
+    assert not outcomes["ready, too early"]  # while the version before answers
+    assert outcomes["ready, upgraded"]
+    assert re.search("^ok +kernel .* ipvlan", outcomes["doctor"])  # in a debugging container
+    assert "/opt/cni/bin/ipvlan is this program" in outcomes["doctor"]
+    assert outcomes["log"] == 0  # that of a network can be read
 
 
-@pytest.mark.slow(together="the DaemonSet's life")
-def test_first_network_is_there_while_the_pod_is(found: dict[str, Any]) -> None:
-    assert found["first network"] == [True, "10-net.conf", 0, 0, []]
+@pytest.mark.slow(group="the DaemonSet's life")
+def test_first_network_is_there_while_the_pod_is(outcomes: dict[str, Any]) -> None:
+    assert outcomes["first network"] == [True, "10-net.conf", 0, 0, []]
 
 
-@pytest.mark.slow(together="the DaemonSet's life")
-def test_no_add_fails_while_the_plugin_is_upgraded_and_rolled_back(found: dict[str, Any]) -> None:
-    versions = [found[each] for each in ("installed", "upgraded", "rolled back")]
+@pytest.mark.slow(group="the DaemonSet's life")
+def test_no_add_fails_while_plugin_is_upgraded_and_rolled_back(outcomes: dict[str, Any]) -> None:
+    versions = [outcomes[each] for each in ("installed", "upgraded", "rolled back")]
     assert versions == ["0.1.0", "0.2.0", "0.1.0"]
-    assert found["failed"] == []
-    assert found["not attached"] == 0
-    assert found["ended before"]
-    assert found["started after"]
-    assert not found["attached after DEL"]
-    assert [found["status"], *found["statuses"]] == [0, 0, 0]
+    assert outcomes["failed"] == []
+    assert outcomes["not attached"] == 0
+    assert outcomes["ended before"]
+    assert outcomes["started after"]
+    assert not outcomes["attached after DEL"]
+    assert [outcomes["status"], *outcomes["statuses"]] == [0, 0, 0]

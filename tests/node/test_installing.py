@@ -10,7 +10,7 @@ from installing import PYTHON, assert_serves, copy_checkout, make_environment, r
 VENV = "$UV_PYTHON -I -m venv --without-pip venv"
 PIP = "$TOOLS/pip --python venv/bin/python3 install"
 USER = "$TOOLS/pip --python $UV_PYTHON install --user --break-system-packages"
-WAYS = {
+METHODS = {
     "venv": f"{VENV} && {PIP} cni-ipvlan",
     "pipx": "$TOOLS/pipx install cni-ipvlan",
     "uv tool": "$TOOLS/uv tool install cni-ipvlan",
@@ -25,10 +25,10 @@ WAYS = {
 }
 
 
-# Nor is the command's work changed by any of these.
-ODD = {"PYTHONPLATLIBDIR": "evil", "PYTHONEXECUTABLE": "/bin/false", "PYTHONINSPECT": "1"}
-ODD |= {"PYTHONVERBOSE": "1", "PYTHONOPTIMIZE": "2", "PYTHONBREAKPOINT": "os.abort"}
-ODD |= {"PYTHONWARNINGS": "error", "PYTHONIOENCODING": "utf-16", "CDPATH": "/"}
+# Variables that must not change what the command does.
+VARIABLES = {"PYTHONPLATLIBDIR": "evil", "PYTHONEXECUTABLE": "/bin/false", "PYTHONINSPECT": "1"}
+VARIABLES |= {"PYTHONVERBOSE": "1", "PYTHONOPTIMIZE": "2", "PYTHONBREAKPOINT": "os.abort"}
+VARIABLES |= {"PYTHONWARNINGS": "error", "PYTHONIOENCODING": "utf-16", "CDPATH": "/"}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a directory of modules that end the process which imports them."""
     directory = tmp_path_factory.mktemp("evil")
     for name in ("cni_ipvlan", "sh", "jsonschema", "click", "json", "site", "usercustomize"):
@@ -49,22 +49,22 @@ def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("method", METHODS)
 def test_installed_command_serves_runtimes_and_people(
-    way: str, tmp_path: Path, wheels: Path, tools: Path, evil: Path
+    method: str, tmp_path: Path, wheels: Path, tools: Path, modules: Path
 ) -> None:
-    if "editable" in way:
+    if "editable" in method:
         copy_checkout(tmp_path / "source")
-    install(WAYS[way], tmp_path, wheels, tools)
+    install(METHODS[method], tmp_path, wheels, tools)
     (command,) = (*tmp_path.glob("venv/bin/ipvlan"), *tmp_path.glob(".local/bin/ipvlan"))
 
     assert_serves(command)
     link = tmp_path / "opt/cni/bin/ipvlan"
     link.parent.mkdir(parents=True)
     link.symlink_to(command)
-    variables = dict.fromkeys(("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "HOME"), str(evil))
-    variables |= dict.fromkeys(("PYTHONSTARTUP", "ENV", "BASH_ENV"), f"{evil}/json.py")
-    assert_serves(link, evil, **variables, **ODD)
+    variables = dict.fromkeys(("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "HOME"), str(modules))
+    variables |= dict.fromkeys(("PYTHONSTARTUP", "ENV", "BASH_ENV"), f"{modules}/json.py")
+    assert_serves(link, modules, **variables, **VARIABLES)
 
 
 def install(script: str, home: Path, wheels: Path, tools: Path) -> None:

@@ -24,13 +24,13 @@ EMULATOR = "qemu-system-x86_64"
 KERNELS = {"user-mode": f"{LAB} --uml", "own": f"{LAB} {LAB}", "virtual": f"{LAB} --qemu"}
 
 
-def in_turn(number: int, *kernels: str) -> pytest.MarkDecorator:
+def choose_kernel(number: int, *kernels: str) -> pytest.MarkDecorator:
     """Have a test run on one of the kernels, by the seed; with --long on all."""
-    chosen = kernels or [*KERNELS]
+    names = kernels or [*KERNELS]
     if not sampling.is_long():
-        chosen = [each for each in chosen if each != "virtual" or shutil.which(EMULATOR)]
-        chosen = [chosen[(sampling.seed() + number) % len(chosen)]]
-    return pytest.mark.parametrize("kernel", chosen, indirect=True)
+        names = [each for each in names if each != "virtual" or shutil.which(EMULATOR)]
+        names = [names[(sampling.seed() + number) % len(names)]]
+    return pytest.mark.parametrize("kernel", names, indirect=True)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ INPUT = {
 }
 
 
-@in_turn(0)
+@choose_kernel(0)
 @pytest.mark.parametrize("kind", INPUT)
 def test_input_reaches_the_command(lab: Argv, tmp_path: Path, kind: str) -> None:
     line, printed, complaint = INPUT[kind]
@@ -90,7 +90,7 @@ def test_input_arrives_as_it_comes() -> None:
         assert process.wait(PATIENCE) == 0
 
 
-@in_turn(0, "user-mode", "virtual")
+@choose_kernel(0, "user-mode", "virtual")
 def test_slave_can_be_made_and_writes_last_only_where_they_may(lab: Argv, tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     script = f"{SLAVE} && cd {tmp_path} && echo word >kept/file && echo word >/etc/gone && exit 7"
@@ -106,22 +106,22 @@ def test_command_gets_nothing_of_a_terminal() -> None:
 
 
 @pytest.mark.slow
-@in_turn(2)
+@choose_kernel(2)
 def test_shell_reads_commands_from_a_pipe(lab: Argv) -> None:
     done = run(*lab, stdin=b"ip -brief link show lo | cut -c 1-2\necho ${PATH##*:}\nexit 5\n")
     commands = os.fsencode(CHECKOUT / "build/venv/bin")
     assert (done.returncode, done.stdout) == (5, b"lo\n" + commands + b"\n")
 
 
-@in_turn(1)
+@choose_kernel(1)
 def test_without_a_command_a_shell_has_the_terminal(kernel: str) -> None:
     with Terminal("bash", "--norc") as terminal:
         if kernel == "own":
             terminal.say(f"{LAB} --uml; echo ended $?\r")
             terminal.until("(none):")
         # What runs after it, in the same process group, can read from the terminal again.
-        way = " --qemu" if kernel == "virtual" else ""
-        command = f"{LAB}{way}; echo status $?; read line; echo read $line"
+        option = " --qemu" if kernel == "virtual" else ""
+        command = f"{LAB}{option}; echo status $?; read line; echo read $line"
         terminal.say(f"bash -c {shlex.quote(command)}\r")
         terminal.until("read $line")
         terminal.until('A root shell, on a kernel with ipvlan; "exit" ends both')
@@ -166,7 +166,7 @@ def test_what_a_killed_lab_leaves_the_next_one_removes(tmp_path: Path) -> None:
     for each in labs:
         assert each.stdout
         assert each.stdout.readline() == b"running\n"
-    killed, living = labs
+    killed, running = labs
     killed.kill()
     killed.communicate(timeout=PATIENCE)  # what it had started ends, too
     older = tmp_path / "lab-kernel.123456"  # of a version that had no lock
@@ -178,10 +178,10 @@ def test_what_a_killed_lab_leaves_the_next_one_removes(tmp_path: Path) -> None:
     assert subprocess.run((LAB, "--uml", "true"), env=environment, check=False).returncode == 0
 
     older.rmdir()
-    (left,) = tmp_path.iterdir()
-    assert (left / "variables").exists()
-    living.terminate()
-    living.communicate()
+    (directory,) = tmp_path.iterdir()
+    assert (directory / "variables").exists()
+    running.terminate()
+    running.communicate()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -190,15 +190,15 @@ BENCHES: list[Argv] = [(), *[("--native",)] * (os.geteuid() == 0)]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", BENCHES, ids=" ".join)
-def test_bench_works_in_a_fresh_clone(fresh: Path, options: Argv) -> None:
-    done = run(str(fresh / "scripts/bench"), "--runs", "1", *options)
+def test_bench_works_in_a_fresh_clone(fresh_checkout: Path, options: Argv) -> None:
+    done = run(str(fresh_checkout / "scripts/bench"), "--runs", "1", *options)
     assert done.returncode == 0, done.stderr
     lines = [line.split()[:2] for line in done.stdout.decode().splitlines() if " ours " in line]
     assert lines == [[verb, "ours"] for verb in ("VERSION", "ADD", "CHECK", "DEL")]
 
 
 class Terminal:
-    """A terminal in which a command runs, with a shell that root would have."""
+    """A terminal in which a command runs, with root's shell."""
 
     def __init__(self, *argv: str) -> None:
         self.fd, inside = pty.openpty()

@@ -2,7 +2,7 @@
 
 import pytest
 from installing import CHECKOUT, run
-from patience import patient
+from patience import extend
 
 LAB = CHECKOUT / "scripts/lab-kernel"
 MACHINE = f"""
@@ -29,7 +29,7 @@ NONE = (
     "and for another one packages are missing: "
     "sudo apt-get update && sudo apt-get install qemu-system-x86\n"
 )
-# Each with what it prints. The last one takes from the machine what the others need.
+# Commands with their output. The last one removes from the machine what the others need.
 SCRIPTS = {
     '$nobody $lab sh -c "id -u; echo \\$WORD; exit 3"; echo $?': "0\ntwo words\n3\n",
     "echo piped | $nobody $lab cat": "piped\n",
@@ -47,7 +47,7 @@ END = "the end of a script\n"
 @pytest.mark.slow
 def test_sudo_makes_namespaces_on_the_machines_own_kernel_or_one_sentence_says_why_not() -> None:
     script = MACHINE + f"\necho {END}".join(SCRIPTS)
-    done = run(LAB, "--uml", "bash", "-c", script, timeout=patient(60))
+    done = run(LAB, "--uml", "bash", "-c", script, timeout=extend(60))
     # A small machine lacks zstd as well, with which the other kernel is unpacked.
     printed = done.stdout.replace("qemu-system-x86 zstd", "qemu-system-x86").split(END)
     assert dict(zip(SCRIPTS, printed, strict=True)) == SCRIPTS, done.stderr

@@ -55,11 +55,11 @@ new at home: .cache
 @pytest.mark.skipif(os.geteuid() != 0, reason="making a root needs root")
 def test_newcomer_tries_installs_upgrades_and_removes_it(tmp_path: Path) -> None:
     lacking = []
-    for suite in os.environ.get("ROOTS", roots.OWN).split():
+    for suite in os.environ.get("ROOTS", roots.SUITE).split():
         try:
-            with roots.made(tmp_path / suite, suite, MINIMAL) as root:
+            with roots.make_root(tmp_path / suite, suite, MINIMAL) as root:
                 tell(root)
-        except roots.NotMadeError as error:
+        except roots.RootError as error:
             if "ROOTS" not in os.environ:
                 raise
             lacking.append(str(error))
@@ -75,10 +75,10 @@ def tell(root: Path) -> None:
     subprocess.run(("chroot", root, "chown", "-R", f"{roots.USER}:", f"/{UPSTREAM}"), check=True)
     for name in ("newcomer-scenario", "scenario.sh"):
         shutil.copy(HERE / name, root / "srv")
-    argv = roots.as_newcomer(root, "/srv/newcomer-scenario", *["all"] * sampling.is_long())
+    argv = roots.make_newcomer_argv(root, "/srv/newcomer-scenario", *["all"] * sampling.is_long())
     done = run(*argv)
-    said = re.sub(r"\b[1-9]\d* (?=passed|checks)", "some ", done.stdout)
-    said = re.sub(" +$", "", said, flags=re.MULTILINE)
+    output = re.sub(r"\b[1-9]\d* (?=passed|checks)", "some ", done.stdout)
+    output = re.sub(" +$", "", output, flags=re.MULTILINE)
     tested = "test: some passed, 0 failed\n" if sampling.is_long() else TESTED
     expected = EXPECTED.format(tested=tested, version=__version__)
-    assert (said, done.returncode) == (expected, 0), f"{done.stdout}\n{done.stderr}"
+    assert (output, done.returncode) == (expected, 0), f"{done.stdout}\n{done.stderr}"

@@ -16,7 +16,7 @@ from runtime import PLUGINS
 
 SUITE, PACKAGE = "sid", "containernetworking-plugins"
 # Those that depend on how the daemon asks, renews and releases.
-CHOSEN = "own_leases or namespace_was_removed or without_tc_the or without_tc_a"
+KEYWORDS = "own_leases or namespace_was_removed or without_tc_the or without_tc_a"
 # Mounts of a lab end with it.
 IN_LAB = 'mount --bind "$1" "$2"; shift 2; exec "$@"'
 
@@ -24,19 +24,19 @@ IN_LAB = 'mount --bind "$1" "$2"; shift 2; exec "$@"'
 @pytest.fixture(scope="module")
 def plugins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Have the newer plugins in a directory."""
-    place = tmp_path_factory.mktemp("plugins") / "root"
+    directory = tmp_path_factory.mktemp("plugins") / "root"
     options = ("--variant=extract", f"--include={PACKAGE}")
     try:
-        with roots.made(place, SUITE, *options) as root:
+        with roots.make_root(directory, SUITE, *options) as root:
             yield root / PLUGINS.lstrip("/")
-    except roots.NotMadeError as error:
+    except roots.RootError as error:
         pytest.skip(str(error))
 
 
 @pytest.mark.skipif(os.environ.get("NEWER") != "dhcp", reason="on demand, with NEWER=dhcp")
 @pytest.mark.timeout(600)
 def test_addresses_from_dhcp_with_newer_plugins(plugins: Path) -> None:
-    tests = ("tests/e2e/test_dhcp.py", "-k", CHOSEN)
+    tests = ("tests/e2e/test_dhcp.py", "-k", KEYWORDS)
     pytest_ = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
     lab = ("scripts/lab-kernel", "sh", "-ec", IN_LAB, "sh", str(plugins), PLUGINS)
     done = run(*lab, *pytest_, cwd=CHECKOUT)

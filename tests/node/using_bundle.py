@@ -34,18 +34,18 @@ CALL = {
 }
 OPTIONS = ("-c", "/run/net.conf", "--netns", "c1", "--ifname", "eth0")
 ID = ("--container-id", "c1")
-SHOWN = ("scope", "global")
+SELECTION = ("scope", "global")
 
 
 def main() -> None:
     """Print a document with one entry for each way of using it."""
     prepare()
-    before = tree()
-    found: dict[str, object] = {"runtime": as_runtime()}
+    before = list_files()
+    report: dict[str, object] = {"runtime": act_as_runtime()}
     (ROOT / "bin").symlink_to("busybox")
-    found["person"] = as_person()
-    found["changed"] = sorted(before ^ tree())
-    json.dump(found, sys.stdout)
+    report["person"] = act_as_user()
+    report["changed"] = sorted(before ^ list_files())
+    json.dump(report, sys.stdout)
 
 
 def prepare() -> None:
@@ -65,63 +65,63 @@ def prepare() -> None:
     (ROOT / "run/netns").mkdir()
     (ROOT / "run/net.conf").write_text(json.dumps(NETWORK))
     (ROOT / "run/dhcp.conf").write_text(json.dumps({**NETWORK, "ipam": {"type": "dhcp"}}))
-    there(f"{BUNDLE}/programs/ip", "netns", "add", "c1")
+    run_in_root(f"{BUNDLE}/programs/ip", "netns", "add", "c1")
 
 
-def as_runtime() -> dict[str, Any]:
-    """Call each verb; return the answers, and what the container had."""
+def act_as_runtime() -> dict[str, Any]:
+    """Call each verb; return the answers, and the container's addresses after ADD."""
     version = call("VERSION")
     added = call("ADD")
-    has = inside()
+    addresses = list_addresses()
     checked = call("CHECK", prevResult=json.loads(added))
     deleted = call("DEL")
     return {
         "versions": json.loads(version)["supportedVersions"],
         "addresses": [each["address"] for each in json.loads(added).get("ips", [])] or added,
-        "has": has,
+        "has": addresses,
         "path of IPAM": (ROOT / "run/path").read_text().strip(),
         "printed by CHECK and DEL": checked + deleted,
-        "left": inside(),
+        "left": list_addresses(),
     }
 
 
-def as_person() -> dict[str, Any]:
-    """Use the command line; return what it prints, in short."""
+def act_as_user() -> dict[str, Any]:
+    """Use the command line; return parts of its output."""
     ipvlan = f"{BUNDLE}/bin/ipvlan"
-    doctor = there(ipvlan, "doctor", *OPTIONS)
-    script = there(ipvlan, "add", *OPTIONS, *ID, "--dry-run")
+    doctor = run_in_root(ipvlan, "doctor", *OPTIONS)
+    script = run_in_root(ipvlan, "add", *OPTIONS, *ID, "--dry-run")
     # Debian's BusyBox has an ip of its own, and its sh prefers that to any in PATH.
-    there(f"{BUNDLE}/programs/sh", stdin=script)
-    has = inside()
-    shown = there(ipvlan, "show")
-    there(ipvlan, "del", *OPTIONS, *ID)
+    run_in_root(f"{BUNDLE}/programs/sh", stdin=script)
+    addresses = list_addresses()
+    output = run_in_root(ipvlan, "show")
+    run_in_root(ipvlan, "del", *OPTIONS, *ID)
     return {
         "doctor": doctor.splitlines(),
         # There is neither a plugin dhcp nor its daemon, but what ADD asks of tc is tried.
-        "DHCP": re.findall(r".*broadcast.*", there(ipvlan, "doctor", "-c", "/run/dhcp.conf")),
-        "has": has,
-        "shown": re.findall(r"10\.1\.1\.\d+/24", shown),
-        "left": inside(),
+        "DHCP": re.findall(r".*broadcast.*", run_in_root(ipvlan, "doctor", "-c", "/run/dhcp.conf")),
+        "has": addresses,
+        "shown": re.findall(r"10\.1\.1\.\d+/24", output),
+        "left": list_addresses(),
     }
 
 
-def call(verb: str, **more: object) -> str:
-    stdin = json.dumps({**NETWORK, **more})
-    return there(PLUGIN, stdin=stdin, **{**CALL, "CNI_COMMAND": verb})
+def call(verb: str, **options: object) -> str:
+    stdin = json.dumps({**NETWORK, **options})
+    return run_in_root(PLUGIN, stdin=stdin, **{**CALL, "CNI_COMMAND": verb})
 
 
-def inside() -> list[str]:
-    shown = there(f"{BUNDLE}/programs/ip", "-n", "c1", "-o", "address", "show", *SHOWN)
-    return re.findall(r"eth0\s+inet6? (\S+)", shown)
+def list_addresses() -> list[str]:
+    output = run_in_root(f"{BUNDLE}/programs/ip", "-n", "c1", "-o", "address", "show", *SELECTION)
+    return re.findall(r"eth0\s+inet6? (\S+)", output)
 
 
-def there(*command: str, stdin: str = "", **environment: str) -> str:
+def run_in_root(*command: str, stdin: str = "", **environment: str) -> str:
     """Run a command in the root, with nothing else in its environment; return its output."""
     done = subprocess.run(
         command,
         input=stdin,
         env=environment,
-        preexec_fn=go_there,
+        preexec_fn=enter_root,
         check=False,
         capture_output=True,
         text=True,
@@ -131,12 +131,12 @@ def there(*command: str, stdin: str = "", **environment: str) -> str:
     return done.stdout
 
 
-def go_there() -> None:
+def enter_root() -> None:
     os.chroot(ROOT)
     os.chdir("/")
 
 
-def tree() -> set[tuple[str, int, int]]:
+def list_files() -> set[tuple[str, int, int]]:
     paths = (ROOT / "opt").rglob("*")
     return {(str(each), each.lstat().st_mode, each.lstat().st_mtime_ns) for each in paths}
 

@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import lab
-from containerd import CTR, HOME, SOCKET, Containerd
+from containerd import CTR, DIRECTORY, SOCKET, Containerd
 from executable import Executable
-from installing import answered, tree
+from installing import call_plugin, list_tree
 from runtime import Runtime, host_local, network
 
 SETTINGS = f"""
 version = 2
-root = "{HOME}/root"
-state = "{HOME}/state"
+root = "{DIRECTORY}/root"
+state = "{DIRECTORY}/state"
 disabled_plugins = ["io.containerd.grpc.v1.cri"]
 [grpc]
 address = "{SOCKET}"
@@ -48,22 +48,22 @@ CAPABILITIES = {
 
 def main() -> None:
     """Have the plugin installed, upgraded, rolled back and removed by containers of the image."""
-    alone, with_network = (
+    daemonset, with_network = (
         json.loads(Path(each).read_text())["spec"]["template"]["spec"] for each in sys.argv[1:3]
     )
-    lab.keep_off_the_machine()
+    lab.isolate_process()
     lab.LOGS.rmdir()
-    HOME.mkdir()
-    (HOME / "config.toml").write_text(SETTINGS)
-    with lab.node() as node:
+    DIRECTORY.mkdir()
+    (DIRECTORY / "config.toml").write_text(SETTINGS)
+    with lab.make_node() as node:
         daemon = Containerd(node)
-        node.master()
-        first, second = (Image(archive, alone) for archive in sys.argv[3:])
-        found = use(node, first, second)
+        node.make_master()
+        first, second = (Image(archive, daemonset) for archive in sys.argv[3:])
+        report = use(node, first, second)
         first.describe(with_network)
-        found["first network"] = bring_network(node, first)
+        report["first network"] = bring_network(node, first)
         daemon.stop()
-    json.dump(found, sys.stdout)
+    json.dump(report, sys.stdout)
 
 
 def use(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
@@ -72,43 +72,45 @@ def use(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
     PLUGIN.chmod(0o755)
     for path in (PLUGIN, PLUGIN.parent):
         os.chown(path, *BUILDER)
-    before = tree(Path("/opt"))
-    found: dict[str, object] = {"foreign": first.once("--once")}
-    found["not allowed"] = first.once("--once", "--force", capabilities=set())
-    found["foreign, changed"] = tree(Path("/opt")) != before
-    found |= replace(first) | upgrade(node, first, second)
-    found["removed, changed"] = tree(Path("/opt")) != before
-    found["removed, owner"] = [PLUGIN.stat().st_uid, PLUGIN.stat().st_gid]
-    return found
+    before = list_tree(Path("/opt"))
+    report: dict[str, object] = {"foreign": first.run_once("--once")}
+    report["not allowed"] = first.run_once("--once", "--force", capabilities=set())
+    report["foreign, changed"] = list_tree(Path("/opt")) != before
+    report |= replace(first) | upgrade(node, first, second)
+    report["removed, changed"] = list_tree(Path("/opt")) != before
+    report["removed, owner"] = [PLUGIN.stat().st_uid, PLUGIN.stat().st_gid]
+    return report
 
 
 def replace(first: Image) -> dict[str, object]:
-    """Install in its place; return what became of that."""
-    found: dict[str, object] = {}
+    """Install in place of another program; return the outcomes."""
+    report: dict[str, object] = {}
     with first.running("--force") as installed:
         installed.wait_for("waiting")
-        found["forced"] = answered(PLUGIN, "", "/", {"CNI_COMMAND": "VERSION"})["supportedVersions"]
-        found["installed"] = number()
-        found["ready"] = installed.is_ready()
-        found["doctor"] = first.examine_node()
+        report["forced"] = call_plugin(PLUGIN, "", "/", {"CNI_COMMAND": "VERSION"})[
+            "supportedVersions"
+        ]
+        report["installed"] = number()
+        report["ready"] = installed.is_ready()
+        report["doctor"] = first.examine_node()
         PLUGIN.rename("/opt/cni/bin/gone")
-        found["ready, without it"] = installed.is_ready()
+        report["ready, without it"] = installed.is_ready()
         Path("/opt/cni/bin/gone").rename(PLUGIN)
-    return found | {"warning": installed.stderr, "status": installed.status}
+    return report | {"warning": installed.stderr, "status": installed.status}
 
 
 def upgrade(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
     """Upgrade while pods are attached, roll back, and remove; return what became of the pods."""
     os.chown(PLUGIN.parent, 0, 0)  # what is root's takes no capabilities
-    found: dict[str, object] = {}
-    places: list[lab.Space] = []
+    report: dict[str, object] = {}
+    namespaces: list[lab.NetNS] = []
     runtime = Runtime(Executable(str(PLUGIN)))
     conf = network(ipam=host_local("10.1.0.0/24"), logFile="net.log")
 
     def add(count: int) -> tuple[int, int, str]:
         start, failure = time.time_ns(), ""
         try:
-            runtime.add(places[count], conf, CNI_CONTAINERID=f"pod{count}").result()
+            runtime.add(namespaces[count], conf, CNI_CONTAINERID=f"pod{count}").result()
         except (AssertionError, OSError) as error:
             failure = repr(error)
         return start, time.time_ns(), failure
@@ -119,39 +121,39 @@ def upgrade(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
         added: list[tuple[int, int, str]] = []
         with ThreadPoolExecutor(3) as pool:
             early = pool.submit(lambda: upgraded.is_ready() and number() == "0.1.0")
-            while len(places) < PODS and not any(each[0] > switched > former for each in added):
-                places += [node.container() for _ in range(4)]
-                added += pool.map(add, range(len(added), len(places)))
+            while len(namespaces) < PODS and not any(each[0] > switched > former for each in added):
+                namespaces += [node.make_container() for _ in range(4)]
+                added += pool.map(add, range(len(added), len(namespaces)))
                 switched = PLUGIN.stat().st_ctime_ns
-        found["ready, too early"] = early.result()
+        report["ready, too early"] = early.result()
         upgraded.wait_for("waiting")
-        found["upgraded"], found["ready, upgraded"] = number(), upgraded.is_ready()
-        found["ended before"] = sum(end < switched for _, end, _ in added)
-        found["started after"] = sum(start > switched for start, _, _ in added)
-        found["failed"] = [failure for _, _, failure in added if failure]
-        found["log"] = upgraded.execute("grep", "pod0", "/var/log/cni-ipvlan/net.log")
-    found["not attached"] = sum("net1" not in place.links() for place in places)
+        report["upgraded"], report["ready, upgraded"] = number(), upgraded.is_ready()
+        report["ended before"] = sum(end < switched for _, end, _ in added)
+        report["started after"] = sum(start > switched for start, _, _ in added)
+        report["failed"] = [failure for _, _, failure in added if failure]
+        report["log"] = upgraded.execute("grep", "pod0", "/var/log/cni-ipvlan/net.log")
+    report["not attached"] = sum("net1" not in namespace.links() for namespace in namespaces)
     with first.running("--on-stop", "remove") as rolled_back:
         rolled_back.wait_for("waiting")
-        found["rolled back"] = number()
-        runtime.delete(places[0], conf, CNI_CONTAINERID="pod0").succeeds()
-        found["attached after DEL"] = "net1" in places[0].links()
-    found["statuses"] = [each.status for each in (upgraded, rolled_back)]
-    return found
+        report["rolled back"] = number()
+        runtime.delete(namespaces[0], conf, CNI_CONTAINERID="pod0").succeeds()
+        report["attached after DEL"] = "net1" in namespaces[0].links()
+    report["statuses"] = [each.status for each in (upgraded, rolled_back)]
+    return report
 
 
 def bring_network(node: lab.Node, image: Image) -> list[object]:
-    """Bring a cluster's only network; return what a runtime found there, and what was left."""
+    """Install a cluster's only network; return what a runtime found there, and what stayed."""
     conf = network(ipam=host_local("10.1.0.0/24"))
     CONFIG_MAP.mkdir()
     (CONFIG_MAP / "10-net.conf").write_text(json.dumps(conf))
     with image.running("--force", "--on-stop", "remove") as brought:
         brought.wait_for("waiting")
-        (given,) = CONFIGURATIONS.iterdir()
-        brings = json.loads(given.read_text())
-        added = Runtime(Executable(str(PLUGIN))).add(node.container(), brings)
-        found = [brought.is_ready(), given.name, added.status]
-    return [*found, brought.status, [each.name for each in CONFIGURATIONS.iterdir()]]
+        (file,) = CONFIGURATIONS.iterdir()
+        brings = json.loads(file.read_text())
+        added = Runtime(Executable(str(PLUGIN))).add(node.make_container(), brings)
+        report = [brought.is_ready(), file.name, added.status]
+    return [*report, brought.status, [each.name for each in CONFIGURATIONS.iterdir()]]
 
 
 class Image:
@@ -180,11 +182,11 @@ class Image:
         """Start a container, with further arguments, and perhaps with fewer capabilities."""
         name = self._next()
         entry = self.described.get("command", [ENTRY])
-        given = [*self.described.get("args", []), *arguments]
+        argv = [*self.described.get("args", []), *arguments]
         options = [*self._mounts(), *self._permissions(capabilities), *self._limits()]
         options += ["--net-host"] * self.is_on_host
         ready = self.described["readinessProbe"]["exec"]["command"]
-        command = [*CTR, "run", "--rm", *options, self.name, name, *entry, *given]
+        command = [*CTR, "run", "--rm", *options, self.name, name, *entry, *argv]
         return Container(name, command, ready)
 
     def _next(self) -> str:
@@ -201,9 +203,9 @@ class Image:
     def _permissions(self, capabilities: set[str] | None) -> Iterator[str]:
         described = self.security["capabilities"]
         assert described["drop"] == ["ALL"]
-        kept = set(described["add"]) if capabilities is None else capabilities
-        assert kept <= CAPABILITIES
-        yield from (f"--cap-drop=CAP_{each}" for each in CAPABILITIES - kept)
+        capability_names = set(described["add"]) if capabilities is None else capabilities
+        assert capability_names <= CAPABILITIES
+        yield from (f"--cap-drop=CAP_{each}" for each in CAPABILITIES - capability_names)
         yield f"--user={self.security['runAsUser']}"
         if self.security["readOnlyRootFilesystem"]:
             yield "--read-only"
@@ -216,7 +218,7 @@ class Image:
         memory = self.described["resources"]["limits"]["memory"]
         yield f"--memory-limit={int(memory.removesuffix('Mi')) << 20}"
 
-    def once(self, *arguments: str, capabilities: set[str] | None = None) -> list[object]:
+    def run_once(self, *arguments: str, capabilities: set[str] | None = None) -> list[object]:
         """Run a container to its end; return the status and what it prints to stderr."""
         container = self.start(*arguments, capabilities=capabilities)
         _, stderr = container.process.communicate()
@@ -241,7 +243,7 @@ class Image:
 
 
 class Container:
-    """A container under way; ``status`` is that of its end, ``stderr`` what it has printed then."""
+    """A running container; once it has ended, ``status`` and ``stderr`` are its results."""
 
     def __init__(self, name: str, command: list[str], ready: list[str]) -> None:
         self.name = name
@@ -255,8 +257,8 @@ class Container:
     def wait_for(self, word: str) -> None:
         """Wait for a line that begins with a word."""
         assert self.process.stdout is not None
-        is_there = any(line.startswith(word) for line in self.process.stdout)
-        assert is_there, self.process.communicate()[1]
+        has_line = any(line.startswith(word) for line in self.process.stdout)
+        assert has_line, self.process.communicate()[1]
 
     def is_ready(self) -> bool:
         return self.execute(*self.ready) == 0

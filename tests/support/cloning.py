@@ -41,10 +41,8 @@ def commit(clone: Path) -> str:
 
 def git(directory: Path, *arguments: str | Path) -> str:
     """Run git without the user's settings; return what it prints."""
-    person = {"NAME": "a tester", "EMAIL": "tester@localhost"}
-    settings = {
-        f"GIT_{role}_{key}": person[key] for role in ("AUTHOR", "COMMITTER") for key in person
-    }
+    user = {"NAME": "a tester", "EMAIL": "tester@localhost"}
+    settings = {f"GIT_{role}_{key}": user[key] for role in ("AUTHOR", "COMMITTER") for key in user}
     settings |= {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
     return subprocess.check_output(
         ["git", "-C", directory, *arguments], text=True, env={**os.environ, **settings}

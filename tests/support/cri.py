@@ -9,7 +9,7 @@ import lab
 from google.protobuf import descriptor_pb2, message_factory
 from grpclib.client import Channel, UnaryUnaryMethod
 from grpclib.exceptions import GRPCError
-from patience import patient
+from patience import extend
 
 # k8s.io/cri-api, pkg/apis/runtime/v1/api.proto, as far as the tests use it: messages, each with
 # the number, kind and name of its fields. An enum goes over the wire as an int32 does.
@@ -41,7 +41,7 @@ Image, 1 string id
 """
 
 
-def _file() -> descriptor_pb2.FileDescriptorProto:
+def _build_file() -> descriptor_pb2.FileDescriptorProto:
     file = descriptor_pb2.FileDescriptorProto(name="cri.proto", package=_PACKAGE, syntax="proto3")
     for text in _MESSAGES.replace("\n", ";").strip(";").split(";"):
         name, *fields = text.split(",")
@@ -56,7 +56,7 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
     return file
 
 
-_TYPES = message_factory.GetMessages([_file()])
+_TYPES = message_factory.GetMessages([_build_file()])
 
 _PATIENCE_SECONDS = 60.0
 _SANDBOX_READY = 0  # of the enum PodSandboxState
@@ -81,8 +81,8 @@ class Cri:
 
     def run_pod(self, name: str, attempt: int = 0) -> Pod:
         """Have a pod made; ``attempt`` counts the sandboxes that it had before."""
-        about = {"name": name, "uid": f"uid-{name}", "namespace": "default", "attempt": attempt}
-        config = {"metadata": about, "linux": {}}
+        metadata = {"name": name, "uid": f"uid-{name}", "namespace": "default", "attempt": attempt}
+        config = {"metadata": metadata, "linux": {}}
         sandbox = self._call("RunPodSandbox", config=config).pod_sandbox_id
         about_one = {"metadata": {"name": "one", "attempt": attempt}}
         container = self._call(
@@ -131,6 +131,6 @@ class Cri:
             async with Channel(path=self._socket) as channel:
                 path = f"/{_PACKAGE}.{service}/{method}"
                 call = UnaryUnaryMethod(channel, path, question, answer)
-                return await call(question(**request), timeout=patient(_PATIENCE_SECONDS))
+                return await call(question(**request), timeout=extend(_PATIENCE_SECONDS))
 
         return asyncio.run(ask())

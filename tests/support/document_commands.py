@@ -13,8 +13,8 @@ import documents
 
 NAMES = [name for name in documents.NAMES if name != "CHANGELOG.md"]
 
-# What stands there for a word in capitals. The tests make what these name.
-VALUES = {
+# Values of the words in capitals. The tests make what these name.
+PLACEHOLDER_VALUES = {
     "ADDRESS": "10.10.10.1",
     "CAPTURE": "/var/log/cni-ipvlan/calls/*-ADD-*.jsonl",
     "DIR": "wheels",
@@ -27,10 +27,10 @@ VALUES = {
 
 # tests/e2e/test_debugging_document.py and test_dhcp.py type all blocks of these, and compare what
 # is printed.
-BLOCKS = {"docs/debugging.md", "docs/dhcp.md"}
+COMPARED_DOCUMENTS = {"docs/debugging.md", "docs/dhcp.md"}
 
-# What is not typed, and where else it is executed, or why nowhere.
-ELSEWHERE = {
+# Commands that are not typed, by where else they are executed, or why nowhere.
+EXEMPTIONS = {
     "tests/e2e/test_cri.py and tests/node/test_deploy.py have a containerd": r"ctr .*",
     "tests/node/test_bundle.py uses a bundle": (
         r"(sudo |tar -xJf )cni-ipvlan-VERSION-linux-ARCH.*|ipvlan add … --dry-run \| .*"
@@ -46,7 +46,7 @@ ELSEWHERE = {
 }
 
 # Options with which a command is typed here, so that it ends soon.
-SHORTENED = {
+EXTRA_OPTIONS = {
     ".venv/bin/pytest tests/unit -k mtu": "--collect-only",
     "scripts/lab-kernel .venv/bin/pytest tests/kernel -k mtu": "--collect-only",
 }
@@ -55,7 +55,7 @@ _IN_A_CLONE = re.compile(r"(?:sudo |\w+=\S+ )*(?:scripts/|\.venv/|git |man )")
 _CAPITALS = re.compile(r"(?<![\w/.:-])[A-Z]{2,}(?![\w/.:=-])")
 
 
-# Who types is root already.
+# The tests are root already, so sudo runs the command itself.
 BASH = ("bash", "-c", 'sudo() { "$@"; }; eval "$1"', "bash")
 
 
@@ -70,35 +70,35 @@ class Command(NamedTuple):
     @property
     def tier(self) -> str | None:
         """The tests that type it, if no table has another place for it."""
-        is_elsewhere = any(re.fullmatch(each, self.text) for each in ELSEWHERE.values())
-        if self.document in BLOCKS or is_elsewhere:
+        is_elsewhere = any(re.fullmatch(each, self.text) for each in EXEMPTIONS.values())
+        if self.document in COMPARED_DOCUMENTS or is_elsewhere:
             return None
         return "node" if _IN_A_CLONE.match(self.text) else "e2e"
 
     @property
     def line(self) -> str:
-        line = _CAPITALS.sub(lambda found: VALUES[found[0]], self.text)
-        return f"{line} {SHORTENED.get(self.text, '')}".rstrip()
+        line = _CAPITALS.sub(lambda match: PLACEHOLDER_VALUES[match[0]], self.text)
+        return f"{line} {EXTRA_OPTIONS.get(self.text, '')}".rstrip()
 
 
-def commands(document: str) -> Iterator[Command]:
+def read_commands(document: str) -> Iterator[Command]:
     for code in documents.code(document):
-        yield from _typed_in(code, document)
+        yield from _find_commands(code, document)
 
 
-def typed_in(tier: str) -> dict[str, list[Command]]:
+def find_commands_of_tier(tier: str) -> dict[str, list[Command]]:
     """Return the commands that a tier types, by document, each once."""
-    found: dict[str, list[Command]] = {}
+    result: dict[str, list[Command]] = {}
     lines: set[str] = set()
     for document in NAMES:
-        for command in commands(document):
+        for command in read_commands(document):
             if command.tier == tier and command.line not in lines:
                 lines.add(command.line)
-                found.setdefault(document, []).append(command)
-    return found
+                result.setdefault(document, []).append(command)
+    return result
 
 
-def _typed_in(block: documents.Code, document: str) -> Iterator[Command]:
+def _find_commands(block: documents.Code, document: str) -> Iterator[Command]:
     """Return the commands of a block in sh: its lines, in a session those behind a dollar sign."""
     if block.language != "sh":
         return

@@ -37,8 +37,8 @@ def text_of(token: Token) -> str:
 
 
 def headings(name: str) -> list[str]:
-    found = tokens(name)
-    return [text_of(found[at + 1]) for at, each in enumerate(found) if each.type == "heading_open"]
+    nodes = tokens(name)
+    return [text_of(nodes[at + 1]) for at, each in enumerate(nodes) if each.type == "heading_open"]
 
 
 def anchors(name: str) -> set[str]:

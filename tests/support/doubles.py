@@ -31,7 +31,7 @@ _STEP = """\
 real() {{ {program} "$@"; }}
 [ -z "$INSIDE_A_STEP" ] || exec {program} "$@"
 export INSIDE_A_STEP=yes
-# Others may run at the same time: none takes a number that there is a file for.
+# Other steps may run at the same time, so a file reserves each number.
 set -C
 n=1
 while ! true >{directory}/taken-{name}-$n; do n=$((n + 1)); done 2>/dev/null
@@ -62,11 +62,11 @@ class FakeIpam:
         except FileNotFoundError:
             return []
 
-    def on(self, verb: str, script: str) -> None:
+    def run_on(self, verb: str, script: str) -> None:
         (self.directory / f"on-{verb}").write_text(script + "\n")
 
-    def answers(self, verb: str, document: Mapping[str, Any], status: int = 0) -> None:
-        self.on(verb, f"cat <<'END'\n{json.dumps(document)}\nEND\nexit {status}")
+    def answer(self, verb: str, document: Mapping[str, Any], status: int = 0) -> None:
+        self.run_on(verb, f"cat <<'END'\n{json.dumps(document)}\nEND\nexit {status}")
 
     def wait_for(self, verb: str) -> None:
         wait_until(lambda: verb in self.calls)
@@ -88,7 +88,7 @@ class Step(NamedTuple):
 
 
 class FakeDhcp(FakeIpam):
-    """One that has the interface up while it is asked, as a DHCP client needs it."""
+    """A fake IPAM plugin that gets the interface up, as a DHCP client needs it."""
 
     type = "fake-dhcp"
 
@@ -99,10 +99,10 @@ class Steps:
     def __init__(self, directory: Path, *plugins: str) -> None:
         self._directory = directory
         for name in _TOOLS:
-            self._stand_before(directory / "tools" / name, str(shutil.which(name)))
+            self._wrap(directory / "tools" / name, str(shutil.which(name)))
         for plugin in plugins:
-            self._stand_before(directory / "plugins" / plugin.rpartition("/")[2], plugin)
-        self.forget()
+            self._wrap(directory / "plugins" / plugin.rpartition("/")[2], plugin)
+        self.reset()
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -112,24 +112,24 @@ class Steps:
         }
 
     @property
-    def taken(self) -> list[Step]:
+    def records(self) -> list[Step]:
         lines = (self._directory / "log").read_text().splitlines()
         return [Step(*line.split(" ", 1)) for line in lines]
 
     def count(self, *words: str) -> int:
-        return sum(set(words) <= set(step.words.split()) for step in self.taken)
+        return sum(set(words) <= set(step.words.split()) for step in self.records)
 
-    def forget(self) -> None:
-        """Count from 1 again, with nothing planned."""
+    def reset(self) -> None:
+        """Count from 1 again, and remove all plans."""
         for path in (*self._directory.glob("at-*"), *self._directory.glob("taken-*")):
             path.unlink()
         (self._directory / "log").write_text("")
 
-    def at(self, number: str, script: str) -> None:
-        """Have a step run a piece of shell first; ``real "$@"`` in it does the step's work."""
+    def plan(self, number: str, script: str) -> None:
+        """Have a step run a shell script first, in which ``real "$@"`` does the step's work."""
         (self._directory / f"at-{number}").write_text(script + "\n")
 
-    def _stand_before(self, path: Path, real: str) -> None:
+    def _wrap(self, path: Path, real: str) -> None:
         words = {"name": path.name, "program": shlex.quote(real)}
         write_program(path, _STEP.format(directory=shlex.quote(str(self._directory)), **words))
 
@@ -142,7 +142,7 @@ def write_program(path: Path, text: str) -> Path:
     return path
 
 
-def stand_in(directory: Path, name: str, script: str) -> str:
+def replace_program(directory: Path, name: str, script: str) -> str:
     """Put a script in the place of a program, which is ``$real`` in it; return the PATH to it."""
     real = f"real={shlex.quote(shutil.which(name) or '')}"
     write_program(directory / name, f"#!/bin/sh\n{real}\n{script}\n")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from patience import patient
+from patience import extend
 from runtime import Answer
 
 
@@ -42,10 +42,10 @@ class Executable:
             bufsize=0,
         )
         assert process.stdin is not None
-        rest = memoryview(stdin)
+        remainder = memoryview(stdin)
         with process.stdin as pipe, suppress(BrokenPipeError):
-            while rest:  # it may answer before it has read all
-                rest = rest[pipe.write(rest) :]
+            while remainder:  # it may answer before it has read all
+                remainder = remainder[pipe.write(remainder) :]
         process.stdin = None
         return Call(process)
 
@@ -56,7 +56,7 @@ class Call(NamedTuple):
     def end(self, seconds: float = 60) -> Answer:
         """Wait for the end; when that takes too long, or the test ends, bring it about."""
         try:
-            stdout, stderr = self.process.communicate(timeout=patient(seconds))
+            stdout, stderr = self.process.communicate(timeout=extend(seconds))
         finally:
             self.kill()
         text = stderr.decode()
@@ -68,13 +68,13 @@ class Call(NamedTuple):
             for process in (self.process.pid, *descendants(self.process.pid)):
                 with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
-            self.process.communicate(timeout=patient(30))
+            self.process.communicate(timeout=extend(30))
 
 
 def descendants(process: int) -> list[int]:
-    found = []
+    processes = []
     with suppress(FileNotFoundError, ProcessLookupError):
         children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
         for child in map(int, children):
-            found += [child, *descendants(child)]
-    return found
+            processes += [child, *descendants(child)]
+    return processes

@@ -45,45 +45,45 @@ class Point(NamedTuple):
 
 
 class Faults:
-    """Counts and records points, and has a fault happen at those that are planned."""
+    """Counts and records points, and runs the planned faults."""
 
     def __init__(self, planned: Mapping[Point, Fault] | None = None) -> None:
         self._planned = planned or {}
         self.points: list[Point] = []
-        self._seen: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
         self.interrupts = Interrupts()
 
     def command(self, command: Command) -> Fault | None:
         words = " ".join(command.entered_argv)
         if command.batch_lines:
             words += f" <<< {command.batch_lines}"
-        return self._meet(words, is_command=True)
+        return self._record(words, is_command=True)
 
     def system_call(self, name: str, work: Callable[[], Any]) -> Any:
-        fault = self._meet(name, is_command=False)
+        fault = self._record(name, is_command=False)
         return fault(self.interrupts, work) if fault else work()
 
-    def _meet(self, words: str, *, is_command: bool) -> Fault | None:
-        self._seen[words] += 1
-        point = Point(words, self._seen[words], is_command)
+    def _record(self, words: str, *, is_command: bool) -> Fault | None:
+        self._counts[words] += 1
+        point = Point(words, self._counts[words], is_command)
         self.points.append(point)
         return self._planned.get(point)
 
 
-class DiesAt(Faults):
-    """Dies with the plugin at a point, counted from 1, among all or among the commands only."""
+class KillAt(Faults):
+    """Kills the plugin at a point, counted from 1, among all or among the commands only."""
 
-    def __init__(self, number: int, *, of_commands: bool, after_its_work: bool) -> None:
+    def __init__(self, number: int, *, of_commands: bool, after_work: bool) -> None:
         super().__init__()
-        self._left = number
+        self._remaining = number
         self._of_commands = of_commands
-        deaths = (dies_with_the_plugin, dies_with_the_plugin_after_its_work)
-        self._fault = deaths[after_its_work]
+        faults = (kill_plugin, kill_plugin_after_work)
+        self._fault = faults[after_work]
 
-    def _meet(self, words: str, *, is_command: bool) -> Fault | None:
-        super()._meet(words, is_command=is_command)
-        self._left -= is_command or not self._of_commands
-        return None if self._left else self._fault
+    def _record(self, words: str, *, is_command: bool) -> Fault | None:
+        super()._record(words, is_command=is_command)
+        self._remaining -= is_command or not self._of_commands
+        return None if self._remaining else self._fault
 
 
 # Faults of a command: what the plugin gets to see, and whether the command's work is done.
@@ -93,66 +93,66 @@ def completed(status: int, stdout: bytes = b"", stderr: bytes = b"") -> Complete
     return Completed(status, stdout, stderr, 0.0)
 
 
-def fails_at_once(_: Interrupts, work: Work) -> Completed:
+def fail_at_once(_: Interrupts, work: Work) -> Completed:
     return completed(1, stderr=b"injected")
 
 
-def fails_after_its_work(_: Interrupts, work: Work) -> Completed:
+def fail_after_work(_: Interrupts, work: Work) -> Completed:
     work()
     return completed(1, stderr=b"injected")
 
 
-def prints_half(_: Interrupts, work: Work) -> Completed:
+def print_half(_: Interrupts, work: Work) -> Completed:
     done = work()
     return done._replace(stdout=done.stdout[: len(done.stdout) // 2])
 
 
-def is_interrupted(interrupts: Interrupts, work: Work) -> Completed:
+def interrupt(interrupts: Interrupts, work: Work) -> Completed:
     interrupts._catch(signal.SIGTERM, None)
     return completed(-signal.SIGTERM)
 
 
-def is_interrupted_after_its_work(interrupts: Interrupts, work: Work) -> Completed:
+def interrupt_after_work(interrupts: Interrupts, work: Work) -> Completed:
     done = work()
     interrupts._catch(signal.SIGTERM, None)
     return done
 
 
-def is_not_installed(_: Interrupts, work: Work) -> Completed:
+def report_missing_program(_: Interrupts, work: Work) -> Completed:
     raise ProgramNotFoundError("it", "/nowhere")
 
 
-def prints(stdout: bytes) -> Fault:
+def make_print_fault(stdout: bytes) -> Fault:
     return lambda _, work: work()._replace(stdout=stdout)
 
 
 COMMAND_FAULTS: dict[str, Fault] = {
-    "fails_at_once": fails_at_once,
-    "fails_after_its_work": fails_after_its_work,
+    "fails_at_once": fail_at_once,
+    "fails_after_its_work": fail_after_work,
     "is_killed_at_once": lambda *_: completed(-signal.SIGKILL),
     "is_killed_after_its_work": lambda _, work: completed(-signal.SIGSEGV, stdout=work().stdout),
-    "prints_garbage": prints(b"\xffno JSON, no number\n"),
-    "prints_nothing": prints(b""),
-    "prints_half": prints_half,
-    "prints_other_json": prints(b'[{"ifname": 1, "addr_info": {}}]\n'),
-    "is_interrupted": is_interrupted,
-    "is_interrupted_after_its_work": is_interrupted_after_its_work,
-    "is_not_installed": is_not_installed,
+    "prints_garbage": make_print_fault(b"\xffno JSON, no number\n"),
+    "prints_nothing": make_print_fault(b""),
+    "prints_half": print_half,
+    "prints_other_json": make_print_fault(b'[{"ifname": 1, "addr_info": {}}]\n'),
+    "is_interrupted": interrupt,
+    "is_interrupted_after_its_work": interrupt_after_work,
+    "is_not_installed": report_missing_program,
 }
 
 
 # Faults of anything.
 
 
-def is_refused(_: Interrupts, work: Callable[[], Any]) -> Any:
+def refuse(_: Interrupts, work: Callable[[], Any]) -> Any:
     raise OSError(errno.EIO, "injected")
 
 
-def dies_with_the_plugin(_: Interrupts, work: Callable[[], Any]) -> Any:
+def kill_plugin(_: Interrupts, work: Callable[[], Any]) -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def dies_with_the_plugin_after_its_work(_: Interrupts, work: Callable[[], Any]) -> Any:
+def kill_plugin_after_work(_: Interrupts, work: Callable[[], Any]) -> Any:
     work()
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -164,14 +164,14 @@ def call(environment: Mapping[str, str], stdin: bytes, faults: Faults) -> Answer
     log = Log(stderr.append, environment)
     runner = _FaultyRunner(environment.get("PATH", ""), log.command, faults)
     node = Node(runner, Registry(), lambda: Transaction(runner), log)
-    with taps.tapped(faults.system_call):
+    with taps.tap_system_calls(faults.system_call):
         work = partial(perform, node)
         status = protocol.serve(environment, read(stdin), work, stdout.append, log)
     assert len(stdout) <= 1
     return Answer(status, b"".join(stdout), "\n".join(stderr))
 
 
-def points_of_add(environment: Mapping[str, str], stdin: bytes) -> list[Point]:
+def find_points_of_add(environment: Mapping[str, str], stdin: bytes) -> list[Point]:
     """Return the points of an ADD that succeeds, and undo it."""
     faults = Faults()
     call(environment, stdin, faults).result()
@@ -191,10 +191,10 @@ def call_or_die(environment: Mapping[str, str], stdin: bytes, faults: Faults) ->
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
-        written = pipe.read()
+        output = pipe.read()
     if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL:
         return None
-    status, stdout, stderr = json.loads(written)
+    status, stdout, stderr = json.loads(output)
     return Answer(status, stdout.encode(), stderr)
 
 

@@ -24,14 +24,14 @@ def is_path(word: str) -> bool:
 
 
 def is_possible(text: str) -> bool:
-    """Whether a process can be given it, and there can be a file with that path."""
+    """Return whether a process can get a text as its argument, and a file can have it as path."""
     try:
         return b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
         return False
 
 
-def _parsed(parse: Any) -> Any:
+def _make_check(parse: Any) -> Any:
     def accept(word: str) -> bool:
         try:
             return str(parse(word)) == word and "%" not in word
@@ -51,10 +51,10 @@ SLOTS: dict[str, Any] = {
     "PATH": is_path,
     "SPACE": lambda word: bool(word) and "/" not in word,
     "NUMBER": lambda word: re.fullmatch(r"[0-9]{1,10}", word) and int(word) < 2**32,
-    "ADDRESS": _parsed(ip_interface),
-    "GATEWAY": _parsed(ip_address),
-    "IPV4": _parsed(IPv4Address),
-    "PREFIX": _parsed(ip_network),
+    "ADDRESS": _make_check(ip_interface),
+    "GATEWAY": _make_check(ip_address),
+    "IPV4": _make_check(IPv4Address),
+    "PREFIX": _make_check(ip_network),
     "FAMILY": ("-4", "-6").__contains__,
     "MAC": lambda word: re.fullmatch(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", word),
     "MODE": ("l2", "l3", "l3s").__contains__,
@@ -125,12 +125,11 @@ COMMANDS = [
 SLOTS["PLUGIN"] = lambda word: "/" in word  # the path of a program, not a word of its arguments
 
 
-SCRIPTS = [
-    ["sh", "-c", script, "sh"] for script in (commands.WRITE_AND_RUN, running._SHOW_AND_STAY)
-]
+_TEXTS = (commands.WRITE_AND_RUN, running._SHOW_AND_STAY)
+SCRIPTS = [["sh", "-c", text, "sh"] for text in _TEXTS]
 
 
-def entered(command: tuple[str, ...]) -> tuple[str, list[str]]:
+def split_namespace(command: tuple[str, ...]) -> tuple[str, list[str]]:
     """Return the namespace that a command is run in, if any, and its words there."""
     words = list(command)
     if words[:3] == ["ip", "netns", "exec"]:
@@ -142,10 +141,10 @@ def entered(command: tuple[str, ...]) -> tuple[str, list[str]]:
     return "", words
 
 
-def is_meant(command: tuple[str, ...]) -> bool:
-    space, words = entered(command)
+def is_allowed(command: tuple[str, ...]) -> bool:
+    namespace, words = split_namespace(command)
     if words != [*command] and not (
-        is_path(space) if command[0] == "nsenter" else SLOTS["SPACE"](space)
+        is_path(namespace) if command[0] == "nsenter" else SLOTS["SPACE"](namespace)
     ):
         return False
     if words[:1] == ["sh"]:  # a script that is always the same, with names as its arguments
@@ -153,9 +152,10 @@ def is_meant(command: tuple[str, ...]) -> bool:
         if words[:4] in SCRIPTS:
             return _fits(words[4:], [*["SYSCTL"] * 3, "ip", "-j", "-d", "-batch", "-"])
         addresses = words[6:]
-        are_ours = all(":" in each and SLOTS["ADDRESS"](f"{each}/128") for each in addresses)
-        return is_name(name) and are_ours and words == [*commands.wait_for_ipv6(name, 5, addresses)]
-    # In a batch, the options of the ip that runs it apply to every line, also to changes.
+        are_addresses = all(":" in each and SLOTS["ADDRESS"](f"{each}/128") for each in addresses)
+        is_wait = words == [*commands.wait_for_ipv6(name, 5, addresses)]
+        return is_name(name) and are_addresses and is_wait
+    # In a batch, the options of ip apply to every line, also to changes.
     if words[0] == "ip" and "-batch" not in words and not is_query(tuple(words)):
         words = without_options(tuple(words))
     return any(_fits(words, template) for template in COMMANDS)
@@ -164,12 +164,12 @@ def is_meant(command: tuple[str, ...]) -> bool:
 def _fits(words: Sequence[str], template: Sequence[str]) -> bool:
     if not template:
         return not words
-    expected, *rest = template
+    expected, *remainder = template
     if expected.startswith("["):  # an option with a value, or none
-        option = [expected[1:], rest[0].rstrip("]")]
-        return any(_fits(words, [*each, *rest[1:]]) for each in (option, []))
+        option = [expected[1:], remainder[0].rstrip("]")]
+        return any(_fits(words, [*each, *remainder[1:]]) for each in (option, []))
     slot = SLOTS.get(expected, expected.__eq__)
-    return bool(words) and bool(slot(words[0])) and _fits(words[1:], rest)
+    return bool(words) and bool(slot(words[0])) and _fits(words[1:], remainder)
 
 
 def without_options(words: tuple[str, ...]) -> list[str]:

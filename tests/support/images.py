@@ -27,7 +27,7 @@ def write(archive: Path, name: str, *programs: str) -> None:
         "config.json": json.dumps(config).encode(),
         "manifest.json": json.dumps(manifest).encode(),
     }
-    archive.write_bytes(image_layout.archive(files))
+    archive.write_bytes(image_layout.make_archive(files))
 
 
 def _layer_of(*programs: str) -> bytes:

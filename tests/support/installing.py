@@ -12,14 +12,14 @@ import pytest
 from runtime import call_environment
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-# That of the distribution, which install-node uses as well, whichever runs the tests.
+# The distribution's Python, which install-node uses, whichever Python runs the tests.
 PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
 # What keeps the plugin from running on the distribution's Python packages, as on Debian 12.
-LACKING = subprocess.check_output(
+MISSING_PACKAGES = subprocess.check_output(
     (PYTHON, "-I", CHECKOUT / "packaging/missing_packages.py"), text=True
 ).strip()
 needs_system_packages = pytest.mark.skipif(
-    bool(LACKING), reason=f"on this distribution's Python, {LACKING}"
+    bool(MISSING_PACKAGES), reason=f"on this distribution's Python, {MISSING_PACKAGES}"
 )
 
 
@@ -42,8 +42,8 @@ def copy_checkout(target: Path) -> Path:
 
 def copy_everything(target: Path) -> Path:
     """Copy the checkout as a fresh clone has it; return the target."""
-    made_here = [line.strip("/") for line in (CHECKOUT / ".gitignore").read_text().splitlines()]
-    ignore = shutil.ignore_patterns(".git", *made_here)
+    ignored_names = [line.strip("/") for line in (CHECKOUT / ".gitignore").read_text().splitlines()]
+    ignore = shutil.ignore_patterns(".git", *ignored_names)
     return shutil.copytree(CHECKOUT, target, symlinks=True, ignore=ignore)
 
 
@@ -55,13 +55,13 @@ def make_environment(directory: Path, *options: str) -> Path:
 def assert_serves(command: Path, directory: Path | str = "/", **variables: str) -> None:
     """Assert that a command answers what it is asked, wrong input included, and that with care."""
     stdin = '{"cniVersion": "1.0.0"}'
-    answer = answered(command, stdin, directory, {"CNI_COMMAND": "VERSION", **variables})
+    answer = call_plugin(command, stdin, directory, {"CNI_COMMAND": "VERSION", **variables})
     assert "1.0.0" in answer["supportedVersions"]
 
     call = call_environment("ADD", "/run/netns/none")
     # Takes jsonschema and all that it needs to explain.
     stdin = '{"cniVersion": "1.0.0", "name": "n", "type": "ipvlan", "mtu": "x"}'
-    answer = answered(command, stdin, directory, {**call, **variables})
+    answer = call_plugin(command, stdin, directory, {**call, **variables})
     assert answer["code"] == 7, answer
     assert "mtu" in answer["msg"]
 
@@ -75,7 +75,7 @@ def assert_serves(command: Path, directory: Path | str = "/", **variables: str) 
     assert (done.returncode, done.stdout) == (0, "1 network: no problems\n")
 
 
-def answered(
+def call_plugin(
     command: Path, stdin: str, directory: Path | str, environment: dict[str, str]
 ) -> dict[str, Any]:
     """Return the document that a call answers."""
@@ -86,7 +86,7 @@ def answered(
     return answer
 
 
-def refusal(command: Path, stdin: int = subprocess.DEVNULL) -> dict[str, Any]:
+def read_launcher_error(command: Path, stdin: int = subprocess.DEVNULL) -> dict[str, Any]:
     """Return the error that a runtime gets from a launcher that can't start anything."""
     done = run(command, env={"CNI_COMMAND": "VERSION"}, stdin=stdin)
     assert (done.returncode, done.stderr) == (1, "")
@@ -99,28 +99,28 @@ def refusal(command: Path, stdin: int = subprocess.DEVNULL) -> dict[str, Any]:
 
 USER = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
 # With another /var/log than the machine's.
-IN_ITS_LOGS = ["sh", "-c", 'mount -t tmpfs tmpfs /var/log && exec "$@"', "sh"]
-AS_ROOT = ["unshare", *USER, "--mount", *IN_ITS_LOGS]
+WITH_PRIVATE_LOGS = ["sh", "-c", 'mount -t tmpfs tmpfs /var/log && exec "$@"', "sh"]
+AS_ROOT = ["unshare", *USER, "--mount", *WITH_PRIVATE_LOGS]
 
 
 def installer(checkout: Path) -> Path:
     return checkout / "scripts/install-node"
 
 
-def places(node: Path) -> list[str]:
+def path_options(node: Path) -> list[str]:
     words = f"--prefix {node}/prefix --bin-dir {node}/cni/bin".split()
     return words + f"--share-dir {node}/share --command-dir {node}/command".split()
 
 
-def plugin(node: Path) -> Path:
+def plugin_path(node: Path) -> Path:
     return node / "cni/bin/ipvlan"
 
 
-def tree(directory: Path) -> dict[str, object]:
+def list_tree(directory: Path) -> dict[str, object]:
     """Return what is in a directory: kind, mode, and content or target."""
-    found: dict[str, object] = {}
+    entries: dict[str, object] = {}
     for path in sorted(directory.rglob("*")):
         mode = path.lstat().st_mode
         content = path.readlink() if path.is_symlink() else path.is_file() and path.read_bytes()
-        found[str(path.relative_to(directory))] = (mode, content)
-    return found
+        entries[str(path.relative_to(directory))] = (mode, content)
+    return entries

@@ -43,22 +43,20 @@ class Libcni:
             self._run("DEL", network, plugin, attachment)
         del self._results[attachment.container_id]
 
-    def _run(
-        self, command: str, network: Document, plugin: Document, attachment: Attachment
-    ) -> bytes:
+    def _run(self, verb: str, network: Document, plugin: Document, attachment: Attachment) -> bytes:
         conf = {**plugin, "name": network["name"], "cniVersion": network["cniVersion"]}
         if previous := self._results.get(attachment.container_id):
             conf["prevResult"] = previous
-        able = [name for name, is_able in conf.get("capabilities", {}).items() if is_able]
-        granted = {name: attachment.requests[name] for name in able if name in attachment.requests}
-        if granted:
-            conf["runtimeConfig"] = granted
-        about = {"CNI_CONTAINERID": attachment.container_id}
-        about |= {"CNI_ARGS": attachment.args} if attachment.args else {}
+        names = [name for name, is_able in conf.get("capabilities", {}).items() if is_able]
+        config = {name: attachment.requests[name] for name in names if name in attachment.requests}
+        if config:
+            conf["runtimeConfig"] = config
+        identity = {"CNI_CONTAINERID": attachment.container_id}
+        identity |= {"CNI_ARGS": attachment.args} if attachment.args else {}
         path = {"PATH": os.environ["PATH"], "CNI_PATH": ":".join(self._path)}
-        environment = call_environment(command, attachment.netns, **about, **path)
-        places = (Path(place, plugin["type"]) for place in self._path)
-        argv, stdin = [next(filter(Path.exists, places))], stdin_of(conf)
+        environment = call_environment(verb, attachment.netns, **identity, **path)
+        candidates = (Path(place, plugin["type"]) for place in self._path)
+        argv, stdin = [next(filter(Path.exists, candidates))], stdin_of(conf)
         done = subprocess.run(argv, input=stdin, env=environment, capture_output=True, check=False)
         assert done.returncode == 0, (plugin, done)
         return done.stdout

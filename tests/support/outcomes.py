@@ -27,20 +27,21 @@ class Outcomes:
     @pytest.hookimpl(trylast=True)  # behind the terminal's own letter
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         crash = getattr(report.longrepr, "reprcrash", None)
-        why = crash.message.partition("\n")[0].replace("\t", " ") if crash else f"in {report.when}"
+        message = crash.message if crash else f"in {report.when}"
+        reason = message.partition("\n")[0].replace("\t", " ")
         if report.failed:
-            self._write(report.outcome, f"{report.nodeid}\t{why[:_MOST_REASON]}")
+            self._write(report.outcome, f"{report.nodeid}\t{reason[:_MOST_REASON]}")
         elif report.skipped or report.when == "call":
             self._write(report.outcome, report.nodeid)
         terminal = self._plugins.get_plugin("terminalreporter")
         if report.failed and terminal:
-            line = f"FAILED {report.nodeid} (seed {sampling.seed()}): {why}"
+            line = f"FAILED {report.nodeid} (seed {sampling.seed()}): {reason}"
             terminal.write(f"\n{line}\n", red=True)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            why = str(report.longrepr).strip().rpartition("\n")[2]
-            self._write(report.outcome, f"{report.nodeid}\t{why[:_MOST_REASON]}")
+            reason = str(report.longrepr).strip().rpartition("\n")[2]
+            self._write(report.outcome, f"{report.nodeid}\t{reason[:_MOST_REASON]}")
 
     def _write(self, outcome: str, test: str) -> None:
         if self._file:

@@ -3,6 +3,6 @@
 import os
 
 
-def patient(seconds: float) -> float:
+def extend(seconds: float) -> float:
     """Return a limit of time times TESTS_PATIENCE, which scripts/test sets."""
     return seconds * float(os.environ.get("TESTS_PATIENCE") or 1)

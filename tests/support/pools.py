@@ -12,11 +12,11 @@ from runtime import PLUGINS, Conf, host_local, network
 
 CONTAINER_IDS = ("one", "one.1", "two")  # the second begins as the first does
 IFNAMES = ("net1", "net2")
-ROOM = 3  # addresses in a pool
+CAPACITY = 3  # addresses in a pool
 
-TAUGHT_TYPE = "taught"
+GC_IPAM_TYPE = "taught"
 # Debian's host-local, to which this teaches CNI 1.1.0 and GC.
-TAUGHT = f"""\
+GC_IPAM = f"""\
 #!/bin/sh
 stdin=$(cat)
 if [ "$CNI_COMMAND" != GC ]; then
@@ -65,7 +65,7 @@ class Network(NamedTuple):
     def has_gc(self) -> bool:
         return bool(self.conf["cniVersion"] == "1.1.0")
 
-    def holds(self, address: str) -> bool:
+    def contains(self, address: str) -> bool:
         return ip_interface(address).ip in ip_network(self.subnet)
 
     def conf_of_add(self, key: Key) -> Conf:
@@ -84,12 +84,12 @@ class Network(NamedTuple):
         return None if self.has_pool else self.subnet.replace("0/", f"{10 + number}/")
 
 
-def _made_up(name: str, master: str, mode: str, number: int, **options: Any) -> Network:
+def _make_network(name: str, master: str, mode: str, number: int, **options: Any) -> Network:
     """Return a network; CNI 1.1.0 is what only the taught plugin knows."""
     ipam = host_local(f"10.{number}.0.0/24")
-    ipam["ranges"][0][0]["rangeEnd"] = f"10.{number}.0.{1 + ROOM}"
+    ipam["ranges"][0][0]["rangeEnd"] = f"10.{number}.0.{1 + CAPACITY}"
     if "cniVersion" in options:
-        ipam["type"] = TAUGHT_TYPE
+        ipam["type"] = GC_IPAM_TYPE
     conf = network(**{"name": name, "master": master, "mode": mode, "ipam": ipam, **options})
     return Network(conf, f"10.{number}.0.0/24", "ipam" in conf)
 
@@ -97,20 +97,20 @@ def _made_up(name: str, master: str, mode: str, number: int, **options: Any) -> 
 NETWORKS = {
     each.name: each
     for each in (
-        _made_up("a", "eth0", "l2", 1),
-        _made_up("b", "eth0", "l3", 2),
-        _made_up("c", "eth0", "l2", 3, cniVersion="1.1.0"),
-        _made_up("chained", "eth0", "l2", 4, cniVersion="1.1.0", ipam=None),
-        _made_up("d", "eth1", "l3s", 5, cniVersion="1.1.0"),
-        _made_up("e", "eth1", "l2", 6, flag="private"),
-        _made_up("f", "eth0", "l2", 7, cniVersion="1.1.0", hostAccess=True),
-        _made_up("g", "eth1", "l3s", 8, hostAccess=True),
-        _made_up("h", "eth0", "l3", 9, cniVersion="1.1.0", vlan=100),
-        _made_up("i", "eth0", "l2", 10, vlan=100),
+        _make_network("a", "eth0", "l2", 1),
+        _make_network("b", "eth0", "l3", 2),
+        _make_network("c", "eth0", "l2", 3, cniVersion="1.1.0"),
+        _make_network("chained", "eth0", "l2", 4, cniVersion="1.1.0", ipam=None),
+        _make_network("d", "eth1", "l3s", 5, cniVersion="1.1.0"),
+        _make_network("e", "eth1", "l2", 6, flag="private"),
+        _make_network("f", "eth0", "l2", 7, cniVersion="1.1.0", hostAccess=True),
+        _make_network("g", "eth1", "l3s", 8, hostAccess=True),
+        _make_network("h", "eth0", "l3", 9, cniVersion="1.1.0", vlan=100),
+        _make_network("i", "eth0", "l2", 10, vlan=100),
     )
 }
 
 
-def install_taught(directory: Path) -> str:
-    write_program(directory / TAUGHT_TYPE, TAUGHT)
+def install_gc_ipam(directory: Path) -> str:
+    write_program(directory / GC_IPAM_TYPE, GC_IPAM)
     return f"{directory}:{PLUGINS}"

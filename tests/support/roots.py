@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # The suite of this machine.
-OWN = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+SUITE = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
 USER = "newcomer"
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 APT_SETTING = re.compile(r"Acquire::(https?::Proxy(::\S+)?|Check-\S+|Retries) .*")
@@ -20,7 +20,7 @@ PIP_SETTING = re.compile(
     re.MULTILINE,
 )
 # $1 is the directory, $2 the user, the rest a command.
-ENTER = """
+ENTER_SCRIPT = """
     mount --bind "$1" "$1"
     cd "$1"
     mount -t proc proc proc
@@ -39,14 +39,14 @@ ENTER = """
 """
 
 
-class NotMadeError(Exception):
-    """A root is not to be had here, and why."""
+class RootError(Exception):
+    """A root can't be made here; the message says why."""
 
 
 @contextmanager
-def made(directory: Path, suite: str, *options: str) -> Iterator[Path]:
+def make_root(directory: Path, suite: str, *options: str) -> Iterator[Path]:
     """Have a root of a suite, with apt and not much more; it is removed in the end."""
-    # Nobody misses it after a power failure.
+    # The root need not outlive a power failure.
     common = ["--variant=minbase", "--dpkgopt=force-unsafe-io"]
     common += [f"--aptopt={setting}" for setting in apt_settings()]
     argv = ["mmdebstrap", *common, *options, suite, str(directory), *sources(suite)]
@@ -54,7 +54,7 @@ def made(directory: Path, suite: str, *options: str) -> Iterator[Path]:
         done = subprocess.run(argv, check=False, capture_output=True, text=True)
         if done.returncode:
             reason = re.search("^E: (.*)", done.stderr, re.MULTILINE)
-            raise NotMadeError(f"no root of {suite}: {reason[1] if reason else done.stderr}")
+            raise RootError(f"no root of {suite}: {reason[1] if reason else done.stderr}")
         yield directory
     finally:
         if directory.exists():
@@ -62,12 +62,12 @@ def made(directory: Path, suite: str, *options: str) -> Iterator[Path]:
 
 
 def sources(suite: str) -> list[str]:
-    """Return this machine's apt sources of a suite, or those of its own suite, renamed."""
+    """Return this machine's apt sources of a suite, or of the machine's suite, renamed."""
     form = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
     argv = ("apt-get", "indextargets", "--format", form, "Created-By: Packages")
     indexes = [line.split() for line in subprocess.check_output(argv, text=True).splitlines()]
     releases = {release for _, release, _ in indexes}
-    name = suite if suite in releases else OWN
+    name = suite if suite in releases else SUITE
     return [
         f"deb {uri} {release.replace(name, suite, 1)} {component}"
         for uri, release, component in indexes
@@ -106,6 +106,6 @@ def add_newcomer(root: Path) -> None:
     (root / "etc/pip.conf").write_text("\n".join(["[global]", *settings, ""]))
 
 
-def as_newcomer(root: Path, *argv: str) -> list[str]:
-    apart = ("unshare", "--mount", "--pid", "--ipc", "--fork", "--kill-child")
-    return [*apart, "sh", "-ec", ENTER, "sh", str(root), USER, *argv]
+def make_newcomer_argv(root: Path, *argv: str) -> list[str]:
+    namespaces = ("unshare", "--mount", "--pid", "--ipc", "--fork", "--kill-child")
+    return [*namespaces, "sh", "-ec", ENTER_SCRIPT, "sh", str(root), USER, *argv]

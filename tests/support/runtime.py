@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from lab import Space
+from lab import NetNS
 
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni.request import read
@@ -48,33 +48,33 @@ class Runtime:
     def __init__(self, call: Callable[[Mapping[str, str], bytes], Answer]) -> None:
         self._call = call
 
-    def add(self, container: Space | str, conf: Conf, **environment: str) -> Answer:
+    def add(self, container: NetNS | str, conf: Conf, **environment: str) -> Answer:
         return self.call("ADD", container, conf, **environment)
 
-    def delete(self, container: Space | str, conf: Conf, **environment: str) -> Answer:
+    def delete(self, container: NetNS | str, conf: Conf, **environment: str) -> Answer:
         return self.call("DEL", container, conf, **environment)
 
     def check(
-        self, container: Space | str, conf: Conf, result: Mapping[str, Any], **environment: str
+        self, container: NetNS | str, conf: Conf, result: Mapping[str, Any], **environment: str
     ) -> Answer:
         return self.call("CHECK", container, {**conf, "prevResult": result}, **environment)
 
     def status(self, conf: Conf, **environment: str) -> Answer:
-        return self.raw(conf, {"CNI_COMMAND": "STATUS", "CNI_PATH": PLUGINS, **environment})
+        return self.call_raw(conf, {"CNI_COMMAND": "STATUS", "CNI_PATH": PLUGINS, **environment})
 
     def gc(self, conf: Conf, valid: Sequence[tuple[str, str]] = (), **environment: str) -> Answer:
         """Call GC; ``valid`` holds the attachments that stay: container ID, interface name."""
         attachments = [{"containerID": each[0], "ifname": each[1]} for each in valid]
-        return self.raw(
+        return self.call_raw(
             {**conf, "cni.dev/valid-attachments": attachments},
             {"CNI_COMMAND": "GC", "CNI_PATH": PLUGINS, **environment},
         )
 
-    def call(self, verb: str, container: Space | str, conf: Conf, **environment: str) -> Answer:
+    def call(self, verb: str, container: NetNS | str, conf: Conf, **environment: str) -> Answer:
         """Call a verb about a container's interface, net1 unless ``environment`` names another."""
-        return self.raw(conf, call_environment(verb, container, **environment))
+        return self.call_raw(conf, call_environment(verb, container, **environment))
 
-    def raw(self, conf: Conf | bytes, environment: Mapping[str, str]) -> Answer:
+    def call_raw(self, conf: Conf | bytes, environment: Mapping[str, str]) -> Answer:
         return self._call(environment, stdin_of(conf))
 
 
@@ -82,18 +82,18 @@ def call_in_process(environment: Mapping[str, str], stdin: bytes) -> Answer:
     stdout: list[bytes] = []
     stderr: list[str] = []
     log = Log(stderr.append, environment)
-    given = read(stdin)
-    log.open(given.config)
+    request = read(stdin)
+    log.open(request.config)
     node = assemble(environment, Interrupts(), log)
-    status = protocol.serve(environment, given, partial(perform, node), stdout.append, log)
+    status = protocol.serve(environment, request, partial(perform, node), stdout.append, log)
     return Answer(status, b"".join(stdout), "\n".join(stderr))
 
 
-def call_environment(verb: str, container: Space | str, **others: str) -> dict[str, str]:
-    """Return the environment of a call; ``others`` are added, or take a variable's place."""
+def call_environment(verb: str, container: NetNS | str, **variables: str) -> dict[str, str]:
+    """Return the environment of a call; ``variables`` are added, or take a variable's place."""
     path = container if isinstance(container, str) else container.path
-    named = {"CNI_CONTAINERID": "one", "CNI_NETNS": path, "CNI_IFNAME": "net1"}
-    return {"CNI_COMMAND": verb, **named, "CNI_PATH": PLUGINS, **others}
+    defaults = {"CNI_CONTAINERID": "one", "CNI_NETNS": path, "CNI_IFNAME": "net1"}
+    return {"CNI_COMMAND": verb, **defaults, "CNI_PATH": PLUGINS, **variables}
 
 
 def stdin_of(conf: Conf | bytes) -> bytes:
@@ -102,8 +102,8 @@ def stdin_of(conf: Conf | bytes) -> bytes:
 
 def network(**options: Any) -> Conf:
     """Return a configuration, by default on eth0, static; without options that are None."""
-    named = {"cniVersion": "1.0.0", "name": "net", "type": "ipvlan"}
-    conf = {**named, "master": "eth0", "ipam": static("10.1.0.2/24"), **options}
+    defaults = {"cniVersion": "1.0.0", "name": "net", "type": "ipvlan"}
+    conf = {**defaults, "master": "eth0", "ipam": static("10.1.0.2/24"), **options}
     return {key: value for key, value in conf.items() if value is not None}
 
 

@@ -28,36 +28,36 @@ def is_long() -> bool:
 
 
 def sample(items: Iterable[Item], count: int) -> list[Item]:
-    """Return so many of the items, by the seed and in their order; all of them in a long run."""
+    """Return ``count`` of the items, by the seed and in their order; in a long run, all."""
     pool = list(items)
     if is_long() or len(pool) <= count:
         return pool
     return [pool[at] for at in sorted(Random(seed()).sample(range(len(pool)), count))]  # noqa: S311
 
 
-def of_rows(tests: Sequence[pytest.Item]) -> list[pytest.Item]:
+def sample_rows(tests: Sequence[pytest.Item]) -> list[pytest.Item]:
     """Return the tests, but of one with rows only a fifth: one row or two, by the seed."""
     if is_long():
         return [*tests]
     rows: dict[str, list[pytest.Item]] = {}
     for test in tests:
         rows.setdefault(test.nodeid.partition("[")[0], []).append(test)
-    kept = []
+    chosen = []
     for name, items in rows.items():
         count = min(2, -(-len(items) // 5))
-        kept += Random(f"{seed()} {name}").sample(items, count)  # noqa: S311
-    return kept
+        chosen += Random(f"{seed()} {name}").sample(items, count)  # noqa: S311
+    return chosen
 
 
-def spread(items: Sequence[Item], stride: int, salt: str = "") -> list[Item]:
-    """Return every so manyth item from one that seed and salt say; all of them in a long run."""
+def take_every(items: Sequence[Item], stride: int, salt: str = "") -> list[Item]:
+    """Return every ``stride``th item, from a start by seed and salt; in a long run, all."""
     if is_long():
         return [*items]
     start = Random(f"{seed()} {salt}").randrange(min(stride, len(items)) or 1)  # noqa: S311
     return [*items[start::stride]]
 
 
-def each_once(items: Iterable[Item], others: Sequence[Other]) -> list[tuple[Item, Other]]:
+def pair_each(items: Iterable[Item], others: Sequence[Other]) -> list[tuple[Item, Other]]:
     """Return each item with one of the others, by the seed; with all of them in a long run."""
     if is_long():
         return list(product(items, others))
@@ -69,19 +69,19 @@ def combine(parameters: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Return combinations of one value for each parameter, in which every two values meet."""
     settings = [(name, value) for name, values in parameters.items() for value in values]
     pairs = [pair for pair in combinations(settings, 2) if pair[0][0] != pair[1][0]]
-    have_not_met = {frozenset(pair): None for pair in pairs}
-    found = []
-    while have_not_met:
-        chosen = dict(next(iter(have_not_met)))
+    missing_pairs = {frozenset(pair): None for pair in pairs}
+    rows = []
+    while missing_pairs:
+        combination = dict(next(iter(missing_pairs)))
         for name, values in parameters.items():
-            if name not in chosen:
-                others = tuple(chosen.items())
-                new = [
-                    sum(frozenset((other, (name, value))) in have_not_met for other in others)
+            if name not in combination:
+                others = tuple(combination.items())
+                counts = [
+                    sum(frozenset((other, (name, value))) in missing_pairs for other in others)
                     for value in values
                 ]
-                chosen[name] = values[new.index(max(new))]
-        for pair in combinations(chosen.items(), 2):
-            have_not_met.pop(frozenset(pair), None)
-        found.append({name: chosen[name] for name in parameters})
-    return found
+                combination[name] = values[counts.index(max(counts))]
+        for pair in combinations(combination.items(), 2):
+            missing_pairs.pop(frozenset(pair), None)
+        rows.append({name: combination[name] for name in parameters})
+    return rows

@@ -1,4 +1,4 @@
-"""Shells that run the script of a dry run, in every way that a person may give it to one."""
+"""Shells that run the script of a dry run, in every way that a user may give it to one."""
 
 import fcntl
 import os
@@ -11,7 +11,7 @@ from contextlib import suppress
 from threading import Thread
 
 from lab import wait_until
-from patience import patient
+from patience import extend
 
 SHELLS = ("dash", "bash", "dash in a pipe", "bash at a terminal", "dash at a terminal")
 _INTERACTIVE = {"bash": ["bash", "--norc", "-i"], "dash": ["dash", "-i"]}
@@ -19,12 +19,12 @@ _PROMPT = "and now? "
 _SECONDS = 60
 
 
-def run_by(shell: str, script: str, **environment: str) -> tuple[int, str]:
+def run_script(shell: str, script: str, **environment: str) -> tuple[int, str]:
     """Let a shell run a script, in its own process group; return the status and the output."""
-    program, _, way = shell.partition(" ")
-    if way == "at a terminal":
-        return paste_into(program, script)
-    is_piped = way == "in a pipe"
+    program, _, method = shell.partition(" ")
+    if method == "at a terminal":
+        return paste_script(program, script)
+    is_piped = method == "in a pipe"
     done = subprocess.run(
         [program] if is_piped else [program, "-c", script],
         input=script if is_piped else None,
@@ -34,26 +34,26 @@ def run_by(shell: str, script: str, **environment: str) -> tuple[int, str]:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=patient(_SECONDS),
+        timeout=extend(_SECONDS),
     )
     return done.returncode, done.stdout
 
 
-def paste_into(
-    program: str, script: str, wait_for_the_time: Callable[[], None] | None = None
+def paste_script(
+    program: str, script: str, wait_for_interrupt: Callable[[], None] | None = None
 ) -> tuple[int, str]:
     """Paste a script into an interactive shell, which must live on; perhaps type ^C at a time."""
-    own, terminal = pty.openpty()
-    questions = 'echo "the status was $?"\ntype undo || echo and "nothing stayed"\nexit\n'
+    controller, terminal = pty.openpty()
+    closing_lines = 'echo "the status was $?"\ntype undo || echo and "nothing stayed"\nexit\n'
 
     def type_all() -> None:
         screen.write(f"{script}\n".encode())
-        if wait_for_the_time:
-            wait_for_the_time()
+        if wait_for_interrupt:
+            wait_for_interrupt()
             screen.write(b"\x03")
             # What is typed before the shell has seen it is thrown away.
-            wait_until(lambda: _PROMPT.encode() in shown.partition(b"^C")[2])
-        screen.write(questions.encode())
+            wait_until(lambda: _PROMPT.encode() in output.partition(b"^C")[2])
+        screen.write(closing_lines.encode())
 
     with (
         subprocess.Popen(
@@ -65,19 +65,19 @@ def paste_into(
             start_new_session=True,
             preexec_fn=_take_terminal,  # noqa: PLW1509 - there is no other thread yet
         ) as process,
-        os.fdopen(own, "r+b", buffering=0) as screen,
+        os.fdopen(controller, "r+b", buffering=0) as screen,
     ):
         os.close(terminal)
-        shown = bytearray()
+        output = bytearray()
         Thread(target=type_all).start()
         with suppress(OSError):  # that is how a terminal ends
             while more := screen.read(65536):
-                shown += more
+                output += more
     assert process.returncode == 0
-    assert b"and nothing stayed" in shown, shown
-    status = re.search(rb"the status was ([0-9]+)", shown)
-    assert status, shown
-    return int(status[1]), shown.decode(errors="replace")  # an echo may be cut within a character
+    assert b"and nothing stayed" in output, output
+    status = re.search(rb"the status was ([0-9]+)", output)
+    assert status, output
+    return int(status[1]), output.decode(errors="replace")  # an echo may be cut within a character
 
 
 def _take_terminal() -> None:

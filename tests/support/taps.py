@@ -18,11 +18,11 @@ from unittest import mock
 import cni_ipvlan
 
 Work = Callable[[], Any]
-Meet = Callable[[str, Work], Any]
+Observer = Callable[[str, Work], Any]
 
 _SOURCES = (os, fcntl)
 _ORIGINS = {"posix", "fcntl"}  # the modules in which functions of those say they are
-_NOT_ON_A_CALLS_WAY = ("cni_ipvlan.__main__", "cni_ipvlan.cli")
+_MODULES_NOT_IN_CALLS = ("cni_ipvlan.__main__", "cni_ipvlan.cli")
 # Functions that fail only when misused, don't raise OSError, or make no system call.
 _NEVER_REFUSED = {
     *("close", "dup2", "waitpid", "killpg", "_exit", "set_inheritable", "set_blocking"),
@@ -32,14 +32,14 @@ _NEVER_REFUSED = {
 
 
 # How often a command's output is read depends on how it comes, so no two calls would be alike.
-_DEPENDS_ON_TIMING = {"cni_ipvlan.iproute.running": {"read"}}
+_TIMED_CALLS = {"cni_ipvlan.iproute.running": {"read"}}
 
 
-def tapped(meet: Meet) -> ExitStack:
-    """Pass each system call, as words and what does it, through ``meet`` within the context."""
+def tap_system_calls(observe: Observer) -> ExitStack:
+    """Pass each system call, as words and what does it, through ``observe`` within the context."""
     stack = ExitStack()
     for module in modules():
-        for name, tap in _taps(module, meet):
+        for name, tap in _taps(module, observe):
             stack.enter_context(mock.patch.object(module, name, tap, create=name == "open"))
     return stack
 
@@ -47,40 +47,40 @@ def tapped(meet: Meet) -> ExitStack:
 @cache
 def modules() -> tuple[ModuleType, ...]:
     """Return all modules that a CNI call may use; imported, or it would make calls untapped."""
-    found = pkgutil.walk_packages(cni_ipvlan.__path__, "cni_ipvlan.")
-    names = [each.name for each in found if not each.name.startswith(_NOT_ON_A_CALLS_WAY)]
+    infos = pkgutil.walk_packages(cni_ipvlan.__path__, "cni_ipvlan.")
+    names = [each.name for each in infos if not each.name.startswith(_MODULES_NOT_IN_CALLS)]
     return tuple(map(importlib.import_module, names))
 
 
-def _taps(module: ModuleType, meet: Meet) -> Iterator[tuple[str, Any]]:
-    yield "open", _tap(meet, "open", open)
+def _taps(module: ModuleType, observe: Observer) -> Iterator[tuple[str, Any]]:
+    yield "open", _tap(observe, "open", open)
     for name, value in list(vars(module).items()):
         if value in _SOURCES:
-            yield name, _TappedModule(value, meet, _DEPENDS_ON_TIMING.get(module.__name__, set()))
+            yield (name, _TappedModule(value, observe, _TIMED_CALLS.get(module.__name__, set())))
         elif isinstance(value, BuiltinFunctionType) and value.__module__ in _ORIGINS:
-            yield name, _tap(meet, value.__name__, value)
+            yield name, _tap(observe, value.__name__, value)
 
 
 class _TappedModule:
-    def __init__(self, module: ModuleType, meet: Meet, untapped: set[str]) -> None:
+    def __init__(self, module: ModuleType, observe: Observer, untapped: set[str]) -> None:
         self._module = module
-        self._meet = meet
+        self._observe = observe
         self._untapped = untapped
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._module, name)
         is_function = isinstance(value, BuiltinFunctionType | FunctionType)
         if is_function and name not in self._untapped:
-            return _tap(self._meet, name, value)
+            return _tap(self._observe, name, value)
         return value
 
 
-def _tap(meet: Meet, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _tap(observe: Observer, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     if name in _NEVER_REFUSED:
         return function
 
-    def tap(*arguments: Any, **named: Any) -> Any:
+    def tap(*arguments: Any, **options: Any) -> Any:
         words = [name, *(each for each in arguments if isinstance(each, str))]
-        return meet(" ".join(words), lambda: function(*arguments, **named))
+        return observe(" ".join(words), lambda: function(*arguments, **options))
 
     return tap

@@ -34,8 +34,8 @@ def test_attributes_of_a_route_stay_and_a_narrow_scope_means_no_gateway() -> Non
         *((Route("10.9.0.0/16", scope=scope), "") for scope in (253, 254)),  # link, host
         (Route("10.9.0.0/16", "10.0.0.7", 1300, 1260, 5, 100, 0), "10.0.0.7"),
     ):
-        got = addressing(ALLOCATED._replace(routes=(route,)))
-        assert got.routes == (route._replace(gateway=gateway),)
+        result = addressing(ALLOCATED._replace(routes=(route,)))
+        assert result.routes == (route._replace(gateway=gateway),)
 
 
 def test_what_is_there_twice_is_added_once_and_a_route_may_have_no_gateway() -> None:
@@ -43,38 +43,38 @@ def test_what_is_there_twice_is_added_once_and_a_route_may_have_no_gateway() -> 
         addresses=(Address("10.0.0.2/24", interface=0), Address("10.0.0.2/24", interface=1)),
         routes=(Route("10.9.0.0/16"), Route("10.9.0.0/16")),
     )
-    got = addressing(allocated)
-    assert got.addresses == (Address("10.0.0.2/24"),)
-    assert got.routes == (Route("10.9.0.0/16"),)
-    assert not got.has_ipv6
+    result = addressing(allocated)
+    assert result.addresses == (Address("10.0.0.2/24"),)
+    assert result.routes == (Route("10.9.0.0/16"),)
+    assert not result.has_ipv6
 
 
 def test_dns_is_the_configured_or_the_ipam_plugins_or_the_chains() -> None:
-    one, two, three = ({"domain": name} for name in "abc")
+    first, second, third = ({"domain": name} for name in "abc")
     for configured, allocated, previous, expected in (
-        (one, two, three, one),
-        (None, two, three, two),
-        ({"search": []}, {}, three, three),
+        (first, second, third, first),
+        (None, second, third, second),
+        ({"search": []}, {}, third, third),
         (None, {}, None, {}),
     ):
-        got = addressing(ALLOCATED._replace(dns=allocated), {"dns": previous}, dns=configured)
-        assert got.dns == expected
+        result = addressing(ALLOCATED._replace(dns=allocated), {"dns": previous}, dns=configured)
+        assert result.dns == expected
 
 
 def test_thousands_of_other_interfaces_and_addresses_are_sorted_in_a_moment() -> None:
     count = 16_000  # as many as a configuration of 1 MiB has room for
-    others = [{"name": "other", "sandbox": "/"}] * count
+    interfaces = [{"name": "other", "sandbox": "/"}] * count
     ips = [{"address": "10.0.0.2/24", "interface": count - 1}] * count
-    began = time.process_time()
-    got = addressing(previous={"interfaces": [{"name": "eth0"}, *others], "ips": ips})
-    assert got.others.addresses == (Address("10.0.0.2/24", interface=count - 2),) * count
-    assert time.process_time() - began < 2  # of the processor, however busy the machine is
+    start = time.process_time()
+    result = addressing(previous={"interfaces": [{"name": "eth0"}, *interfaces], "ips": ips})
+    assert result.others.addresses == (Address("10.0.0.2/24", interface=count - 2),) * count
+    assert time.process_time() - start < 2  # of the processor, however busy the machine is
 
 
 def test_route_that_the_kernel_makes_by_itself() -> None:
     addresses = addressing().addresses
     subnet = Route("10.0.0.0/24")
     assert all(is_connected(route, addresses) for route in (subnet, Route("fd00::/64")))
-    others: list[dict[str, Any]] = [{"gateway": "10.0.0.1"}, {"dst": "10.0.0.0/16"}, {"table": 100}]
-    for change in (*others, {"priority": 5}, {"mtu": 1300}):
+    cases: list[dict[str, Any]] = [{"gateway": "10.0.0.1"}, {"dst": "10.0.0.0/16"}, {"table": 100}]
+    for change in (*cases, {"priority": 5}, {"mtu": 1300}):
         assert not is_connected(subnet._replace(**change), addresses)

@@ -30,7 +30,7 @@ class Call:
         happen(log)
         log.end(0, answer)
 
-    def captured(self) -> list[Any]:
+    def read(self) -> list[Any]:
         (file,) = self.directory.iterdir()
         return [json.loads(line) for line in file.read_text("ascii").splitlines()]
 
@@ -45,7 +45,7 @@ def call(tmp_path: Path) -> Call:
 def test_each_thing_is_written_when_it_has_happened(call: Call) -> None:
     def happen(log: Log) -> None:
         for number in range(4):
-            request, *commands = call.captured()
+            request, *commands = call.read()
             assert request["stdin"] == "{}"
             assert [each["command"]["stdout"] for each in commands] == ["[]"] * number
             log.command(QUERY, None)
@@ -53,7 +53,7 @@ def test_each_thing_is_written_when_it_has_happened(call: Call) -> None:
 
     call.make(happen, b'{"ips": []}')
 
-    outcome = call.captured()[-1]["outcome"]
+    outcome = call.read()[-1]["outcome"]
     assert (outcome["status"], outcome["answer"]) == (0, '{"ips": []}')
     assert outcome["commandsLeftOut"] == 0
 
@@ -68,7 +68,7 @@ def test_a_call_of_many_commands_leaves_a_bounded_file(call: Call) -> None:
     stdin = json.dumps({"name": "x" * 900_000}).encode()
     call.make(happen, b"x" * 3_000_000, stdin)
 
-    request, *commands, last = call.captured()
+    request, *commands, last = call.read()
     assert request["stdin"].encode() == stdin  # which is never cut
     assert len(commands) + last["outcome"]["commandsLeftOut"] == 100
     assert last["outcome"]["commandsLeftOut"] > 0

@@ -7,20 +7,20 @@ from cni_ipvlan.iproute.commands import Command, batch
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 
-NAMED = Namespace("/var/run/netns/blue", "blue", (4, 4026532001))
+NAMESPACE = Namespace("/var/run/netns/blue", "blue", (4, 4026532001))
 
 
 def test_several_ip_commands_are_lines_of_one() -> None:
     parts = (
-        Command(commands.address_add("10.0.0.2/24", "it@s"), "give it", NAMED),
-        Command(commands.link_set("net1", "up"), "bring it up", NAMED),
-        Command(commands.address_show("net1"), netns=NAMED),
-        Command(commands.route_show("table", "all", "dev", "net1"), netns=NAMED),
+        Command(commands.address_add("10.0.0.2/24", "it@s"), "give it", NAMESPACE),
+        Command(commands.link_set("net1", "up"), "bring it up", NAMESPACE),
+        Command(commands.address_show("net1"), netns=NAMESPACE),
+        Command(commands.route_show("table", "all", "dev", "net1"), netns=NAMESPACE),
     )
     assert batch(*parts) == Command(
         ("ip", "-j", "-d", "-N", "-batch", "-"),
         "give it; bring it up",
-        NAMED,
+        NAMESPACE,
         b"address add 10.0.0.2/24 dev it@s\nlink set dev net1 up\n"
         b"address show dev net1\nroute show table all dev net1\n",
     )
@@ -50,7 +50,7 @@ def test_command_that_a_batch_would_split_or_with_its_own_settings_makes_no_batc
 
 def test_parameters_stand_before_what_a_shell_runs() -> None:
     variables = {"PATH": "/bin", "CNI_B": "2", "CNI_A": "1 1", "CNI_IPVLAN_LOG": "/root/log"}
-    command = Command(("/cni/x",), netns=NAMED, environment=variables)
+    command = Command(("/cni/x",), netns=NAMESPACE, environment=variables)
     assert command.entered_argv == ("ip", "netns", "exec", "blue", "/cni/x")
     assert command.full_argv == ("env", "CNI_A=1 1", "CNI_B=2", *command.entered_argv)
 
@@ -73,8 +73,8 @@ COUNTED = (
 
 def test_number_of_changed_packets() -> None:
     assert tc.edited_packets(COUNTED) == 3
-    for nothing in (b"[]", b"", b'[{"total acts":0}]'):
-        assert tc.edited_packets(nothing) == 0
+    for output in (b"[]", b"", b'[{"total acts":0}]'):
+        assert tc.edited_packets(output) == 0
 
 
 @pytest.mark.parametrize(

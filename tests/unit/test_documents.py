@@ -72,8 +72,8 @@ def test_every_option_of_the_schema_is_listed_with_its_type_default_and_an_examp
         example = json.loads(f"{{{OPTIONS[name][4].strip('`')}}}")
         assert list(example)[-1] == name
         assert netconf.find_problems({"name": "n", "type": "ipvlan", **example}) == []
-    listed = re.findall(r"\d\.\d\.\d", OPTIONS["cniVersion"][3])
-    assert tuple(listed) == SUPPORTED_VERSIONS
+    versions = re.findall(r"\d\.\d\.\d", OPTIONS["cniVersion"][3])
+    assert tuple(versions) == SUPPORTED_VERSIONS
 
 
 def test_badges_are_true() -> None:
@@ -90,10 +90,10 @@ def test_badges_are_true() -> None:
 @pytest.mark.parametrize("name", documents.NAMES)
 def test_configurations_in_documents_are_valid(name: str) -> None:
     for block in documents.code(name):
-        shown = json.loads(block.text) if block.language == "json" else {}
-        if shown.get("type") == "ipvlan":
-            assert netconf.find_problems(shown) == []
-            assert netconf.find_suspicious_keys(shown) == []
+        document = json.loads(block.text) if block.language == "json" else {}
+        if document.get("type") == "ipvlan":
+            assert netconf.find_problems(document) == []
+            assert netconf.find_suspicious_keys(document) == []
 
 
 def test_every_error_code_is_explained_once_and_no_other_is() -> None:
@@ -121,11 +121,11 @@ def test_links_within_the_project_lead_somewhere(name: str) -> None:
 
 
 def test_the_files_that_documents_name_are_there() -> None:
-    named = r"`((?:cni_ipvlan|deploy|examples|packaging|scripts|tests)/[\w./-]+|test_\w+\.py)`"
+    pattern = r"`((?:cni_ipvlan|deploy|examples|packaging|scripts|tests)/[\w./-]+|test_\w+\.py)`"
     missing = [
         (name, file)
         for name in documents.NAMES
-        for file in re.findall(named, (ROOT / name).read_text(encoding="utf-8"))
+        for file in re.findall(pattern, (ROOT / name).read_text(encoding="utf-8"))
         if not ((ROOT / file).exists() or [*ROOT.glob(f"tests/*/{file}")])
     ]
     assert missing == []

@@ -27,7 +27,7 @@ ADDRESS = commands.address_add("10.0.0.2/24", "net1")
 NOTIFY = commands.sysctl_write("net/ipv4/conf/net1/arp_notify")
 
 
-def refusal(command: Command, stderr: bytes, status: int = 2) -> CniError:
+def make_error(command: Command, stderr: bytes, status: int = 2) -> CniError:
     printed = (b"out\n", stderr) if stderr else (b"", b"")
     return as_cni_error(CommandError(command, Completed(status, *printed, 0.0)))
 
@@ -49,7 +49,7 @@ def test_answer_has_a_cause_and_that_a_code(argv: Argv, message: str, code: int)
     for name in ("", "c", "ipvlan", "link"):
         command = Command(argv, "do it", Namespace("/proc/4/ns/net", name, (4, 1)))
         assert bool(causes.explain(command, message + "\n").meaning) == (code != UNKNOWN)
-        assert refusal(command, message.encode()).code == (code or codes.COMMAND_FAILED)
+        assert make_error(command, message.encode()).code == (code or codes.COMMAND_FAILED)
 
 
 def test_unknown_answer_is_quoted() -> None:
@@ -61,7 +61,7 @@ def test_unknown_answer_is_quoted() -> None:
         (("ip", "link"), 1, b"no", "", "cannot run 'ip link': no"),
         (ADD, 1, b"a\xffb", "create it", "cannot create it: a\ufffdb"),
     ):
-        error = refusal(Command(argv, purpose), printed, status)
+        error = make_error(Command(argv, purpose), printed, status)
         assert error.msg == msg
         answer = printed.decode("utf-8", "replace").strip() or ("out" if printed else "")
         assert error.details.endswith(f"\nanswer: {answer}") == bool(answer)
@@ -136,15 +136,15 @@ def test_the_dhcp_daemon_is_debians_unit(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(explain, "_DHCP_UNIT", str(tmp_path / "cni-dhcp.service"))
     assert explain.dhcp_daemon("/opt/cni/bin/dhcp") == "/opt/cni/bin/dhcp daemon"
     (tmp_path / "cni-dhcp.service").touch()
-    there = "systemctl enable --now cni-dhcp.socket cni-dhcp.service"
-    assert explain.dhcp_daemon("/opt/cni/bin/dhcp") == there
+    advice = "systemctl enable --now cni-dhcp.socket cni-dhcp.service"
+    assert explain.dhcp_daemon("/opt/cni/bin/dhcp") == advice
 
 
 def test_other_failures() -> None:
     not_found = ProgramNotFoundError("nsenter", "/usr/sbin:/sbin")
     unusable = UnusableArgumentError(Command(("ip",), "create it"), "a\0")
-    refused = PermissionError(13, "Permission denied", "/run/cni-ipvlan")
-    explained = [as_cni_error(each) for each in (not_found, unusable, refused, OSError("odd"))]
+    denial = PermissionError(13, "Permission denied", "/run/cni-ipvlan")
+    explained = [as_cni_error(each) for each in (not_found, unusable, denial, OSError("odd"))]
     assert "try: run as root" in explained[2].details
     assert explained[0].details.startswith("searched: /usr/sbin:/sbin")
     assert [(error.code, error.msg) for error in explained] == [

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grammar import is_meant, is_possible
+from fake_runner import FakeRunner, call
+from grammar import is_allowed, is_possible
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
-from made_up import World, call
 from runtime import call_environment
 from sampling import sample
 
@@ -91,7 +91,7 @@ RESULTS = st.fixed_dictionaries(
     },
 )  # fmt: skip
 ATTACHMENTS = st.lists(st.fixed_dictionaries({"containerID": TEXT, "ifname": NAMES}) | JSON)
-# Near to what is right, so that it gets far.
+# Nearly valid configurations, with which an ADD gets far.
 CONFIGURATIONS = st.fixed_dictionaries(
     {
         "cniVersion": st.sampled_from(["1.1.0", "1.0.0", "0.4.0"]),
@@ -134,8 +134,8 @@ DOCUMENTS = st.dictionaries(TEXT, JSON, max_size=4) | st.fixed_dictionaries(
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Namespaces and plugins are there, whatever their path; no other process has a namespace."""
+def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have any path lead to a namespace or a plugin, and no process be in another namespace."""
 
     def find(path: str) -> Namespace:
         if not path.startswith("/"):
@@ -155,7 +155,7 @@ def encode(document: object) -> bytes:
     return json.dumps(document).encode()
 
 
-def judge(environment: Mapping[str, str], status: int, printed: list[bytes]) -> None:
+def assert_answer(environment: Mapping[str, str], status: int, printed: list[bytes]) -> None:
     assert len(printed) <= 1
     document: Any = json.loads(printed[0]) if printed else None
     assert len(b"".join(printed)) < MOST_BYTES or status == 0
@@ -180,31 +180,31 @@ def judge(environment: Mapping[str, str], status: int, printed: list[bytes]) -> 
 @example(b"\xef\xbb\xbf{}", {"CNI_COMMAND": "STATUS"})
 @example(b'{"name": "n", "type": "ipvlan"}', {"CNI_COMMAND": "DEL", "CNI_NETNS": ""})
 def test_any_input_gets_one_answer(
-    world: None, tmp_path: Path, stdin: bytes, environment: dict[str, str]
+    fakes: None, tmp_path: Path, stdin: bytes, environment: dict[str, str]
 ) -> None:
     complete = {**complete_environment("ADD"), **environment}
-    judge(complete, *call(complete, stdin, tmp_path, World()))
+    assert_answer(complete, *call(complete, stdin, tmp_path, FakeRunner()))
 
 
 @MANY
 @given(ENVIRONMENTS, CONFIGURATIONS, RESULTS | JSON)
 def test_no_input_becomes_an_option_or_another_command(
-    world: None,
+    fakes: None,
     tmp_path: Path,
     environment: dict[str, str],
     configuration: dict[str, Any],
     result: object,
 ) -> None:
-    made_up = World(result)
-    answer = call(environment, encode(configuration), tmp_path, made_up)
-    judge(environment, *answer)
-    assert [command for command in made_up.commands if not is_meant(command)] == []
+    runner = FakeRunner(result)
+    answer = call(environment, encode(configuration), tmp_path, runner)
+    assert_answer(environment, *answer)
+    assert [command for command in runner.commands if not is_allowed(command)] == []
 
 
 @MANY
 @given(CONFIGURATIONS, RESULTS)
 def test_an_add_that_gets_far_runs_only_expected_commands(
-    world: None, tmp_path: Path, configuration: dict[str, Any], result: dict[str, Any]
+    fakes: None, tmp_path: Path, configuration: dict[str, Any], result: dict[str, Any]
 ) -> None:
     fine = {"name": "net", "mode": "l2", "flag": "bridge", "ipam": {"type": "host-local"}}
     valid = {
@@ -214,13 +214,13 @@ def test_an_add_that_gets_far_runs_only_expected_commands(
     }
     conf = {**valid, **fine}
     environment = complete_environment("ADD")
-    made_up = World(result)
+    runner = FakeRunner(result)
 
-    answer = call(environment, encode(conf), tmp_path, made_up)
+    answer = call(environment, encode(conf), tmp_path, runner)
 
-    judge(environment, *answer)
-    assume(made_up.commands)
-    assert [command for command in made_up.commands if not is_meant(command)] == []
+    assert_answer(environment, *answer)
+    assume(runner.commands)
+    assert [command for command in runner.commands if not is_allowed(command)] == []
 
 
 @pytest.mark.parametrize(
@@ -231,21 +231,22 @@ def test_an_add_that_gets_far_runs_only_expected_commands(
         (0, ["0.0.0.0/0"], 1, 2),  # which is given back
     ],
 )
-def test_the_made_up_world_lets_an_add_come_to_its_end(
-    world: None, tmp_path: Path, mtu: int, addresses: list[str], status: int, calls: int
+def test_the_fake_runner_lets_an_add_come_to_its_end(
+    fakes: None, tmp_path: Path, mtu: int, addresses: list[str], status: int, calls: int
 ) -> None:
-    made_up = World({"ips": [{"address": each} for each in addresses], "routes": [{"dst": "::/0"}]})
+    ips = [{"address": each} for each in addresses]
+    runner = FakeRunner({"ips": ips, "routes": [{"dst": "::/0"}]})
     stdin = with_defaults(f'{{"ipam": {{"type": "host-local"}}, "mtu": {mtu}}}')
-    answer = call(complete_environment("ADD"), stdin, tmp_path, made_up)
-    assert (answer[0], made_up.commands.count(("/cni/host-local",))) == (status, calls)
+    answer = call(complete_environment("ADD"), stdin, tmp_path, runner)
+    assert (answer[0], runner.commands.count(("/cni/host-local",))) == (status, calls)
     if status == 0:
-        run = {" ".join(command) for command in made_up.commands}
+        run = {" ".join(command) for command in runner.commands}
         assert {f"ip -j -d address add {each} dev net1" for each in addresses} <= run
         assert "ip -j -d route add ::/0 dev net1" in run
         assert len(list((tmp_path / "registry").glob("on-*/*"))) == 1
 
 
-PLACES = (
+TEXTS = (
     "{}", '{{"cniVersion": {}}}', '{{"name": {}}}', '{{"master": {}}}', '{{"prevResult": {}}}',
     '{{"prevResult": {{"ips": [{{"address": {}}}]}}}}', '{{"dns": {{"search": {}}}}}',
     '{{"ipam": {{"type": {}}}}}', '{{"cni.dev/valid-attachments": [{}]}}',
@@ -253,21 +254,21 @@ PLACES = (
 DEPTHS = (10, 500, 900, 990, 2_000, 50_000, 400_000)
 
 
-@pytest.mark.parametrize(("verb", "depth", "place"), sample(product(VERBS, DEPTHS, PLACES), 60))
-def test_any_depth_is_fine(world: None, tmp_path: Path, verb: str, depth: int, place: str) -> None:
-    stdin = with_defaults(place.format("[" * depth + "]" * depth))
+@pytest.mark.parametrize(("verb", "depth", "text"), sample(product(VERBS, DEPTHS, TEXTS), 60))
+def test_any_depth_is_fine(fakes: None, tmp_path: Path, verb: str, depth: int, text: str) -> None:
+    stdin = with_defaults(text.format("[" * depth + "]" * depth))
     environment = complete_environment(verb)
-    judge(environment, *call(environment, stdin, tmp_path, World()))
+    assert_answer(environment, *call(environment, stdin, tmp_path, FakeRunner()))
 
 
 @pytest.mark.parametrize(
     ("verb", "key"), [("GC", ATTACHMENTS_KEY), *sample(product(VERBS, OPTIONS), 11)]
 )
-def test_size_is_no_trouble(world: None, tmp_path: Path, verb: str, key: str) -> None:
+def test_size_is_no_trouble(fakes: None, tmp_path: Path, verb: str, key: str) -> None:
     for value in ("x" * 1_000_000, ["y"] * 200_000, 10**4000):  # the most that is read is 1 MiB
         stdin = with_defaults(json.dumps({key: value}))
         environment = complete_environment(verb)
-        judge(environment, *call(environment, stdin, tmp_path, World()))
+        assert_answer(environment, *call(environment, stdin, tmp_path, FakeRunner()))
 
 
 def with_defaults(text: str) -> bytes:

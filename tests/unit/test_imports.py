@@ -43,8 +43,8 @@ OURS_OF_FAILURES = {
 HEAVY_OF_FAILURES = {"enum", "re", "shlex"}
 
 
-def imported(verb: str, stdin: str, cni_path: Path = Path("/nonexistent")) -> set[str]:
-    """The modules that a call imports over those of a bare interpreter."""
+def find_imports(verb: str, stdin: str, cni_path: Path = Path("/nonexistent")) -> set[str]:
+    """Return the modules that a call imports beyond those of a bare interpreter."""
     environment = call_environment(verb, "/nonexistent", CNI_PATH=str(cni_path))
     return imports([str(MAIN)], environment, stdin) - imports(["-c", "import os"], {}, "")
 
@@ -52,8 +52,8 @@ def imported(verb: str, stdin: str, cni_path: Path = Path("/nonexistent")) -> se
 def imports(arguments: list[str], environment: dict[str, str], stdin: str) -> set[str]:
     """The modules that the launcher's Python tries to import."""
     argv = (sys.executable, "-I", "-X", "utf8", "-X", "importtime", *arguments)
-    ran = installing.run(*argv, env=environment, input=stdin)
-    lines = [line for line in ran.stderr.splitlines() if line.startswith("import time:")]
+    done = installing.run(*argv, env=environment, input=stdin)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
     return {line.rpartition("|")[2].strip() for line in lines[1:]}
 
 
@@ -61,8 +61,8 @@ def with_packages(names: set[str]) -> set[str]:
     return {".".join(name.split(".")[:count]) for name in names for count in (1, 2, 3)}
 
 
-def installed(names: set[str]) -> set[str]:
-    """Those that were installed beside the plugin: not Python's own, whatever its version has."""
+def select_installed(names: set[str]) -> set[str]:
+    """Return packages that are installed beside the plugin, without those of Python itself."""
     packages = with_packages(names) - {"cni_ipvlan"}
     return {each for each in packages if any(ROOT.glob(f"{each}/")) or any(ROOT.glob(f"{each}.*"))}
 
@@ -79,18 +79,18 @@ def config(verb: str) -> str:
 @pytest.mark.parametrize("verb", sorted(MOST_OURS))
 def test_a_call_imports_what_it_needs_and_no_more(verb: str, tmp_path: Path) -> None:
     write_program(tmp_path / "static", "#!/bin/sh\n")
-    names = imported(verb, config(verb), tmp_path)
-    ours = {name.removeprefix("cni_ipvlan.") for name in names if name.startswith("cni_ipvlan.")}
-    assert not any(name.startswith("cli") for name in ours)
+    names = find_imports(verb, config(verb), tmp_path)
+    modules = {name.removeprefix("cni_ipvlan.") for name in names if name.startswith("cni_ipvlan.")}
+    assert not any(name.startswith("cli") for name in modules)
     # STATUS fails where the kernel has no ipvlan, others where an ordinary user can't keep records.
     may_fail = verb == "STATUS" or os.geteuid() != 0
-    assert len(ours - OURS_OF_FAILURES if may_fail else ours) <= MOST_OURS[verb], ours
+    assert len(modules - OURS_OF_FAILURES if may_fail else modules) <= MOST_OURS[verb], modules
     assert with_packages(names) & HEAVY <= (HEAVY_OF_FAILURES if may_fail else set())
-    assert installed(names) == {"sh"}
+    assert select_installed(names) == {"sh"}
 
 
 def test_version_imports_next_to_nothing() -> None:
-    names = imported("VERSION", '{"cniVersion": "1.0.0"}')
+    names = find_imports("VERSION", '{"cniVersion": "1.0.0"}')
     assert {name for name in names if name.startswith("cni_ipvlan.")} == {
         "cni_ipvlan.cni",
         "cni_ipvlan.cni.version",
@@ -99,15 +99,15 @@ def test_version_imports_next_to_nothing() -> None:
         "cni_ipvlan.start.namedtuple",
     }
     assert with_packages(names) & HEAVY_FOR_VERSION == set()
-    assert installed(names) == set()
+    assert select_installed(names) == set()
 
 
-class Usual(typing.NamedTuple):
+class StandardTuple(typing.NamedTuple):
     one: int
     two: str = "b"
 
 
-class Ours(NamedTuple):
+class FastTuple(NamedTuple):
     one: int
     two: str = "b"
 
@@ -132,7 +132,7 @@ class Ours(NamedTuple):
     ],
 )
 def test_named_tuples_are_as_those_of_typing(make: typing.Callable[[type], object]) -> None:
-    def made(kind: type) -> object:
+    def make_or_error(kind: type) -> object:
         try:
             return make(kind)
         except AttributeError:
@@ -140,7 +140,7 @@ def test_named_tuples_are_as_those_of_typing(make: typing.Callable[[type], objec
         except (TypeError, ValueError):  # before Python 3.13, _replace() raises the latter
             return TypeError
 
-    assert made(Ours) == made(Usual)
+    assert make_or_error(FastTuple) == make_or_error(StandardTuple)
 
 
 LOAD = "from cni_ipvlan.start import sh as _sh; sh = _sh.load()\n"
@@ -149,9 +149,9 @@ LOAD = "from cni_ipvlan.start import sh as _sh; sh = _sh.load()\n"
 def run(script: str, *directories: str) -> str:
     """Run a script in a new interpreter that finds our packages; return its output."""
     path = f"import os, sys; sys.path[:0] = {[*directories, str(ROOT)]!r}\n"
-    ran = installing.run(sys.executable, "-I", "-c", path + script)
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout.strip()
+    done = installing.run(sys.executable, "-I", "-c", path + script)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def test_heavy_modules_of_sh_are_not_imported_and_stay_importable() -> None:
@@ -170,9 +170,9 @@ def test_signals_have_their_names() -> None:
     """sh finds them with a regular expression while it is imported."""
     script = "names = sh.Command.__call__.__globals__['SIGNAL_MAPPING']\n"
     script += "print(sorted((int(number), name) for number, name in names.items()))"
-    usual = run("import sh\n" + script)
-    assert "SIGKILL" in usual
-    assert run(LOAD + script) == usual
+    expected = run("import sh\n" + script)
+    assert "SIGKILL" in expected
+    assert run(LOAD + script) == expected
 
 
 def test_foreground_commands_are_started_by_their_environment() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from installing import CHECKOUT, refusal, run
+from installing import CHECKOUT, read_launcher_error, run
 
 from cni_ipvlan import __main__
 
@@ -46,8 +46,8 @@ class Tree:
         self.command = self.bin / "ipvlan"
         shutil.copy(LAUNCHER, self.command)
 
-    def put_package(self, place: Path) -> None:
-        self.main = place / "cni_ipvlan" / "__main__.py"
+    def put_package(self, directory: Path) -> None:
+        self.main = directory / "cni_ipvlan" / "__main__.py"
         self.main.parent.mkdir(parents=True)
         self.main.write_text(REPORT)
 
@@ -57,7 +57,7 @@ class Tree:
         self.put_package(self.root / "source")
         (self.packages / "editable.pth").write_text(f"{self.root / 'source'}\n")
 
-    def started_by(self, *argv: str | Path, **options: Any) -> dict[str, Any]:
+    def report_of(self, *argv: str | Path, **options: Any) -> dict[str, Any]:
         report: dict[str, Any] = json.loads(run(*argv, **options).stdout)
         assert os.path.samefile(report["main"], self.main)  # noqa: PTH121
         return report
@@ -83,13 +83,13 @@ def environment(tmp_path: Path) -> Tree:
 @pytest.mark.parametrize("home", [None, "", "/root"])
 def test_no_name_service_is_asked_for_a_home(tree: Tree, home: str | None) -> None:
     environment = {} if home is None else {"HOME": home}
-    report = tree.started_by(tree.command, env=environment)
+    report = tree.report_of(tree.command, env=environment)
     assert (report["home"], report["has_asked"]) == (home, False)
 
 
 def test_python_is_started_isolated_with_site_in_utf8_with_the_arguments(tree: Tree) -> None:
     words = ["add", "", "*", "$HOME", "it's", 'a"b', "a b", "-x", "é"]
-    report = tree.started_by(tree.command, *words)
+    report = tree.report_of(tree.command, *words)
     assert (report["isolated"], report["no_site"], report["utf8"]) == (1, 0, 1)
     assert os.path.normpath(report["executable"]) == str(tree.python)
     assert report["argv"] == words
@@ -97,7 +97,7 @@ def test_python_is_started_isolated_with_site_in_utf8_with_the_arguments(tree: T
 
 def test_sigint_ends_no_call_with_a_traceback(tree: Tree) -> None:
     tree.main.write_text(f"import os; os.kill(os.getpid(), 2)\n{REPORT}")
-    tree.started_by(tree.command, env=VERSION)
+    tree.report_of(tree.command, env=VERSION)
     pipe = subprocess.PIPE
     of_a_person = subprocess.run([tree.command, "show"], stderr=pipe, env=VERSION, check=False)
     assert of_a_person.returncode == -signal.SIGINT
@@ -118,36 +118,36 @@ def test_it_is_started_however_it_is_called(tree: Tree, tmp_path: Path) -> None:
     (tmp_path / "two").symlink_to("one")
     (tmp_path / "plugins").symlink_to(tree.bin)
     for name in ("cni bin/ipvlan", "two", "plugins/ipvlan"):
-        tree.started_by(tmp_path / name)
-    tree.started_by("./ipvlan", cwd=tree.bin)
-    tree.started_by("sh", "ipvlan", cwd=tree.bin)
-    tree.started_by("ipvlan", env={"PATH": f"{tree.bin}"})
+        tree.report_of(tmp_path / name)
+    tree.report_of("./ipvlan", cwd=tree.bin)
+    tree.report_of("sh", "ipvlan", cwd=tree.bin)
+    tree.report_of("ipvlan", env={"PATH": f"{tree.bin}"})
     for environment in ({}, {"PATH": ""}, {"PATH": "/nowhere"}):
-        tree.started_by(tmp_path / "two", env=environment)
+        tree.report_of(tmp_path / "two", env=environment)
     (tmp_path / "gone").mkdir()
     leave = ("sh", "-c", 'rmdir ../gone && exec "$0"', tree.command)
-    tree.started_by(*leave, cwd=tmp_path / "gone")
-    moved = tmp_path / "moved"
-    tree.root.rename(moved)
-    tree.main = moved / tree.main.relative_to(tree.root)
-    tree.started_by(moved / "bin" / "ipvlan")
+    tree.report_of(*leave, cwd=tmp_path / "gone")
+    copy = tmp_path / "moved"
+    tree.root.rename(copy)
+    tree.main = copy / tree.main.relative_to(tree.root)
+    tree.report_of(copy / "bin" / "ipvlan")
 
 
 def test_editable_installation(tree: Tree, environment: Tree) -> None:
     for each in (tree, environment):
         each.make_editable()
-        each.started_by(each.command)
+        each.report_of(each.command)
 
 
 def test_packages_come_after_the_standard_library_and_before_all_else(tree: Tree) -> None:
     (tree.packages / "more.pth").write_text("more\n")
     (tree.packages / "more").mkdir()
-    path = tree.started_by(tree.command)["path"]
+    path = tree.report_of(tree.command)["path"]
     ask = "import os, site; print(os.path.dirname(os.__file__), *site.getsitepackages(), sep='\\n')"
-    library, *others = run(os.path.realpath(sys.executable), "-I", "-c", ask).stdout.splitlines()
-    ours = [path.index(str(each.resolve())) for each in (tree.packages, tree.packages / "more")]
-    assert path.index(library) < ours[0] < ours[1]
-    assert all(ours[1] < path.index(place) for place in others if place in path)
+    library, *entries = run(os.path.realpath(sys.executable), "-I", "-c", ask).stdout.splitlines()
+    indexes = [path.index(str(each.resolve())) for each in (tree.packages, tree.packages / "more")]
+    assert path.index(library) < indexes[0] < indexes[1]
+    assert all(indexes[1] < path.index(entry) for entry in entries if entry in path)
 
 
 def test_virtual_environment_is_read_by_site_alone(environment: Tree, tmp_path: Path) -> None:
@@ -155,9 +155,9 @@ def test_virtual_environment_is_read_by_site_alone(environment: Tree, tmp_path: 
     ask = [str(environment.python), "-I", "-c", "import sys; print(sys.times)"]
     times = int(subprocess.check_output(ask))  # site itself reads it twice
     (tmp_path / "plugins").symlink_to(environment.bin)
-    environment.started_by(tmp_path / "plugins/ipvlan")
+    environment.report_of(tmp_path / "plugins/ipvlan")
     for root in (environment.root, tmp_path / "link"):
-        report = environment.started_by(root / "bin" / "ipvlan")
+        report = environment.report_of(root / "bin" / "ipvlan")
         assert report["times"] == times
         assert report["path"].count(f"{root}/lib/{PYTHON}/site-packages") == 1
 
@@ -167,17 +167,17 @@ def test_python_of_the_system_stands_in_for_one_that_is_gone(tree: Tree) -> None
     if not system.exists():
         pytest.skip(f"there is no {system}")
     tree.python.unlink()
-    assert tree.started_by(tree.command)["executable"] == str(system)
+    assert tree.report_of(tree.command)["executable"] == str(system)
 
 
 def test_missing_python_is_reported(tree: Tree) -> None:
     (tree.root / "lib" / PYTHON).rename(tree.root / "lib" / "python3.00")
-    assert "no python3.00 for it" in refusal(tree.command)["msg"]
+    assert "no python3.00 for it" in read_launcher_error(tree.command)["msg"]
 
 
 def test_copy_without_an_installation_says_so(tree: Tree, tmp_path: Path) -> None:
     shutil.copy(tree.command, tmp_path / "ipvlan")
-    assert "not where it was installed" in refusal(tmp_path / "ipvlan")["msg"]
+    assert "not where it was installed" in read_launcher_error(tmp_path / "ipvlan")["msg"]
     done = run(tmp_path / "ipvlan", "--help", env={})
     assert (done.returncode, done.stdout) == (1, "")
     assert "not where it was installed" in done.stderr
@@ -192,9 +192,9 @@ def test_called_as_neither_runtimes_nor_people_do_it_describes_itself() -> None:
 def test_a_deleted_directory_is_left_since_shells_complain_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
+    directory = tmp_path / "gone"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    directory.rmdir()
     __main__._leave_unusable_directory()
     assert Path.cwd() == Path("/")

@@ -33,17 +33,17 @@ def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
-class World:
+class LogTester:
     def __init__(self, log: Path, config: dict[str, Any], **environment: str) -> None:
         self.messages: list[str] = []
         self.log = log
         pod = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0"
-        about = {"CNI_CONTAINERID": "c1", "CNI_ARGS": pod, **environment}
-        call = call_environment("ADD", "/run/netns/c1", **about)
+        variables = {"CNI_CONTAINERID": "c1", "CNI_ARGS": pod, **environment}
+        call = call_environment("ADD", "/run/netns/c1", **variables)
         self.call_log = Log(self.messages.append, call)
         self.call_log.open(config)
 
-    def tell_everything(self) -> list[str]:
+    def log_everything(self) -> list[str]:
         for command, completed in (QUERY, CHANGE):
             self.call_log.command(command, None)
             self.call_log.command(command, completed)
@@ -52,9 +52,9 @@ class World:
         self.call_log.fail("cannot do it")
         if not self.log.exists():
             return []
-        found = [LINE.match(line) for line in self.log.read_text().splitlines()]
-        assert all(found)
-        return [match[1] for match in found if match]
+        matches = [LINE.match(line) for line in self.log.read_text().splitlines()]
+        assert all(matches)
+        return [match[1] for match in matches if match]
 
 
 EVERYTHING = [
@@ -78,30 +78,30 @@ EVERYTHING = [
     ],
 )
 def test_level_sets_how_much_is_logged(logs: Path, level: str | None, logged: list[str]) -> None:
-    world = World(logs / "log", {"logFile": "log", "logLevel": level})
-    assert world.tell_everything() == logged
-    assert world.messages == ["c1 net1: odd"]
+    tester = LogTester(logs / "log", {"logFile": "log", "logLevel": level})
+    assert tester.log_everything() == logged
+    assert tester.messages == ["c1 net1: odd"]
 
 
 def test_variable_asks_for_everything_whatever_is_configured(logs: Path, tmp_path: Path) -> None:
     config = {"logFile": "other", "logLevel": "error"}
-    world = World(tmp_path / "log", config, CNI_IPVLAN_LOG=str(tmp_path / "log"))
-    assert world.tell_everything() == EVERYTHING
+    tester = LogTester(tmp_path / "log", config, CNI_IPVLAN_LOG=str(tmp_path / "log"))
+    assert tester.log_everything() == EVERYTHING
     assert not (logs / "other").exists()
 
 
 @pytest.mark.parametrize("config", [{}, {"logFile": ""}, {"logFile": 5}])
 def test_nothing_is_logged_unless_asked_for(tmp_path: Path, config: dict[str, Any]) -> None:
-    world = World(tmp_path / "log", config)
-    world.tell_everything()
+    tester = LogTester(tmp_path / "log", config)
+    tester.log_everything()
     assert [*tmp_path.iterdir()] == []
-    assert world.messages == ["c1 net1: odd"]
+    assert tester.messages == ["c1 net1: odd"]
 
 
 def test_file_is_readable_by_its_owner_only_and_appended_to(logs: Path) -> None:
     log = logs / "log"
     for name in (str(log), "log"):
-        World(log, {"logFile": name}).tell_everything()
+        LogTester(log, {"logFile": name}).log_everything()
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
     assert len(log.read_text().splitlines()) == 8
 
@@ -123,23 +123,23 @@ def test_of_a_line_that_is_too_long_the_middle_is_left_out(text: str) -> None:
     assert len(line.encode()) <= 4096
     match = re.fullmatch(r"start(.*) … (\d+) characters left out … (.*)end", line)
     assert match
-    shown = one_line(text[0]), one_line(text[-1] + "!")[:-1]
-    kept = sum(len(match[part]) for part in (1, 3))
-    assert int(match[2]) >= len(text) - kept
-    assert not text.isascii() or not text.isprintable() or kept > 4000  # as much as fits
-    assert match[1].startswith(shown[0])
-    assert match[3].endswith(shown[1])
+    ends = one_line(text[0]), one_line(text[-1] + "!")[:-1]
+    length = sum(len(match[part]) for part in (1, 3))
+    assert int(match[2]) >= len(text) - length
+    assert not text.isascii() or not text.isprintable() or length > 4000  # as much as fits
+    assert match[1].startswith(ends[0])
+    assert match[3].endswith(ends[1])
 
 
 def test_every_line_on_stderr_names_its_attachment(logs: Path) -> None:
-    world = World(logs / "log", {"logFile": "log"})
-    world.call_log.warn("one\ntwo\x1b[2J\n")
+    tester = LogTester(logs / "log", {"logFile": "log"})
+    tester.call_log.warn("one\ntwo\x1b[2J\n")
     # In one piece: a signal gives up what is being written, but only that.
-    assert world.messages == ["c1 net1: one\nc1 net1: two\\x1b[2J"]
-    world.call_log.fail("one\ntwo\udcff")
+    assert tester.messages == ["c1 net1: one\nc1 net1: two\\x1b[2J"]
+    tester.call_log.fail("one\ntwo\udcff")
     assert (logs / "log").read_text().endswith("failed: one | two\\udcff\n")
-    world.call_log.fail("no master\neth1 is there", "eth1 is there")
-    assert world.messages[1:] == ["c1 net1: eth1 is there"]
+    tester.call_log.fail("no master\neth1 is there", "eth1 is there")
+    assert tester.messages[1:] == ["c1 net1: eth1 is there"]
     assert (logs / "log").read_text().count("eth1") == 1
 
 
@@ -165,9 +165,9 @@ def test_unusable_log_file_is_reported_once_and_fails_nothing(tmp_path: Path, pa
     (tmp_path / "round").symlink_to("round")
     reader = os.open(tmp_path / "read", os.O_RDONLY | os.O_NONBLOCK)
     path = path.replace("DIR", str(tmp_path))
-    world = World(tmp_path / "nothing", {}, CNI_IPVLAN_LOG=path)
-    world.tell_everything()
-    problem, warning = world.messages
+    tester = LogTester(tmp_path / "nothing", {}, CNI_IPVLAN_LOG=path)
+    tester.log_everything()
+    problem, warning = tester.messages
     assert problem.startswith(f"c1 net1: cannot log to {path!r}: ")
     assert problem.endswith("it must be a regular file")
     assert warning == "c1 net1: odd"
@@ -178,8 +178,8 @@ def test_administrators_may_have_links(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "way").symlink_to("a")
     (tmp_path / "a" / "link").symlink_to("log")
-    world = World(tmp_path / "a" / "log", {}, CNI_IPVLAN_LOG=str(tmp_path / "way" / "link"))
-    assert world.tell_everything() == EVERYTHING
+    tester = LogTester(tmp_path / "a" / "log", {}, CNI_IPVLAN_LOG=str(tmp_path / "way" / "link"))
+    assert tester.log_everything() == EVERYTHING
 
 
 @pytest.mark.parametrize(
@@ -193,9 +193,9 @@ def test_administrators_may_have_links(tmp_path: Path) -> None:
 def test_network_may_name_no_file_elsewhere(logs: Path, name: str) -> None:
     name = name.format(logs=logs)
     (logs / "a").mkdir()
-    world = World(logs / "log", {"logFile": name})
-    assert world.tell_everything() == []
-    problem, _ = world.messages
+    tester = LogTester(logs / "log", {"logFile": name})
+    assert tester.log_everything() == []
+    problem, _ = tester.messages
     start = f"c1 net1: cannot log to {name!r}: a network may only name what lies directly in {logs}"
     assert problem.startswith(start)
     assert list(logs.parent.iterdir()) == [logs]
@@ -222,29 +222,29 @@ LOGS = "only root may be able to write to LOGS; try: install -d -m 0700 LOGS"
 )
 def test_network_log_file_follows_no_symlink(logs: Path, problem: str, prepare: str) -> None:
     subprocess.run(["sh", "-c", prepare], check=True, cwd=logs.parent)
-    world = World(logs / "nothing", {"logFile": "log"})
-    (message,) = world.messages
+    tester = LogTester(logs / "nothing", {"logFile": "log"})
+    (message,) = tester.messages
     assert message.startswith("c1 net1: cannot log to 'log': ")
     assert message.endswith(problem.replace("LOGS", str(logs)))
     assert not (logs.parent / "target").exists()
-    elsewhere = logs.parent / "elsewhere"
-    assert not elsewhere.is_dir() or list(elsewhere.iterdir()) == []
+    directory = logs.parent / "elsewhere"
+    assert not directory.is_dir() or list(directory.iterdir()) == []
 
 
 def test_no_descriptor_but_the_files_is_left_open(logs: Path) -> None:
     (logs / "directory").mkdir()
     before = [*Path("/proc/self/fd").iterdir()]
     for name in ("log", "directory", "../log"):
-        World(logs / "log", {"logFile": name})
+        LogTester(logs / "log", {"logFile": name})
     assert len([*Path("/proc/self/fd").iterdir()]) == len(before) + 1
 
 
 def test_log_write_error_is_reported_once(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(logs / "log", {"logFile": "log", "logLevel": "debug"})
+    tester = LogTester(logs / "log", {"logFile": "log", "logLevel": "debug"})
 
     def refuse(_descriptor: int, _data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "write", refuse)
-    world.tell_everything()
-    assert world.messages == ["c1 net1: cannot log: No space left on device", "c1 net1: odd"]
+    tester.log_everything()
+    assert tester.messages == ["c1 net1: cannot log: No space left on device", "c1 net1: odd"]

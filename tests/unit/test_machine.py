@@ -16,17 +16,17 @@ def lists(root: Path, built_in: str = "", loadable: str = "") -> Path:
     directory = root / "lib/modules" / RELEASE
     directory.mkdir(parents=True)
     (directory / "modules.builtin").write_text(f"kernel/net/ipv6/ipv6.ko\n{built_in}")
-    others = "kernel/drivers/net/macvlan.ko.xz: kernel/x/ipvlan.ko\n"
-    (directory / "modules.dep").write_text(others + loadable)
+    other_modules = "kernel/drivers/net/macvlan.ko.xz: kernel/x/ipvlan.ko\n"
+    (directory / "modules.dep").write_text(other_modules + loadable)
     return directory
 
 
 def test_a_loaded_module_is_seen(tmp_path: Path) -> None:
     assert machine.ipvlan_module(str(tmp_path)).state == machine.UNKNOWN  # it has no lists
     (tmp_path / "sys/module/ipvlan").mkdir(parents=True)
-    found = machine.ipvlan_module(str(tmp_path))
-    assert found.state == machine.LOADED
-    assert found.text == f"Linux {RELEASE} has the module ipvlan loaded"
+    module = machine.ipvlan_module(str(tmp_path))
+    assert module.state == machine.LOADED
+    assert module.text == f"Linux {RELEASE} has the module ipvlan loaded"
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,9 @@ def test_a_loaded_module_is_seen(tmp_path: Path) -> None:
 )
 def test_modules_that_are_listed(tmp_path: Path, built_in: str, loadable: str, state: str) -> None:
     directory = lists(tmp_path, built_in, loadable)
-    found = machine.ipvlan_module(str(tmp_path))
-    assert found.state == state
-    assert (str(directory) in found.text) == (state != machine.LOADED)
+    module = machine.ipvlan_module(str(tmp_path))
+    assert module.state == state
+    assert (str(directory) in module.text) == (state != machine.LOADED)
 
 
 def test_file_that_blocks_a_module_is_named(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_file_that_blocks_a_module_is_named(tmp_path: Path) -> None:
         file = tmp_path / directory / "modprobe.d/local.conf"
         file.parent.mkdir(parents=True)
         file.write_text(f"{line}\n")
-        found = machine.ipvlan_module(str(tmp_path))
-        assert found.state == state
-        assert (f"but {file} blocks it" in found.text) == (state == machine.BLOCKED)
+        module = machine.ipvlan_module(str(tmp_path))
+        assert module.state == state
+        assert (f"but {file} blocks it" in module.text) == (state == machine.BLOCKED)
         file.unlink()

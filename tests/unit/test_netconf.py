@@ -28,11 +28,11 @@ def config(**options: Any) -> dict[str, Any]:
     return {"cniVersion": "1.0.0", "name": "net", "type": "ipvlan", **options}
 
 
-def refusal(options: dict[str, Any]) -> str:
-    with pytest.raises(CniError) as caught:
+def find_message(options: dict[str, Any]) -> str:
+    with pytest.raises(CniError) as excinfo:
         parse(options, "1.0.0")
-    assert caught.value.code == errors.INVALID_CONFIGURATION
-    return caught.value.msg
+    assert excinfo.value.code == errors.INVALID_CONFIGURATION
+    return excinfo.value.msg
 
 
 def test_least_configuration_gets_the_defaults() -> None:
@@ -42,7 +42,7 @@ def test_least_configuration_gets_the_defaults() -> None:
 def test_full_configuration_is_taken_over() -> None:
     changes: dict[str, Any] = {"master": "eth1000", "mode": "l3s", "flag": "private", "mtu": 1400}
     ignored = {"runtimeConfig": {"ips": []}, "args": {"cni": {}}, "somebodyElses": [1]}
-    given = config(
+    document = config(
         **changes,
         **ignored,
         ipam={"type": "static", "addresses": [{"address": "10.10.10.2/24"}]},
@@ -52,7 +52,7 @@ def test_full_configuration_is_taken_over() -> None:
         prevResult={"interfaces": [{"name": "eth0"}]},
         capabilities={"ips": True},
     )
-    conf = parse(given, "1.0.0")
+    conf = parse(document, "1.0.0")
     assert conf.prev_result is not None
     assert conf.prev_result.interfaces == (Interface("eth0"),)
     changes |= {"ipam_type": "static", "link_in_container": True, "check_ipv4_conflict": True}
@@ -140,7 +140,7 @@ def test_null_the_empty_string_and_others_options_mean_the_default(options: dict
     ],
 )
 def test_wrong_value_is_refused_with_what_is_allowed(options: dict[str, Any], message: str) -> None:
-    assert refusal(config(**options)).startswith(message)
+    assert find_message(config(**options)).startswith(message)
 
 
 def test_master_is_one_or_several() -> None:
@@ -155,7 +155,7 @@ def test_master_is_one_or_several() -> None:
 
 
 def test_every_fault_is_named() -> None:
-    message = refusal(config(mode="l4", mtu=-1, flag="x", master="a b"))
+    message = find_message(config(mode="l4", mtu=-1, flag="x", master="a b"))
     assert message.split("; ") == [
         *('flag is "x"', "allowed: bridge, private, vepa", 'mode is "l4"', "allowed: l2, l3, l3s"),
         *("mtu is -1", "it must be 0 or more"),
@@ -164,9 +164,9 @@ def test_every_fault_is_named() -> None:
 
 
 def test_required_option_that_is_missing_is_named_once() -> None:
-    assert refusal({}) == "name and type must be given"
-    assert refusal({"name": "net"}) == "type must be given"
-    assert refusal(config(ipam={"type": "../sh"})).startswith('ipam.type is "../sh"; ')
+    assert find_message({}) == "name and type must be given"
+    assert find_message({"name": "net"}) == "type must be given"
+    assert find_message(config(ipam={"type": "../sh"})).startswith('ipam.type is "../sh"; ')
 
 
 def test_prev_result_is_read_in_the_configurations_version_unless_it_names_its_own() -> None:
@@ -174,15 +174,15 @@ def test_prev_result_is_read_in_the_configurations_version_unless_it_names_its_o
     conf = parse({**config(), "prevResult": by_family}, "0.2.0")
     assert conf.prev_result is not None
     assert conf.prev_result.addresses[0].address == "10.0.0.1/8"
-    named = {"cniVersion": "0.2.0", **by_family}
-    assert parse(config(prevResult=named), "1.0.0").prev_result == conf.prev_result
+    with_version = {"cniVersion": "0.2.0", **by_family}
+    assert parse(config(prevResult=with_version), "1.0.0").prev_result == conf.prev_result
     for document, code in (
         ({"ips": 5}, errors.DECODING_FAILURE),
         ({"cniVersion": "8.0.0"}, errors.INCOMPATIBLE_VERSION),
     ):
-        with pytest.raises(CniError, match=r"^prevResult: ") as caught:
+        with pytest.raises(CniError, match=r"^prevResult: ") as excinfo:
             parse(config(prevResult=document), "1.0.0")
-        assert caught.value.code == code
+        assert excinfo.value.code == code
 
 
 def test_ipam_type_is_found_in_invalid_configurations_too() -> None:
@@ -197,18 +197,18 @@ def test_misspelt_options_are_suspicious_and_other_keys_are_not() -> None:
     slips |= dict.fromkeys(("masters", "amster"), "master")
     for key, option in slips.items():
         assert find_suspicious_keys(config(**{key: 1})) == [(key, option)]
-    others = [
+    other_keys = [
         "", "m", "mutt", "masters2", "retsam", "bridge", "vlan", "logFile", "kubeconfig", "plugins",
         "delegates", "cni.dev/valid-attachments", "disableCheck", "isGateway", "x" * 1000,
     ]  # fmt: skip
-    keys = [*netconf.load_schema()["properties"], *others]
+    keys = [*netconf.load_schema()["properties"], *other_keys]
     assert find_suspicious_keys(dict.fromkeys(keys, 1)) == []
 
 
 def test_words_of_other_programs_are_understood() -> None:
     routes = [{"dst": "10.7.0.0/16", "via": "10.1.0.1"}, 1, {"gateway": "10.1.0.1"}]
-    given = config(vlanId=5, parent="eth0", ipvlan_mode="l3", ipMasq=True, ipam={"routes": routes})
-    assert dict(find_suspicious_keys(given)) == {
+    conf = config(vlanId=5, parent="eth0", ipvlan_mode="l3", ipMasq=True, ipam={"routes": routes})
+    assert dict(find_suspicious_keys(conf)) == {
         "vlanId": "vlan",
         "parent": "master",
         "ipvlan_mode": "mode",
@@ -232,8 +232,8 @@ def test_every_single_slip_is_found(option: str, data: st.DataObject) -> None:
 
 def test_of_existing_names_the_most_similar_comes_first() -> None:
     names = ["br-lan", "eth10", "lo", "wlan0"]
-    for wanted, first in (("eth0", "eth10"), ("ETH10", "eth10"), ("wlan", "wlan0"), ("w", None)):
-        found, is_near = nearest_first(wanted, names)
-        assert (sorted(found), is_near) == (names, first is not None)
-        assert first in (None, found[0])
-        assert nearest_first(wanted, []) == ([], False)
+    for name, first in (("eth0", "eth10"), ("ETH10", "eth10"), ("wlan", "wlan0"), ("w", None)):
+        ordered, is_near = nearest_first(name, names)
+        assert (sorted(ordered), is_near) == (names, first is not None)
+        assert first in (None, ordered[0])
+        assert nearest_first(name, []) == ([], False)

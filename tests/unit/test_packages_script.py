@@ -10,7 +10,7 @@ from installing import CHECKOUT, run
 
 LIBRARIES = CHECKOUT / "scripts/lib"
 SOURCE = f"source '{LIBRARIES}/packages.sh'"
-# Whoever this is, it is an ordinary user there, and the files of others are nobody's.
+# In this user namespace, root is an ordinary user, and the files of others are nobody's.
 SOMEBODY = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
 
 
@@ -27,7 +27,7 @@ def stub(programs: Path, name: str, command: str) -> None:
     write_program(programs / name, f"#!/bin/sh\n{command}\n")
 
 
-def said(programs: Path, command: str) -> tuple[int, str]:
+def run_script(programs: Path, command: str) -> tuple[int, str]:
     script = f"{SOURCE}; PATH='{programs}'; {command}"
     done = run(*SOMEBODY, "bash", "-euo", "pipefail", "-c", script, "scripts/it")
     assert not done.stdout
@@ -40,28 +40,28 @@ def test_without_sudo_it_names_the_line_that_root_runs(programs: Path, sudo: str
         stub(programs, "sudo", sudo)
     line = "apt-get update && apt-get install --yes --no-install-recommends nonesuch"
     expected = f"Debian packages are missing, which only root can install: {line}"
-    assert said(programs, "install_packages nonesuch") == (1, f"it: {expected}\n")
+    assert run_script(programs, "install_packages nonesuch") == (1, f"it: {expected}\n")
 
 
-@pytest.mark.parametrize(("shown", "known", "status"), [("", "", 0), ("", "x", 1), ("x", "x", 0)])
+@pytest.mark.parametrize(("policy", "names", "status"), [("", "", 0), ("", "x", 1), ("x", "x", 0)])
 def test_what_apt_knows_by_name_only_is_not_offered(
-    programs: Path, shown: str, known: str, status: int
+    programs: Path, policy: str, names: str, status: int
 ) -> None:
-    stub(programs, "apt-cache", f"printf '{shown}'")
-    stub(programs, "apt-get", f"printf '{known}'")
-    assert said(programs, "is_offered nonesuch") == (status, "")
+    stub(programs, "apt-cache", f"printf '{policy}'")
+    stub(programs, "apt-get", f"printf '{names}'")
+    assert run_script(programs, "is_offered nonesuch") == (status, "")
 
 
 @pytest.mark.parametrize("lock", ["lib/apt/lists/lock", "cache/apt/archives/lock"])
 def test_it_waits_until_another_apt_has_ended(programs: Path, lock: str) -> None:
     error = f"E: Could not get lock /var/{lock}. It is held by process 1 (apt-get)"
-    held = programs / "held"
-    held.touch()
-    stub(programs, "apt-get", f"[ ! -e '{held}' ] || {{ echo '{error}' >&2; exit 100; }}")
-    stub(programs, "sleep", f"rm '{held}'")
+    marker = programs / "held"
+    marker.touch()
+    stub(programs, "apt-get", f"[ ! -e '{marker}' ] || {{ echo '{error}' >&2; exit 100; }}")
+    stub(programs, "sleep", f"rm '{marker}'")
     for name in ("env", "rm"):
         (programs / name).symlink_to(shutil.which(name) or name)
-    outcome = said(programs, "as_root=(); apt_get update")
+    outcome = run_script(programs, "as_root=(); apt_get update")
     assert outcome == (0, f"waiting for the other apt: {error}\n")
 
 
@@ -70,13 +70,13 @@ def test_files_that_sudo_left_in_a_clone_are_named_with_what_to_do(programs: Pat
     lock = programs / "build/venv.lock"
     lock.parent.mkdir()
     lock.touch()
-    assert said(programs, f"check_file_owners '{programs}'") == (0, "")
+    assert run_script(programs, f"check_file_owners '{programs}'") == (0, "")
     os.chown(lock, 1, 1)
     expected = f"{lock} belongs to nobody; first: sudo chown -R somebody: {programs}"
-    assert said(programs, f"check_file_owners '{programs}'") == (1, f"it: {expected}\n")
+    assert run_script(programs, f"check_file_owners '{programs}'") == (1, f"it: {expected}\n")
     expected = f"you may not write to {programs}; clone it to a directory of yours"
     programs.chmod(0o500)
-    assert said(programs, f"check_file_owners '{programs}'") == (1, f"it: {expected}\n")
+    assert run_script(programs, f"check_file_owners '{programs}'") == (1, f"it: {expected}\n")
 
 
 ALL = [f"python3-{name}" for name in ("click", "jsonschema", "sh", "yaml")]

@@ -17,7 +17,7 @@ RESULT = Result((Interface("net1"),), (Address("10.0.0.2/24", interface=0),))
 
 
 @dataclass
-class World:
+class FakePlugin:
     """A plugin that delivers or raises what it is given, and a stdout."""
 
     outcome: Result | BaseException | None = None
@@ -69,53 +69,53 @@ class World:
 @pytest.mark.parametrize("version", SUPPORTED_VERSIONS)
 def test_answer_is_in_the_requests_version(version: str) -> None:
     stdin = json.dumps({"cniVersion": version, "name": "net"}).encode()
-    world = World(RESULT)
-    assert world.call(stdin=stdin) == 0
-    assert world.document["cniVersion"] == version
-    world = World(CniError(100, "no 'a\udcffb'", "\ud800"))  # which is no Unicode
-    assert world.call(stdin=stdin) == 1
-    assert (world.document["cniVersion"], world.document["msg"]) == (version, "no 'a\udcffb'")
+    plugin = FakePlugin(RESULT)
+    assert plugin.call(stdin=stdin) == 0
+    assert plugin.document["cniVersion"] == version
+    plugin = FakePlugin(CniError(100, "no 'a\udcffb'", "\ud800"))  # which is no Unicode
+    assert plugin.call(stdin=stdin) == 1
+    assert (plugin.document["cniVersion"], plugin.document["msg"]) == (version, "no 'a\udcffb'")
 
 
 def test_refused_request_reaches_no_handler() -> None:
-    world = World(RESULT)
-    assert world.call(CNI_IFNAME="") == 1
-    assert world.document["code"] == errors.INVALID_ENVIRONMENT
-    assert world.call(stdin=b"{") == 1
-    document = json.loads(world.written[1])
+    plugin = FakePlugin(RESULT)
+    assert plugin.call(CNI_IFNAME="") == 1
+    assert plugin.document["code"] == errors.INVALID_ENVIRONMENT
+    assert plugin.call(stdin=b"{") == 1
+    document = json.loads(plugin.written[1])
     assert (document["cniVersion"], document["code"]) == ("1.1.0", errors.DECODING_FAILURE)
-    assert world.requests == []
+    assert plugin.requests == []
 
 
 def test_bug_is_answered_as_an_internal_error_with_its_traceback_on_stderr() -> None:
-    world = World(ZeroDivisionError("oops"))
-    assert world.call() == 1
-    assert world.document["code"] == errors.INTERNAL
-    assert world.document["msg"] == "internal error: ZeroDivisionError: oops"
-    (warning,) = world.warnings
+    plugin = FakePlugin(ZeroDivisionError("oops"))
+    assert plugin.call() == 1
+    assert plugin.document["code"] == errors.INTERNAL
+    assert plugin.document["msg"] == "internal error: ZeroDivisionError: oops"
+    (warning,) = plugin.warnings
     assert "Traceback" in warning
 
 
 def test_result_that_cannot_be_written_is_undone_and_not_followed_by_another_document() -> None:
-    world = World(RESULT, stdout=BrokenPipeError(32, "Broken pipe"))
-    assert world.call() == 1
-    assert len(world.written) == 1
-    assert world.undone == ["cannot write the result to stdout: [Errno 32] Broken pipe"]
-    assert world.warnings == world.undone
+    plugin = FakePlugin(RESULT, stdout=BrokenPipeError(32, "Broken pipe"))
+    assert plugin.call() == 1
+    assert len(plugin.written) == 1
+    assert plugin.undone == ["cannot write the result to stdout: [Errno 32] Broken pipe"]
+    assert plugin.warnings == plugin.undone
 
 
 def test_error_that_cannot_be_written_goes_to_stderr() -> None:
-    world = World(CniError(102, "no master"), stdout=BrokenPipeError(32, "Broken pipe"))
-    assert world.call() == 1
-    assert len(world.written) == 1
-    (warning,) = world.warnings
+    plugin = FakePlugin(CniError(102, "no master"), stdout=BrokenPipeError(32, "Broken pipe"))
+    assert plugin.call() == 1
+    assert len(plugin.written) == 1
+    (warning,) = plugin.warnings
     assert "Broken pipe" in warning
     assert "no master" in warning
 
 
 def test_failure_after_the_result_is_no_second_document() -> None:
-    world = World(RESULT, CniError(100, "too late"))
-    assert (world.call(), "ips" in world.document, world.warnings) == (1, True, ["too late"])
+    plugin = FakePlugin(RESULT, CniError(100, "too late"))
+    assert (plugin.call(), "ips" in plugin.document, plugin.warnings) == (1, True, ["too late"])
 
 
 def test_version_needs_nothing_and_lists_every_version() -> None:

@@ -43,15 +43,15 @@ def test_routes_are_the_unicast_ones_with_canonical_destinations() -> None:
         b'[{"type":"2","dst":"10.10.10.2","table":"255"},{"type":"5","dst":"ff00::/8"},'
         b'{"type":"1","dst":"10.30.0.1","metric":7},{"dst":"::ffff:5.6.7.0/120"}]'
     )
-    found = [(each.dst, each.table, each.priority) for each in queries.routes(printed)]
-    assert found == [("10.30.0.1/32", 254, 7), (str(ip_network("::ffff:5.6.7.0/120")), 254, 0)]
+    routes = [(each.dst, each.table, each.priority) for each in queries.routes(printed)]
+    assert routes == [("10.30.0.1/32", 254, 7), (str(ip_network("::ffff:5.6.7.0/120")), 254, 0)]
 
 
 def test_a_route_with_several_next_hops_is_as_many_routes() -> None:
     hops = '[{"gateway":"10.1.0.1","dev":"a"},{"gateway":"fd00::1","dev":"b"}]'
-    found = queries.routes(f'[{{"dst":"10.0.0.0/8","metric":5,"nexthops":{hops}}}]'.encode())
-    assert [each[:5:2] for each in found] == [("10.0.0.0/8", "a", 5), ("10.0.0.0/8", "b", 5)]
-    assert [each.gateway for each in found] == ["10.1.0.1", "fd00::1"]
+    routes = queries.routes(f'[{{"dst":"10.0.0.0/8","metric":5,"nexthops":{hops}}}]'.encode())
+    assert [each[:5:2] for each in routes] == [("10.0.0.0/8", "a", 5), ("10.0.0.0/8", "b", 5)]
+    assert [each.gateway for each in routes] == ["10.1.0.1", "fd00::1"]
 
 
 def test_a_default_route_that_leads_nowhere_is_none() -> None:
@@ -115,11 +115,11 @@ ROUTE = {
 }  # fmt: skip
 
 
-def paths(value: Any, *way: int | str) -> Iterator[tuple[int | str, ...]]:
+def paths(value: Any, *prefix: int | str) -> Iterator[tuple[int | str, ...]]:
     inner: Any = enumerate(value) if isinstance(value, list) else getattr(value, "items", tuple)()
     for key, each in inner:
-        yield (*way, key)
-        yield from paths(each, *way, key)
+        yield (*prefix, key)
+        yield from paths(each, *prefix, key)
 
 
 USED = [
@@ -146,15 +146,15 @@ def test_value_of_another_type_is_unreadable(
     value: object,
 ) -> None:
     reader(json.dumps([entry]).encode())
-    changed = place = json.loads(json.dumps(entry))
-    *way, last = path
-    for step in way:
-        place = place[step]
-    assume(type(value) is not type(place[last]))
+    document = parent = json.loads(json.dumps(entry))
+    *keys, last = path
+    for step in keys:
+        parent = parent[step]
+    assume(type(value) is not type(parent[last]))
     assume(value is not None or last != "link")  # ip prints null where there is none
-    place[last] = value
+    parent[last] = value
     with pytest.raises(UnreadableAnswerError):
-        reader(json.dumps([changed]).encode())
+        reader(json.dumps([document]).encode())
 
 
 def test_number_of_a_namespace() -> None:
@@ -166,14 +166,14 @@ def test_number_of_a_namespace() -> None:
     ):
         printed = json.dumps({"namespaces": namespaces}).encode()
         assert queries.namespace_number(printed, 40265) == number
-        for wrong in (None, [None], [{"ns": 40265}], [{"ns": 40265, "netnsid": 3}]):
+        for document in (None, [None], [{"ns": 40265}], [{"ns": 40265, "netnsid": 3}]):
             with pytest.raises(UnreadableAnswerError):
-                queries.namespace_number(json.dumps({"namespaces": wrong}).encode(), 40265)
+                queries.namespace_number(json.dumps({"namespaces": document}).encode(), 40265)
 
 
 def test_default_routes() -> None:
     assert queries.local_prefixes(b'[{"dst":"default"},{"dst":"10.1.0.2"}]') == ["10.1.0.2"]
     of_ipv6 = dict.fromkeys(('"gateway":"fd00::1"', '"pref":"medium"'), "::/0")
-    for more, dst in {**of_ipv6, '"scope":"253"': "0.0.0.0/0"}.items():
-        (route,) = queries.routes(f'[{{"dst":"default","dev":"eth0",{more}}}]'.encode())
+    for attributes, dst in {**of_ipv6, '"scope":"253"': "0.0.0.0/0"}.items():
+        (route,) = queries.routes(f'[{{"dst":"default","dev":"eth0",{attributes}}}]'.encode())
         assert route.dst == dst

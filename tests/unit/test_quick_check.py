@@ -33,7 +33,7 @@ ANYTHING = st.recursive(
 )
 
 
-def near(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+def draw(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     """Values that are often valid by a property's schema, and often just not."""
     values = [ANYTHING]
     if "enum" in schema:
@@ -41,18 +41,18 @@ def near(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     if "pattern" in schema:
         values.append(st.from_regex(schema["pattern"]))
     if "properties" in schema:
-        parts = {name: near(part) for name, part in schema["properties"].items()}
+        parts = {name: draw(part) for name, part in schema["properties"].items()}
         values.append(st.fixed_dictionaries({}, optional=parts))
     if "items" in schema:
-        values.append(st.lists(near(schema["items"]), max_size=3))
+        values.append(st.lists(draw(schema["items"]), max_size=3))
     return st.one_of(values)
 
 
 CONFIGURATIONS = st.one_of(
-    st.fixed_dictionaries({}, optional={name: near(schema) for name, schema in PROPERTIES.items()}),
+    st.fixed_dictionaries({}, optional={name: draw(schema) for name, schema in PROPERTIES.items()}),
     st.fixed_dictionaries(
         {"name": st.just("net"), "type": st.just("ipvlan")},
-        optional={name: near(PROPERTIES[name]) for name in PROPERTIES.keys() - {"name", "type"}},
+        optional={name: draw(PROPERTIES[name]) for name in PROPERTIES.keys() - {"name", "type"}},
     ),
     ANYTHING,
 )

@@ -33,28 +33,28 @@ def stdin(**config: Any) -> bytes:
     return json.dumps({"cniVersion": "1.1.0", "name": "net", "type": "ipvlan", **config}).encode()
 
 
-def refusal(environment: dict[str, str], stdin: bytes) -> CniError:
-    with pytest.raises(CniError) as caught:
+def find_error(environment: dict[str, str], stdin: bytes) -> CniError:
+    with pytest.raises(CniError) as excinfo:
         parse(environment, stdin)
-    return caught.value
+    return excinfo.value
 
 
 def test_request_has_everything_from_the_runtime() -> None:
     given_environment = environment(CNI_ARGS="K8S_POD_NAME=web;Ignore=1", CNI_PATH=":/a::/b:")
     given_stdin = stdin(master="eth0")
-    asked = parse(given_environment, given_stdin)
-    assert (asked.command, asked.container_id, asked.ifname) == ("ADD", "dummy-1", "net1")
-    assert (asked.netns, asked.path) == ("/run/netns/blue", ("/a", "/b"))
-    assert (asked.environment, asked.stdin) == (given_environment, given_stdin)
-    assert (asked.config["master"], asked.version, asked.network) == ("eth0", "1.1.0", "net")
+    result = parse(given_environment, given_stdin)
+    assert (result.command, result.container_id, result.ifname) == ("ADD", "dummy-1", "net1")
+    assert (result.netns, result.path) == ("/run/netns/blue", ("/a", "/b"))
+    assert (result.environment, result.stdin) == (given_environment, given_stdin)
+    assert (result.config["master"], result.version, result.network) == ("eth0", "1.1.0", "net")
     for value in ("1", "true", "True", "0", "", "yes"):
-        asked = parse(environment(CNI_NETNS_OVERRIDE=value), given_stdin)
-        assert asked.may_share_netns is (value in {"1", "true", "True"})
+        result = parse(environment(CNI_NETNS_OVERRIDE=value), given_stdin)
+        assert result.may_share_netns is (value in {"1", "true", "True"})
 
 
 def test_command_that_is_none_of_the_verbs_is_refused() -> None:
     for command in ("", "add", "VERSION"):
-        error = refusal(environment(command), stdin())
+        error = find_error(environment(command), stdin())
         assert error.code == errors.INVALID_ENVIRONMENT
         assert f"CNI_COMMAND is {command!r}" in error.msg
         assert all(verb in error.details for verb in VERBS)
@@ -63,26 +63,26 @@ def test_command_that_is_none_of_the_verbs_is_refused() -> None:
 @pytest.mark.parametrize("command", VERBS)
 def test_a_verb_names_the_variables_that_it_needs(command: str) -> None:
     complete = {"CNI_COMMAND": command} | {name: environment()[name] for name in NEEDED[command]}
-    asked = parse(complete, stdin())
-    found = {"CNI_CONTAINERID": asked.container_id, "CNI_NETNS": asked.netns}
-    assert found == {name: complete.get(name, "") for name in found}
-    assert (asked.command, asked.ifname) == (command, complete.get("CNI_IFNAME", ""))
+    result = parse(complete, stdin())
+    values = {"CNI_CONTAINERID": result.container_id, "CNI_NETNS": result.netns}
+    assert values == {name: complete.get(name, "") for name in values}
+    assert (result.command, result.ifname) == (command, complete.get("CNI_IFNAME", ""))
     for variable in NEEDED[command]:
         missing = {name: value for name, value in complete.items() if name != variable}
         for incomplete in (missing, {**complete, variable: ""}):
-            error = refusal(incomplete, stdin())
+            error = find_error(incomplete, stdin())
             assert error.code == errors.INVALID_ENVIRONMENT
             assert error.msg == f"{command} needs the environment variable {variable}"
     plural = "s" if len(NEEDED[command]) > 1 else ""
     all_of_them = f"{command} needs the environment variable{plural} {', '.join(NEEDED[command])}"
-    assert refusal({"CNI_COMMAND": command}, stdin()).msg == all_of_them
+    assert find_error({"CNI_COMMAND": command}, stdin()).msg == all_of_them
 
 
 @pytest.mark.parametrize("container_id", ["-a", ".a", "a/b", "a\n", "ä", "\udcff"])
 def test_other_container_ids_are_refused(container_id: str) -> None:
     for fine in ("a", "0", "a_b.c-d", "A" * 255):
         assert parse(environment(CNI_CONTAINERID=fine), stdin()).container_id == fine
-    error = refusal(environment(CNI_CONTAINERID=container_id, CNI_IFNAME="c/d"), stdin())
+    error = find_error(environment(CNI_CONTAINERID=container_id, CNI_IFNAME="c/d"), stdin())
     assert error.code == errors.INVALID_ENVIRONMENT
     assert f"CNI_CONTAINERID is {container_id!r}" in error.msg
     assert "CNI_IFNAME is 'c/d'" in error.msg
@@ -105,7 +105,7 @@ def test_interface_name_the_kernel_refuses() -> None:
         ("\udcff", "it is not valid UTF-8"),
     ):
         assert interface_name_fault(name) == fault
-        error = refusal(environment(CNI_IFNAME=name), stdin())
+        error = find_error(environment(CNI_IFNAME=name), stdin())
         assert error.code == errors.INVALID_ENVIRONMENT
         assert error.msg == f"CNI_IFNAME is {name!r}; {fault}"
         assert interface_name_fault("") == "it is empty"
@@ -117,7 +117,7 @@ def test_verb_is_refused_in_versions_older_than_itself(command: str) -> None:
     for version in SUPPORTED_VERSIONS[first:]:
         assert parse(environment(command), stdin(cniVersion=version)).version == version
     for version in SUPPORTED_VERSIONS[:first]:
-        error = refusal(environment(command), stdin(cniVersion=version))
+        error = find_error(environment(command), stdin(cniVersion=version))
         assert error.code == errors.INCOMPATIBLE_VERSION
         assert error.msg == (
             f"{command} was introduced in CNI {SINCE[command]}; "
@@ -127,20 +127,20 @@ def test_verb_is_refused_in_versions_older_than_itself(command: str) -> None:
 
 @pytest.mark.parametrize("version", ["0.5.0", "1.0", " 1.0.0", 1, []])
 def test_unknown_version_is_refused_with_the_known_ones(version: object) -> None:
-    error = refusal(environment(), stdin(cniVersion=version))
+    error = find_error(environment(), stdin(cniVersion=version))
     assert json.dumps(version) in error.msg
     if isinstance(version, str):
         assert error.code == errors.INCOMPATIBLE_VERSION
-        assert all(known in error.details for known in SUPPORTED_VERSIONS)
+        assert all(version_known in error.details for version_known in SUPPORTED_VERSIONS)
     else:
         assert error.code == errors.DECODING_FAILURE
-    for none in ({}, {"cniVersion": ""}, {"cniVersion": None}):
-        document = json.dumps({"name": "net", "type": "ipvlan", **none}).encode()
+    for config in ({}, {"cniVersion": ""}, {"cniVersion": None}):
+        document = json.dumps({"name": "net", "type": "ipvlan", **config}).encode()
         assert parse(environment(), document).version == "0.1.0"
 
 
 @pytest.mark.parametrize(
-    ("given_stdin", "why"),
+    ("given_stdin", "message"),
     [
         (b"", "standard input is empty"),
         (b"{", "a key in double quotes is missing: line 1, column 2"),
@@ -153,12 +153,12 @@ def test_unknown_version_is_refused_with_the_known_ones(version: object) -> None
         (b'{"x": ' + b"[" * 100 + b"]" * 100 + b"}", "it is nested too deeply: more than 100"),
     ],
 )
-def test_stdin_that_is_no_json_object_is_refused(given_stdin: bytes, why: str) -> None:
+def test_stdin_that_is_no_json_object_is_refused(given_stdin: bytes, message: str) -> None:
     for command in VERBS:
-        error = refusal(environment(command), given_stdin)
+        error = find_error(environment(command), given_stdin)
         assert error.code == errors.DECODING_FAILURE
         assert error.msg.startswith("cannot decode the network configuration: ")
-        assert why in error.msg
+        assert message in error.msg
 
 
 @pytest.mark.parametrize("name", ["-net", "a/b", "net\n", "\ud800", 5, []])
@@ -166,24 +166,24 @@ def test_other_network_names_are_refused(name: object) -> None:
     for command in ("ADD", "CHECK", "STATUS", "GC"):
         for fine in ("net", "0", "a_b.c-d"):
             assert parse(environment(command), stdin(name=fine)).network == fine
-        error = refusal(environment(command), stdin(name=name))
+        error = find_error(environment(command), stdin(name=name))
         assert error.code == errors.INVALID_CONFIGURATION
         assert f"name is {json.dumps(name)}" in error.msg
         json.dumps(error.document("1.1.0")).encode("ascii")  # lone surrogates included
 
 
 def test_del_takes_any_network_name() -> None:
-    for name, taken in ((None, ""), ("", ""), ("a/b", "a/b"), (5, "")):
-        assert parse(environment("DEL"), stdin(name=name)).network == taken
-    for none in (None, ""):
-        error = refusal(environment(), stdin(name=none))
+    for name, expected in ((None, ""), ("", ""), ("a/b", "a/b"), (5, "")):
+        assert parse(environment("DEL"), stdin(name=name)).network == expected
+    for value in (None, ""):
+        error = find_error(environment(), stdin(name=value))
         assert error.code == errors.INVALID_CONFIGURATION
         assert error.msg == "the network configuration has no name"
 
 
 def test_byte_order_mark_is_no_part_of_it_and_the_last_of_equal_keys_counts() -> None:
-    given = request.read(b'\xef\xbb\xbf{"name": "a", "name": "b"}')
-    assert given == (b'{"name": "a", "name": "b"}', {"name": "b"}, None)
+    result = request.read(b'\xef\xbb\xbf{"name": "a", "name": "b"}')
+    assert result == (b'{"name": "a", "name": "b"}', {"name": "b"}, None)
 
 
 def test_answer_is_in_the_version_of_the_request_however_broken() -> None:

@@ -51,8 +51,8 @@ for _version in (*WITH_FAMILY, "1.0.0", LATEST):
 for _version in WITH_FAMILY:
     for _number, _entry in enumerate(DOCUMENTS[_version]["ips"]):
         _entry["version"] = "46"[_number]
-MORE = {"mtu": 1400, "socketPath": "/run/sock", "pciID": "0000:1f.6"}
-DOCUMENTS[LATEST]["interfaces"][1] |= MORE
+NEW_KEYS = {"mtu": 1400, "socketPath": "/run/sock", "pciID": "0000:1f.6"}
+DOCUMENTS[LATEST]["interfaces"][1] |= NEW_KEYS
 ATTRIBUTES = {"mtu": 1300, "advmss": 1260, "priority": 5, "table": 100, "scope": 0}
 DOCUMENTS[LATEST]["routes"][0] = {**IPV4_ROUTES[0], **ATTRIBUTES}
 for _version, _document in DOCUMENTS.items():
@@ -64,11 +64,11 @@ for _version, _document in DOCUMENTS.items():
 def test_result_is_written_and_read_as_its_version_prescribes(version: str) -> None:
     document = dict(DOCUMENTS[version])
     assert render(FULL, version) == document
-    found = parse(document, "1.0.0")
-    assert render(found, version) == document
-    assert found == FULL or version != LATEST
+    result = parse(document, "1.0.0")
+    assert render(result, version) == document
+    assert result == FULL or version != LATEST
     del document["cniVersion"]
-    assert parse(document, version) == parse({**document, "cniVersion": ""}, version) == found
+    assert parse(document, version) == parse({**document, "cniVersion": ""}, version) == result
     empty = render(Result(), version)
     assert not {"dns", "routes"} & empty.keys()
     assert parse(empty, version) == Result()
@@ -80,10 +80,10 @@ def test_null_stands_for_absent() -> None:
         "ips": [{"address": "10.0.0.1/8", "gateway": None, "interface": None}],
         "routes": None,
     }
-    nothing: dict[str, Any] = {"nameservers": None, "search": [], "domain": ""}
-    for dns in (None, nothing):
-        found = parse({**document, "dns": dns}, LATEST)
-        assert found == Result((Interface("a"),), (Address("10.0.0.1/8"),))
+    nulls: dict[str, Any] = {"nameservers": None, "search": [], "domain": ""}
+    for dns in (None, nulls):
+        result = parse({**document, "dns": dns}, LATEST)
+        assert result == Result((Interface("a"),), (Address("10.0.0.1/8"),))
 
 
 def test_first_address_of_each_family_is_taken_where_there_is_room_for_one() -> None:
@@ -108,14 +108,14 @@ def test_addresses_come_out_in_canonical_form() -> None:
 
 @pytest.mark.parametrize("version", ["9.9.9", 5, {"1.0.0": 1}])
 def test_result_of_an_unknown_version_is_refused(version: object) -> None:
-    with pytest.raises(CniError, match="cniVersion") as caught:
+    with pytest.raises(CniError, match="cniVersion") as excinfo:
         parse({"cniVersion": version}, "1.0.0")
-    assert caught.value.code == errors.INCOMPATIBLE_VERSION
-    assert "1.1.0" in caught.value.details
+    assert excinfo.value.code == errors.INCOMPATIBLE_VERSION
+    assert "1.1.0" in excinfo.value.details
 
 
 @pytest.mark.parametrize(
-    ("document", "why"),
+    ("document", "message"),
     [
         (None, "it is not a JSON object"),
         ([], "it is not a JSON object"),
@@ -144,9 +144,9 @@ def test_result_of_an_unknown_version_is_refused(version: object) -> None:
         ({"cniVersion": "0.2.0", "ip6": {"ip": "::2/8", "routes": 1}}, "routes is 1; a list"),
     ],
 )
-def test_malformed_result_is_refused_with_what_is_wrong(document: object, why: str) -> None:
-    with pytest.raises(CniError) as caught:
+def test_malformed_result_is_refused_with_what_is_wrong(document: object, message: str) -> None:
+    with pytest.raises(CniError) as excinfo:
         parse(document, "1.0.0")
-    assert caught.value.code == errors.DECODING_FAILURE
-    assert caught.value.msg.startswith("cannot decode the result: ")
-    assert why in caught.value.msg
+    assert excinfo.value.code == errors.DECODING_FAILURE
+    assert excinfo.value.msg.startswith("cannot decode the result: ")
+    assert message in excinfo.value.msg

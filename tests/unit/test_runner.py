@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attacker import lives
+from attacker import is_running
 from doubles import write_program
 from lab import wait_until
 
@@ -63,16 +63,14 @@ def test_command_and_its_children_are_killed_in_time(runner: Runner, tmp_path: P
     assert done.killed_because == "it had not ended after 0.3 s"
     assert 0.3 <= done.seconds < 30
     child = int(done.stdout)
-    wait_until(lambda: not lives(child))
+    wait_until(lambda: not is_running(child))
     done = runner.run(shell("sleep 60 >&- 2>&- <&- & echo $!; exit 3"), seconds=30)
     assert (done.status, done.killed_because) == (3, "")
     child = int(done.stdout)
-    wait_until(lambda: not lives(child))
+    wait_until(lambda: not is_running(child))
 
 
-def test_nothing_can_fail_that_follows_the_start(
-    runner: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_can_fail_after_the_start(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     """sh would go back to the current directory then: a change would be made, but not undone."""
 
     def fail(*_: str) -> str:
@@ -91,10 +89,10 @@ def test_directories_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.M
         assert Runner(path, ignore, Interrupts()).run(Command(("true",))).stdout == b""
     runner = Runner(str(tmp_path), ignore, Interrupts())
     assert runner.run(Command(("true",))).stdout == b"mine\n"
-    with pytest.raises(ProgramNotFoundError) as caught:
+    with pytest.raises(ProgramNotFoundError) as excinfo:
         runner.run(Command(("no-such-program", "x")))
-    assert caught.value.program == "no-such-program"
-    assert "/usr/sbin" in caught.value.searched
+    assert excinfo.value.program == "no-such-program"
+    assert "/usr/sbin" in excinfo.value.searched
 
     (tmp_path / "programs").mkdir()
     write_program(tmp_path / "programs/cat", "#!/bin/sh\nip")
@@ -142,14 +140,14 @@ def test_environment_is_plain_or_as_given(runner: Runner, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "why"),
+    ("name", "content", "message"),
     [
         (b"broken", "#!/no/such/interpreter\n", b"No such file or directory"),
         (b"\xff", "no program\n", b"Exec format error"),
     ],
 )
 def test_file_that_cannot_be_executed_was_not_run(
-    runner: Runner, tmp_path: Path, name: bytes, content: str, why: bytes
+    runner: Runner, tmp_path: Path, name: bytes, content: str, message: bytes
 ) -> None:
     path = tmp_path / os.fsdecode(name)
     write_program(path, "#!/bin/sh\necho here\n")
@@ -160,7 +158,7 @@ def test_file_that_cannot_be_executed_was_not_run(
     write_program(path, content)
     done = runner.run(Command((str(path),)))
     assert (done.status, done.was_run) == (127, False)
-    assert done.stderr == b"cannot execute %b: %b" % (os.fsencode(path), why)
+    assert done.stderr == b"cannot execute %b: %b" % (os.fsencode(path), message)
     done = runner.run(shell("exit 127"))
     assert (done.status, done.was_run) == (127, True)
 
@@ -178,11 +176,11 @@ def test_observer_is_called_before_and_after_every_command(tmp_path: Path) -> No
     observed: list[tuple[Any, ...]] = []
     mark = tmp_path / "mark"
     runner = Runner("", lambda *each: observed.append((*each, mark.exists())), Interrupts())
-    one, other = Command(("touch", str(mark)), "do it"), Command(("false",))
-    ended = [runner.run(one), runner.run(other)]
-    assert observed[:2] == [(one, None, False), (one, ended[0], True)]
-    assert observed[2:] == [(other, None, True), (other, ended[1], True)]
-    assert 0 < ended[0].seconds < 5
+    first, second = Command(("touch", str(mark)), "do it"), Command(("false",))
+    completed = [runner.run(first), runner.run(second)]
+    assert observed[:2] == [(first, None, False), (first, completed[0], True)]
+    assert observed[2:] == [(second, None, True), (second, completed[1], True)]
+    assert 0 < completed[0].seconds < 5
 
 
 @pytest.mark.parametrize("is_told", [False, True])
@@ -197,26 +195,26 @@ def test_a_process_that_stays_is_observed_as_two_commands(tmp_path: Path, *, is_
     answered = runner.finish(running)
     assert answered.stdout == b"[]"
     assert running.completed is None
-    idle = time.monotonic()
-    wait_until(lambda: time.monotonic() - idle > 0.3)
+    start = time.monotonic()
+    wait_until(lambda: time.monotonic() - start > 0.3)
     assert not running.make_change(change._replace(netns=Namespace("/x", "x", (1, 1))))
-    told = time.monotonic()
+    end = time.monotonic()
     assert not is_told or (runner.start(change) is running and not running.make_change(other))
     running.end_input()
-    ended = runner.finish(running)
+    completed = runner.finish(running)
     assert [each for each, _ in observed[:2]] == [query, query]
     assert [done for _, done in observed[:2]] == [None, answered]
-    assert observed[2:] == ([(change, None), (change, ended)] if is_told else [])
+    assert observed[2:] == ([(change, None), (change, completed)] if is_told else [])
     if is_told:
-        assert ended.stdout == b"link set dev x up\n"
-        assert 0.1 <= ended.seconds <= time.monotonic() - told
+        assert completed.stdout == b"link set dev x up\n"
+        assert 0.1 <= completed.seconds <= time.monotonic() - end
 
 
 def test_invalid_argument_is_an_error(runner: Runner) -> None:
     for word in ("a\0b", "\ud800"):
-        with pytest.raises(UnusableArgumentError) as caught:
+        with pytest.raises(UnusableArgumentError) as excinfo:
             runner.run(Command(("true", word), "try it"))
-        assert (caught.value.purpose, caught.value.word) == ("try it", word)
+        assert (excinfo.value.purpose, excinfo.value.word) == ("try it", word)
 
 
 DESCRIPTORS = Path("/proc/self/fd")
@@ -225,12 +223,12 @@ PLUGIN = Command(("sleep", "30"), environment={"A": ""})
 
 
 def test_what_takes_a_namespaces_place_is_not_opened(runner: Runner, tmp_path: Path) -> None:
-    place = tmp_path / "ns"
-    place.symlink_to("/proc/self/ns/net")
-    found = namespace.find(str(place))
-    place.unlink()
-    os.mkfifo(place)  # who opened it would wait
-    done = runner.run(Command(("true",), netns=found), seconds=5)
+    path = tmp_path / "ns"
+    path.symlink_to("/proc/self/ns/net")
+    result = namespace.find(str(path))
+    path.unlink()
+    os.mkfifo(path)  # who opened it would wait
+    done = runner.run(Command(("true",), netns=result), seconds=5)
     assert (done.status, done.was_run, done.killed_because) == (1, False, "")
 
 
@@ -244,17 +242,17 @@ def test_command_that_ended_first_keeps_its_time_and_is_observed_in_order() -> N
     assert quick.completed
     assert runner.finish(quick).status == 3
     assert quick.completed.seconds < slow.completed.seconds  # type: ignore[union-attr]
-    assert [each.argv[-1] for each, ended in observed if ended] == ["sleep 0.5", "exit 3"]
+    assert [each.argv[-1] for each, completed in observed if completed] == ["sleep 0.5", "exit 3"]
 
 
 def test_more_than_a_pipe_holds_is_read_while_another_is_waited_for(runner: Runner) -> None:
-    waiting = runner.start(shell("while [ ! -s /proc/self/fd/0 ]; do sleep 0.05; done"))
+    running = runner.start(shell("while [ ! -s /proc/self/fd/0 ]; do sleep 0.05; done"))
     verbose = runner.start(shell("yes | head -c 1000000"))
     while verbose.completed is None:
         runner._poll()
     assert len(verbose.completed.stdout) == 1_000_000
-    waiting.kill("the test is over")
-    runner.finish(waiting)
+    running.kill("the test is over")
+    runner.finish(running)
 
 
 def test_signal_reaches_what_was_started_before_an_undo_but_not_the_undo(runner: Runner) -> None:
@@ -277,15 +275,15 @@ def test_change_is_not_bounded_by_an_undo(runner: Runner, monkeypatch: pytest.Mo
 
 
 def test_none_is_left_when_waiting_fails(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, other = runner.start(LONG), runner.start(PLUGIN)
+    first, second = runner.start(LONG), runner.start(PLUGIN)
     before = len(list(DESCRIPTORS.iterdir()))
 
     def fail(_ready: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(one, "poll", fail)
+    monkeypatch.setattr(first, "poll", fail)
     with pytest.raises(MemoryError):
-        runner.finish(one)
-    assert one.completed
-    assert other.completed
+        runner.finish(first)
+    assert first.completed
+    assert second.completed
     assert before - len(list(DESCRIPTORS.iterdir())) == 6  # two pipes and one for the process

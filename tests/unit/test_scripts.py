@@ -16,8 +16,8 @@ HELPED = (
 NOT_ROOTS = ("install-node", "lab-box", "provision-network --interface lo", "provision-node")
 # For root another user, who may not be able to read these files; for others one without sudo.
 NOBODY = ("setpriv", "--no-new-privs") if os.geteuid() else ("unshare", "--user")
-# What a script says of calls.
-WRONG = {
+# What a script prints for a call.
+INVALID = {
     "no option --colour": [
         *("build-bundle --colour", "build-deb --colour", "build-image --colour", "demo --colour"),
         *("install-node --colour", "lab-box --colour"),
@@ -67,7 +67,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(
-    ("command", "words"), [(each, words) for words, calls in WRONG.items() for each in calls]
+    ("command", "words"), [(each, words) for words, calls in INVALID.items() for each in calls]
 )
 def test_wrong_call_is_one_sentence(command: str, words: str) -> None:
     done = run("bash", "-c", f"exec '{SCRIPTS}'/{command}")
@@ -109,13 +109,12 @@ def test_what_is_checked_before_a_commit_is_what_lint_checks() -> None:
 def test_each_word_of_the_newcomers_scenario_names_a_test() -> None:
     """That scenario runs on demand only, and would be the last to know."""
     scenario = (CHECKOUT / "tests/node/newcomer-scenario").read_text()
-    chosen = re.findall(r"scripts/test (\w+) -q -k '(.+?)'", scenario)
-    assert len(chosen) > 3
-    for tier, words in chosen:
+    selections = re.findall(r"scripts/test (\w+) -q -k '(.+?)'", scenario)
+    assert len(selections) > 3
+    for tier, words in selections:
         files = [*(CHECKOUT / "tests" / tier).rglob("test_*.py")]
         names = [each.stem for each in files]
-        names += [
-            name for each in files for name in re.findall("def (test_.+?)[(]", each.read_text())
-        ]
+        for file in files:
+            names += re.findall("def (test_.+?)[(]", file.read_text())
         for word in words.split(" or "):
             assert any(word in name for name in names), (tier, word)

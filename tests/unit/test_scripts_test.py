@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from attacker import lives
+from attacker import is_running
 from doubles import write_program
 from lab import wait_until
 
@@ -35,9 +35,7 @@ exec 2>/dev/null # or bash says who was killed, if it hears of that in time
 kill -KILL $!
 exit "$(grep -c ^failed "$tier.outcomes")"
 """
-ENDING = {
-    "unit": "passed a\npassed b\nfailed c[x y]\tassert 1 == 2\nskipped d\npassed e\nfailed e\n"
-}
+ENDS = {"unit": "passed a\npassed b\nfailed c[x y]\tassert 1 == 2\nskipped d\npassed e\nfailed e\n"}
 HANGING = {"kernel": "passed k\nruns l\n"}
 
 
@@ -58,9 +56,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def started(
-    checkout: Path, outcomes: dict[str, str], *argv: str
-) -> Iterator[subprocess.Popen[str]]:
+def start(checkout: Path, outcomes: dict[str, str], *argv: str) -> Iterator[subprocess.Popen[str]]:
     for tier, text in outcomes.items():
         (checkout / f"{tier}.outcomes").write_text(text)
     with subprocess.Popen(
@@ -75,19 +71,19 @@ def started(
             process.kill()
 
 
-def said(checkout: Path, outcomes: dict[str, str], *argv: str) -> tuple[int, list[str]]:
-    with started(checkout, outcomes, *argv) as process:
+def run_to_end(checkout: Path, outcomes: dict[str, str], *argv: str) -> tuple[int, list[str]]:
+    with start(checkout, outcomes, *argv) as process:
         output, _ = process.communicate()
-        wait_until(lambda: not left(checkout))
+        wait_until(lambda: not list_processes(checkout))
         return process.returncode, [re.sub(r" \(\d+:\d\d\)$", "", x) for x in output.splitlines()]
 
 
-def left(checkout: Path) -> list[str]:
-    return [each for each in (checkout / "processes").read_text().split() if lives(int(each))]
+def list_processes(checkout: Path) -> list[str]:
+    return [each for each in (checkout / "processes").read_text().split() if is_running(int(each))]
 
 
 def test_one_tier_is_counted_and_what_failed_is_named(checkout: Path) -> None:
-    status, lines = said(checkout, ENDING, "unit")
+    status, lines = run_to_end(checkout, ENDS, "unit")
     assert status == 1
     assert lines[-7:] == [
         "unit says this",
@@ -101,17 +97,17 @@ def test_one_tier_is_counted_and_what_failed_is_named(checkout: Path) -> None:
 
 
 def test_all_tiers_run_the_longest_first_and_each_line_says_whose_it_is(checkout: Path) -> None:
-    status, lines = said(checkout, {})
+    status, lines = run_to_end(checkout, {})
     assert (status, lines[-1]) == (0, "7 passed, 0 failed")
     assert "attacks  /attacks says this" in lines
-    begun = [line.split()[0] for line in lines if " begins" in line]
-    assert begun == ["kernel", "node", "e2e", "faults", "attacks", "unit", "lint"]
+    tiers = [line.split()[0] for line in lines if " begins" in line]
+    assert tiers == ["kernel", "node", "e2e", "faults", "attacks", "unit", "lint"]
 
 
 @pytest.mark.parametrize("outcomes", ["", "skipped a\n", "passed a\nruns b\n"])
 def test_a_tier_that_ran_nothing_or_broke_has_failed(checkout: Path, outcomes: str) -> None:
     write_program(checkout / ".venv/bin/pytest", PYTEST.replace("grep -q ^runs", "false"))
-    status, lines = said(checkout, {"unit": outcomes}, "unit")
+    status, lines = run_to_end(checkout, {"unit": outcomes}, "unit")
     where = " in b" if "runs" in outcomes else ""
     expected = f"FAILED  unit: ended with status 0{where}, see above"
     assert (status, lines[-1].endswith(" 1 failed")) == (1, True)
@@ -121,7 +117,7 @@ def test_a_tier_that_ran_nothing_or_broke_has_failed(checkout: Path, outcomes: s
 def test_where_preparation_fails_nothing_is_run(checkout: Path) -> None:
     (checkout / "broken").write_text("3")
     (checkout / "processes").touch()
-    status, lines = said(checkout, {})
+    status, lines = run_to_end(checkout, {})
     assert status == 1
     assert lines[-1].startswith("test: what the tests need could not be installed: see above. It ")
     assert not [line for line in lines if "begins" in line]
@@ -129,14 +125,14 @@ def test_where_preparation_fails_nothing_is_run(checkout: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_says_so_and_leaves_nothing(checkout: Path, number: signal.Signals) -> None:
-    with started(checkout, HANGING) as process:
+    with start(checkout, HANGING) as process:
         assert process.stdout
         while process.stdout.readline() != "kernel   /kernel says this\n":
             assert process.poll() is None
         process.send_signal(number)
         output = process.stdout.read()
         assert process.wait() == 130
-    wait_until(lambda: not left(checkout))
+    wait_until(lambda: not list_processes(checkout))
     assert "interrupted in l: 1 passed" in output
     assert "not begun: " in output
     assert output.endswith(" passed, 0 failed, interrupted\n")

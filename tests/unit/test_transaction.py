@@ -62,20 +62,22 @@ class FakeRunner:
         stderr, was_run = self.errors.get(line, b"no"), line not in self.not_run
         return Completed(self.statuses.get(line, 0), output, stderr, 0.0, was_run=was_run)
 
-    def fails(self, line: str, stderr: bytes = b"no") -> None:
+    def fail(self, line: str, stderr: bytes = b"no") -> None:
         self.statuses[line] = 2
         self.errors[line] = stderr
 
 
-class World:
+class Driver:
+    """Makes changes in a transaction, whose commands a fake runner answers."""
+
     def __init__(self) -> None:
         self.runner = FakeRunner()
         self.interrupts = self.runner.interrupts
         self.tx = Transaction(cast("Runner", self.runner))
 
     def change(self, name: str, *undos: Command | Undo) -> None:
-        given = undos or (Command(("undo", name)),)
-        undo = tuple(each if isinstance(each, Undo) else Undo(each) for each in given)
+        commands = undos or (Command(("undo", name)),)
+        undo = tuple(each if isinstance(each, Undo) else Undo(each) for each in commands)
         self.tx.run(Command(("do", name), f"do {name}", undo=undo))
 
     @contextmanager
@@ -87,48 +89,48 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def driver() -> Driver:
+    return Driver()
 
 
-def test_first_failure_is_reported_and_the_change_beside_it_is_undone(world: World) -> None:
-    world.runner.fails("do two")
-    world.runner.fails("do three")
-    with pytest.raises(CommandError) as caught, world.tx:
-        world.change("one")
+def test_first_failure_is_reported_and_the_change_beside_it_is_undone(driver: Driver) -> None:
+    driver.runner.fail("do two")
+    driver.runner.fail("do three")
+    with pytest.raises(CommandError) as excinfo, driver.tx:
+        driver.change("one")
         changes = [Command(("do", name), f"do {name}") for name in ("two", "three")]
         undos = [Command(("undo", name)) for name in ("two", "three")]
         started = [
-            world.tx.start(change._replace(undo=(Undo(undo),)))
+            driver.tx.start(change._replace(undo=(Undo(undo),)))
             for change, undo in zip(changes, undos, strict=True)
         ]
-        world.tx.finish(started[0])
-    assert world.runner.finished[:3] == ["do one", "do two", "do three"]
-    assert world.runner.ran[3:] == ["undo three", "undo two", "undo one"]
-    assert caught.value.command == started[0].command
-    assert caught.value.answer == "no"
+        driver.tx.finish(started[0])
+    assert driver.runner.finished[:3] == ["do one", "do two", "do three"]
+    assert driver.runner.ran[3:] == ["undo three", "undo two", "undo one"]
+    assert excinfo.value.command == started[0].command
+    assert excinfo.value.answer == "no"
 
 
-def test_undo_that_fails_is_a_leftover_and_stops_no_other(world: World) -> None:
+def test_undo_that_fails_is_a_leftover_and_stops_no_other(driver: Driver) -> None:
     names = ["one", "two", "three", "four", "five", "six"]
-    world.runner.fails("undo two", b"Device or resource busy\n")
-    world.runner.raises["undo three"] = ProgramNotFoundError("undo", "/bin")
-    world.runner.raises["undo four"] = PermissionError(13, "Permission denied")
-    world.runner.raises["undo five"] = UnreadableAnswerError("nonsense")
-    world.runner.raises["undo six"] = MemoryError()
+    driver.runner.fail("undo two", b"Device or resource busy\n")
+    driver.runner.raises["undo three"] = ProgramNotFoundError("undo", "/bin")
+    driver.runner.raises["undo four"] = PermissionError(13, "Permission denied")
+    driver.runner.raises["undo five"] = UnreadableAnswerError("nonsense")
+    driver.runner.raises["undo six"] = MemoryError()
 
     def forget() -> None:
-        world.runner.ran.append("forget")
+        driver.runner.ran.append("forget")
         raise OSError(30, "Read-only file system")
 
-    with world.failing():
+    with driver.failing():
         for name in names:
-            world.change(name)
+            driver.change(name)
             if name == "one":  # whose undo comes after this, and those of the others before
-                world.tx.on_failure(forget)
+                driver.tx.on_failure(forget)
     *others, first = (f"undo {name}" for name in reversed(names))
-    assert world.runner.ran[6:] == [*others, "forget", first]
-    six, five, four, three, two, forgetting = world.tx.leftovers
+    assert driver.runner.ran[6:] == [*others, "forget", first]
+    six, five, four, three, two, forgetting = driver.tx.leftovers
     assert "Read-only file system" in forgetting
     assert six == "MemoryError"
     assert "nonsense" in five
@@ -137,60 +139,60 @@ def test_undo_that_fails_is_a_leftover_and_stops_no_other(world: World) -> None:
     assert two == "undo two: Device or resource busy"
 
 
-def test_only_the_thing_itself_may_be_gone_already(world: World) -> None:
-    world.runner.fails("undo a", ABSENT)
-    with world.failing():
-        world.change("one", Command(("undo", "a")), Command(("undo", "b")))
-    assert (world.runner.ran[1:], world.tx.leftovers) == (["undo b", "undo a"], [])
+def test_only_the_thing_itself_may_be_gone_already(driver: Driver) -> None:
+    driver.runner.fail("undo a", ABSENT)
+    with driver.failing():
+        driver.change("one", Command(("undo", "a")), Command(("undo", "b")))
+    assert (driver.runner.ran[1:], driver.tx.leftovers) == (["undo b", "undo a"], [])
     for line in ("ip undo", "/cni/plugin"):
-        world.runner.fails(line, b"No such file or directory")
-    world.runner.statuses["ip undo"] = 127  # ip itself is not there
+        driver.runner.fail(line, b"No such file or directory")
+    driver.runner.statuses["ip undo"] = 127  # ip itself is not there
     plugin = Command(("/cni/plugin",), environment={})  # what it lacks is no business of ours
-    with world.failing():
-        world.tx.run(Command(("ip", "do"), undo=(Undo(plugin), Undo(Command(("ip", "undo"))))))
-    left = [each.partition(": ")[::2] for each in sorted(world.tx.leftovers)]
-    assert left == [(name, "No such file or directory") for name in ("/cni/plugin", "ip undo")]
+    with driver.failing():
+        driver.tx.run(Command(("ip", "do"), undo=(Undo(plugin), Undo(Command(("ip", "undo"))))))
+    leftovers = [each.partition(": ")[::2] for each in sorted(driver.tx.leftovers)]
+    assert leftovers == [(name, "No such file or directory") for name in ("/cni/plugin", "ip undo")]
 
 
-def test_undo_asks_first_whether_there_is_something_to_undo(world: World) -> None:
+def test_undo_asks_first_whether_there_is_something_to_undo(driver: Driver) -> None:
     def ask() -> bool:
         raise CommandError(Command(("ip", "link")), Completed(1, b"", b"no", 0.0))
 
-    world.runner.fails("undo one")
-    with world.failing():
-        world.change("one")
-        world.change("two", Undo(Command(("undo", "two")), ask))
-        world.change("three", Undo(Command(("undo", "three")), lambda: True))
-        world.change("four", Undo(Command(("undo", "four")), lambda: False))
-    assert world.runner.ran[4:] == ["undo three", "undo one"]
-    assert world.tx.leftovers == ["ip link: no", "undo one: no"]
-    assert not world.tx.has_undone
+    driver.runner.fail("undo one")
+    with driver.failing():
+        driver.change("one")
+        driver.change("two", Undo(Command(("undo", "two")), ask))
+        driver.change("three", Undo(Command(("undo", "three")), lambda: True))
+        driver.change("four", Undo(Command(("undo", "four")), lambda: False))
+    assert driver.runner.ran[4:] == ["undo three", "undo one"]
+    assert driver.tx.leftovers == ["ip link: no", "undo one: no"]
+    assert not driver.tx.has_undone
 
 
-def test_plugins_release_last_with_their_stdin_and_environment(world: World) -> None:
+def test_plugins_release_last_with_their_stdin_and_environment(driver: Driver) -> None:
     variables = {"CNI_COMMAND": "DEL"}
     release = Command(("release",), "", None, b"input", variables)
-    with world.failing():
-        world.change("one", Command(("undo", "one"), "", CONTAINER))
-        world.change("allocate", Undo(release, comes_last=True))
-        world.change("two")
-    assert world.runner.ran[3:] == ["undo two", "ip netns exec c undo one", "release"]
-    last = world.runner.commands[-1]
+    with driver.failing():
+        driver.change("one", Command(("undo", "one"), "", CONTAINER))
+        driver.change("allocate", Undo(release, comes_last=True))
+        driver.change("two")
+    assert driver.runner.ran[3:] == ["undo two", "ip netns exec c undo one", "release"]
+    last = driver.runner.commands[-1]
     assert (last.stdin, last.environment) == (b"input", variables)
-    assert world.tx.has_undone
+    assert driver.tx.has_undone
 
 
-def test_change_that_could_not_be_executed_is_not_undone(world: World) -> None:
-    with world.failing():
+def test_change_that_could_not_be_executed_is_not_undone(driver: Driver) -> None:
+    with driver.failing():
         pass
-    assert not world.tx.has_undone  # since there was nothing to undo
-    world.runner.not_run.append("allocate")
+    assert not driver.tx.has_undone  # since there was nothing to undo
+    driver.runner.not_run.append("allocate")
     plugins = Command(("release",), environment={"CNI_COMMAND": "DEL"})
     undo = (Undo(Command(("release",))), Undo(plugins))
-    with world.failing():
-        world.tx.run(Command(("allocate",), accept=ANY, undo=undo))
-    assert world.runner.ran == ["allocate"]
-    assert (world.tx.leftovers, world.tx.has_undone) == ([], False)
+    with driver.failing():
+        driver.tx.run(Command(("allocate",), accept=ANY, undo=undo))
+    assert driver.runner.ran == ["allocate"]
+    assert (driver.tx.leftovers, driver.tx.has_undone) == ([], False)
 
 
 @pytest.mark.parametrize(
@@ -202,86 +204,86 @@ def test_change_that_could_not_be_executed_is_not_undone(world: World) -> None:
     ],
 )
 def test_a_plugin_that_refuses_both_in_the_same_words_has_changed_nothing(
-    world: World, undo_says: bytes, leftovers: list[str]
+    driver: Driver, undo_says: bytes, leftovers: list[str]
 ) -> None:
     for line in ("allocate", "release"):
-        world.runner.fails(line)
-    world.runner.outputs["allocate"] = [b'{"code": 1, "msg": "incompatible"}']
-    world.runner.outputs["release"] = [undo_says]
+        driver.runner.fail(line)
+    driver.runner.outputs["allocate"] = [b'{"code": 1, "msg": "incompatible"}']
+    driver.runner.outputs["release"] = [undo_says]
     undo = Command(("release",), environment={})
-    with pytest.raises(CommandError), world.tx:
-        world.tx.run(Command(("allocate",), "allocate", environment={}, undo=(Undo(undo),)))
-    assert world.tx.leftovers == leftovers
+    with pytest.raises(CommandError), driver.tx:
+        driver.tx.run(Command(("allocate",), "allocate", environment={}, undo=(Undo(undo),)))
+    assert driver.tx.leftovers == leftovers
 
 
-def test_signal_during_a_change_undoes_it_while_others_are_held_back(world: World) -> None:
-    held: list[bool] = []
-    world.runner.after["undo one"] = lambda: held.append(world.interrupts.is_deferring)
-    world.runner.after["do two"] = lambda: world.interrupts._catch(signal.SIGTERM, None)
-    with pytest.raises(InterruptedBySignalError), world.tx:
-        world.change("one")
-        world.change("two")
-        world.change("three")
-    assert world.runner.ran == ["do one", "do two", "undo two", "undo one"]
-    assert (held, world.interrupts.is_deferring) == ([True], False)
+def test_signal_during_a_change_undoes_it_while_others_are_held_back(driver: Driver) -> None:
+    states: list[bool] = []
+    driver.runner.after["undo one"] = lambda: states.append(driver.interrupts.is_deferring)
+    driver.runner.after["do two"] = lambda: driver.interrupts._catch(signal.SIGTERM, None)
+    with pytest.raises(InterruptedBySignalError), driver.tx:
+        driver.change("one")
+        driver.change("two")
+        driver.change("three")
+    assert driver.runner.ran == ["do one", "do two", "undo two", "undo one"]
+    assert (states, driver.interrupts.is_deferring) == ([True], False)
 
 
-def test_signal_before_a_change_or_a_program_prevents_it(world: World) -> None:
-    world.interrupts._catch(signal.SIGTERM, None)
+def test_signal_before_a_change_or_a_program_prevents_it(driver: Driver) -> None:
+    driver.interrupts._catch(signal.SIGTERM, None)
     for run in (
-        lambda: world.tx.run_batch(Command(("ip", "link")), Command(("ip", "link"))),
-        lambda: world.tx.start(Command(("ip", "link"))),
-        lambda: world.tx.run(Command(("ipam",), "allocate", environment={})),
-        lambda: world.tx.run(Command(("do", "one"), "do one")),
+        lambda: driver.tx.run_batch(Command(("ip", "link")), Command(("ip", "link"))),
+        lambda: driver.tx.start(Command(("ip", "link"))),
+        lambda: driver.tx.run(Command(("ipam",), "allocate", environment={})),
+        lambda: driver.tx.run(Command(("do", "one"), "do one")),
     ):
-        with pytest.raises(InterruptedBySignalError), world.tx:
+        with pytest.raises(InterruptedBySignalError), driver.tx:
             run()
-    assert world.runner.ran == []
+    assert driver.runner.ran == []
 
 
-def test_query_about_something_absent_is_an_error_unless_allowed(world: World) -> None:
-    world.runner.fails("ip link", ABSENT)
-    world.runner.fails("ip route", b"RTNETLINK answers: Operation not permitted\n")
-    with world.tx:
-        assert world.tx.run(Command(("ip", "link"), accept=commands.ABSENT)).stdout == b""
-        for wrong in (Command(("ip", "link")), Command(("ip", "route"), accept=commands.ABSENT)):
+def test_query_about_something_absent_is_an_error_unless_allowed(driver: Driver) -> None:
+    driver.runner.fail("ip link", ABSENT)
+    driver.runner.fail("ip route", b"RTNETLINK answers: Operation not permitted\n")
+    with driver.tx:
+        assert driver.tx.run(Command(("ip", "link"), accept=commands.ABSENT)).stdout == b""
+        for command in (Command(("ip", "link")), Command(("ip", "route"), accept=commands.ABSENT)):
             with pytest.raises(CommandError):
-                world.tx.run(wrong)
+                driver.tx.run(command)
 
 
 UP = ("ip", "link", "set", "dev", "net1", "up")
 SHOW = ("ip", "-j", "link", "show", "dev", "net1")
-ODD = ("ip", "link", "set", "dev", "it's", "up")
+QUOTED = ("ip", "link", "set", "dev", "it's", "up")
 BATCH = "ip -n c -j -batch -"
 SWITCH = Command(("tee", "/proc/sys/a", "/proc/sys/b"), "announce", CONTAINER, stdin=b"1\n")
 
 
-def run_all(world: World, *changes: tuple[str, ...]) -> bytes:
+def run_all(driver: Driver, *changes: tuple[str, ...]) -> bytes:
     parts = [Command(argv, f"do {argv[-1]}", CONTAINER) for argv in changes]
-    return world.tx.run_batch(*parts, Command(SHOW, netns=CONTAINER)).stdout
+    return driver.tx.run_batch(*parts, Command(SHOW, netns=CONTAINER)).stdout
 
 
-def test_changes_are_made_and_read_back_in_one_process(world: World) -> None:
-    world.runner.outputs[BATCH] = [b"[1]\n"]
-    with world.tx:
-        assert run_all(world, UP, UP) == b"[1]"
-    (command,) = world.runner.commands
-    assert (world.runner.ran, command.purpose) == ([BATCH], "do up; do up")
+def test_changes_are_made_and_read_back_in_one_process(driver: Driver) -> None:
+    driver.runner.outputs[BATCH] = [b"[1]\n"]
+    with driver.tx:
+        assert run_all(driver, UP, UP) == b"[1]"
+    (command,) = driver.runner.commands
+    assert (driver.runner.ran, command.purpose) == ([BATCH], "do up; do up")
     assert command.stdin == b"link set dev net1 up\nlink set dev net1 up\nlink show dev net1\n"
 
 
-def test_changes_that_one_process_cannot_take_are_made_one_by_one(world: World) -> None:
-    world.runner.outputs["ip netns exec c ip -j link show dev net1"] = [b"[2]\n"]
-    with world.tx:
-        assert run_all(world, UP, ODD) == b"[2]"
-    assert world.runner.ran == [
+def test_changes_that_one_process_cannot_take_are_made_one_by_one(driver: Driver) -> None:
+    driver.runner.outputs["ip netns exec c ip -j link show dev net1"] = [b"[2]\n"]
+    with driver.tx:
+        assert run_all(driver, UP, QUOTED) == b"[2]"
+    assert driver.runner.ran == [
         "ip netns exec c ip link set dev net1 up",
         "ip netns exec c ip link set dev it's up",
         "ip netns exec c ip -j link show dev net1",
     ]
 
 
-def test_parameters_are_written_in_the_same_process_or_else_first(world: World) -> None:
+def test_parameters_are_written_in_the_same_process_or_else_first(driver: Driver) -> None:
     combined = batch(SWITCH, Command(UP, "do up", CONTAINER))
     assert combined
     assert combined.argv[0] == "sh"
@@ -289,46 +291,46 @@ def test_parameters_are_written_in_the_same_process_or_else_first(world: World) 
     assert combined.stdin == b"link set dev net1 up\n"
     assert combined.purpose == "announce; do up"
     switch = SWITCH._replace(accept=commands.OPTIONAL)
-    world.runner.fails("ip netns exec c tee /proc/sys/a /proc/sys/b", b"tee: no\n")
-    with world.tx:
-        done = world.tx.run_batch(switch, Command(ODD, "do odd", CONTAINER))
+    driver.runner.fail("ip netns exec c tee /proc/sys/a /proc/sys/b", b"tee: no\n")
+    with driver.tx:
+        done = driver.tx.run_batch(switch, Command(QUOTED, "do odd", CONTAINER))
     assert done.stderr.startswith(b"tee: no\n")
-    assert world.runner.ran[1:] == ["ip netns exec c ip link set dev it's up"]
+    assert driver.runner.ran[1:] == ["ip netns exec c ip link set dev it's up"]
 
 
-@pytest.mark.parametrize("announced", [(), (SWITCH,)])
-def test_failure_of_several_names_the_change(world: World, announced: tuple[Command, ...]) -> None:
+@pytest.mark.parametrize("switches", [(), (SWITCH,)])
+def test_failure_of_several_names_the_change(driver: Driver, switches: tuple[Command, ...]) -> None:
     down = (*UP[:-1], "down")
     changes = [Command(argv, f"do {argv[-1]}", CONTAINER) for argv in (UP, down)]
-    combined = batch(*announced, *changes)
+    combined = batch(*switches, *changes)
     assert combined
-    why = b"sh: 1: cannot create /proc/sys/a\n" if announced else b""
-    answer = why + b"RTNETLINK answers: File exists"
-    world.runner.fails(" ".join(combined.entered_argv), answer + b"\nCommand failed -:2\n")
-    with pytest.raises(CommandError) as caught, world.tx:
-        world.tx.run_batch(*announced, *changes)
-    assert caught.value.command == Command(down, "do down", CONTAINER)
-    assert caught.value.answer == answer.decode()
+    stderr = b"sh: 1: cannot create /proc/sys/a\n" if switches else b""
+    answer = stderr + b"RTNETLINK answers: File exists"
+    driver.runner.fail(" ".join(combined.entered_argv), answer + b"\nCommand failed -:2\n")
+    with pytest.raises(CommandError) as excinfo, driver.tx:
+        driver.tx.run_batch(*switches, *changes)
+    assert excinfo.value.command == Command(down, "do down", CONTAINER)
+    assert excinfo.value.answer == answer.decode()
 
 
-def test_failure_that_names_no_change_is_that_of_the_batch(world: World) -> None:
+def test_failure_that_names_no_change_is_that_of_the_batch(driver: Driver) -> None:
     for message in (b"", b"Command failed -:0", b"Command failed -:3"):
-        world.runner.fails(BATCH, message)
-        with pytest.raises(CommandError) as caught, world.tx:
-            run_all(world, UP)
-        assert caught.value.command.purpose == "do up"
-        assert caught.value.command.entered_argv == tuple(BATCH.split())
+        driver.runner.fail(BATCH, message)
+        with pytest.raises(CommandError) as excinfo, driver.tx:
+            run_all(driver, UP)
+        assert excinfo.value.command.purpose == "do up"
+        assert excinfo.value.command.entered_argv == tuple(BATCH.split())
 
 
 @pytest.mark.parametrize("printed", [b"", b"[1]\n", b"[1]\n[2]\n[3]\n"])
-def test_queries_in_one_process_have_an_answer_each(world: World, printed: bytes) -> None:
+def test_queries_in_one_process_have_an_answer_each(driver: Driver, printed: bytes) -> None:
     shows = Command(SHOW), Command(SHOW)
-    world.runner.outputs["ip -j -batch -"] = [b"[1]\n\n[2]\n"]
-    with world.tx:
-        assert world.tx.run_batch(*shows).stdout == b"[1]\n[2]"
-    world.runner.outputs["ip -j -batch -"] = [printed]
-    with pytest.raises(UnreadableAnswerError), world.tx:
-        world.tx.run_batch(*shows)
+    driver.runner.outputs["ip -j -batch -"] = [b"[1]\n\n[2]\n"]
+    with driver.tx:
+        assert driver.tx.run_batch(*shows).stdout == b"[1]\n[2]"
+    driver.runner.outputs["ip -j -batch -"] = [printed]
+    with pytest.raises(UnreadableAnswerError), driver.tx:
+        driver.tx.run_batch(*shows)
 
 
 def test_one_process_asks_about_one_family() -> None:

@@ -19,10 +19,10 @@ echo "$version"
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    made = sources(tmp_path / "clone")
-    git(made, "init", "--quiet")
-    commit(made)
-    return made
+    checkout = sources(tmp_path / "clone")
+    git(checkout, "init", "--quiet")
+    commit(checkout)
+    return checkout
 
 
 def sources(directory: Path) -> Path:
@@ -41,7 +41,7 @@ def version_of(checkout: Path) -> str:
     return find(checkout).stdout.strip()
 
 
-def refused(checkout: Path, **environment: str) -> str:
+def find_refusal(checkout: Path, **environment: str) -> str:
     done = find(checkout, **environment)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
     return done.stderr
@@ -73,8 +73,8 @@ def test_later_commits_and_releases_have_later_versions(clone: Path) -> None:
         "0.2.0",
         "0.2.0+dirty",
     ]
-    for earlier, later in pairwise(versions):
-        subprocess.run(["dpkg", "--compare-versions", earlier, "lt", later], check=True)
+    for earlier, second in pairwise(versions):
+        subprocess.run(["dpkg", "--compare-versions", earlier, "lt", second], check=True)
 
 
 def test_copy_of_the_package_names_its_commit(clone: Path, tmp_path: Path) -> None:
@@ -100,12 +100,12 @@ def test_version_without_a_clone_or_of_a_shallow_one(clone: Path, tmp_path: Path
 
 def test_misleading_versions_and_what_is_missing_are_named(clone: Path, tmp_path: Path) -> None:
     git(clone, "tag", "v0.2.0")
-    sentence = refused(clone)
+    sentence = find_refusal(clone)
     assert "v0.2.0" in sentence
     assert "0.1.0" in sentence
     (tmp_path / "sed").symlink_to("/usr/bin/sed")
-    assert "apt-get install git" in refused(clone, PROGRAMS=str(tmp_path))
+    assert "apt-get install git" in find_refusal(clone, PROGRAMS=str(tmp_path))
     set_version(clone, "0.2.0rc1")
-    assert "numbers and dots" in refused(clone)
+    assert "numbers and dots" in find_refusal(clone)
     git(sources(tmp_path / "empty"), "init", "--quiet")
-    assert "no commit" in refused(tmp_path / "empty")
+    assert "no commit" in find_refusal(tmp_path / "empty")

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-OWN = CHECKOUT / "build/lab-vagrant"
+LAB_DIRECTORY = CHECKOUT / "build/lab-vagrant"
 MODULE = "cni_ipvlan/plugin/add.py"
 PACKAGES = "/opt/cni-ipvlan/versions/*/lib/python3*/site-packages"
 NEW = CHECKOUT / "cni_ipvlan/new"
@@ -35,20 +35,20 @@ def forwarding() -> str:
 @pytest.fixture(scope="module")
 def environment(forwarding: str) -> Iterator[dict[str, str]]:
     """Keep the lab apart from the one that the person at this machine may have."""
-    made = {
+    variables = {
         **os.environ,
         "LAB_BOX": os.environ.get("LAB_BOX", BOX),
         "VAGRANT_CHECKPOINT_DISABLE": "1",
         "VAGRANT_DEFAULT_PROVIDER": "libvirt",
-        "VAGRANT_DOTFILE_PATH": str(OWN),
-        "VAGRANT_HOME": os.environ.get("VAGRANT_HOME", str(OWN / "home")),
+        "VAGRANT_DOTFILE_PATH": str(LAB_DIRECTORY),
+        "VAGRANT_HOME": os.environ.get("VAGRANT_HOME", str(LAB_DIRECTORY / "home")),
     }
-    OWN.mkdir(parents=True, exist_ok=True)
-    has_box = shutil.which("vagrant") and BOX in run(made, "vagrant", "box", "list")
-    if made["LAB_BOX"] == BOX and not has_box:
-        run(made, "scripts/lab-box")
+    LAB_DIRECTORY.mkdir(parents=True, exist_ok=True)
+    has_box = shutil.which("vagrant") and BOX in run(variables, "vagrant", "box", "list")
+    if variables["LAB_BOX"] == BOX and not has_box:
+        run(variables, "scripts/lab-box")
     with daemon("virtlogd", "-d"), daemon("libvirtd", "-d"):
-        yield made
+        yield variables
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,8 @@ def test_up_then_lab_check_passes(lab: dict[str, str]) -> None:
 
 
 def test_plugin_is_that_of_the_working_tree(lab: dict[str, str]) -> None:
-    there = on_node(lab, f"cat {PACKAGES}/{MODULE}")
-    assert there == (CHECKOUT / MODULE).read_text()
+    installed = on_node(lab, f"cat {PACKAGES}/{MODULE}")
+    assert installed == (CHECKOUT / MODULE).read_text()
 
 
 def test_people_find_the_command(lab: dict[str, str]) -> None:

@@ -8,24 +8,24 @@ from typing import Any
 
 import pytest
 import yaml
+from command_line import ipvlan
 from grammar import is_possible
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from people import ipvlan
 
 from cni_ipvlan.cli.options import is_json_wanted
 
 FILE = "FILE"  # stands for the file whose content is made up
 HERE = "/proc/self/ns/net"
 STATIC = {"type": "static", "addresses": [{"address": "10.1.0.2/24"}], "routes": [{"dst": "::/0"}]}
-GOOD = {"cniVersion": "1.0.0", "name": "net", "type": "ipvlan", "master": "lo", "ipam": STATIC}
-ODD = [
+VALID = {"cniVersion": "1.0.0", "name": "net", "type": "ipvlan", "master": "lo", "ipam": STATIC}
+UNUSUAL = [
     *("", "-", "--", "-c", "a/b", "a\nb", "ü", "\ud800", "\udcff", "\x1b[31m", "1", "net"),
     "9" * 30,
 ]
-WORDS = st.sampled_from(ODD) | st.text(max_size=8)
+WORDS = st.sampled_from(UNUSUAL) | st.text(max_size=8)
 KEYS = st.sampled_from(
-    [*GOOD, "mode", "flag", "mtu", "dns", "plugins", "prevResult", "kind", "data", "delegates"]
+    [*VALID, "mode", "flag", "mtu", "dns", "plugins", "prevResult", "kind", "data", "delegates"]
 )
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | WORDS
@@ -43,25 +43,25 @@ DOCUMENTS = st.recursive(
 )
 
 
-def changed(key: str, value: Any, *, in_ipam: bool) -> dict[str, Any]:
-    return {**GOOD, "ipam": {**STATIC, key: value}} if in_ipam else {**GOOD, key: value}
+def change(key: str, value: Any, *, in_ipam: bool) -> dict[str, Any]:
+    return {**VALID, "ipam": {**STATIC, key: value}} if in_ipam else {**VALID, key: value}
 
 
-CONFIGS = st.builds(changed, KEYS | OPTIONS_OF_IPAM, DOCUMENTS, in_ipam=st.booleans()) | DOCUMENTS
+CONFIGS = st.builds(change, KEYS | OPTIONS_OF_IPAM, DOCUMENTS, in_ipam=st.booleans()) | DOCUMENTS
 
 
-def surroundings(config: Any, name: Any, place: str) -> Any:
+def surroundings(config: Any, name: Any, source: str) -> Any:
     """Return a configuration, or what Kubernetes may hold."""
-    if place == "a ConfigMap":  # of which ipvlan is part in any case
+    if source == "a ConfigMap":  # of which ipvlan is part in any case
         return {"kind": "ConfigMap", "data": {"conf": f'{json.dumps(config)[:-1]}, "ipvlan": 1}}'}}
-    if place == "a file":
+    if source == "a file":
         return config
-    text = json.dumps(config) if place == "a text" else config
+    text = json.dumps(config) if source == "a text" else config
     kind = "NetworkAttachmentDefinition"
     return {"kind": kind, "metadata": {"name": name}, "spec": {"config": text}}
 
 
-PLACES = st.sampled_from(["a file", "a text", "an object", "a ConfigMap"])
+SOURCES = st.sampled_from(["a file", "a text", "an object", "a ConfigMap"])
 WRITERS = st.sampled_from([json.dumps, yaml.safe_dump])
 CONTENTS = (
     st.binary(max_size=60)
@@ -69,7 +69,7 @@ CONTENTS = (
     | st.builds(
         lambda write, document: write(document).encode("utf-8", "surrogatepass"),
         WRITERS,
-        st.builds(surroundings, CONFIGS, SCALARS, PLACES),
+        st.builds(surroundings, CONFIGS, SCALARS, SOURCES),
     )
 )
 # Commands that change nothing, whatever follows them.
@@ -129,6 +129,6 @@ def test_no_content_of_a_file_is_too_odd(arguments: list[str], content: bytes) -
 
 @settings(max_examples=120)
 @given(COMMANDS, st.lists(st.tuples(OPTIONS, ARGUMENTS) | st.tuples(ARGUMENTS), max_size=3))
-def test_no_argument_is_too_odd(arguments: list[str], more: list[tuple[str, ...]]) -> None:
-    words = [word for pair in more for word in pair]
-    check([*arguments, *words], json.dumps(GOOD).encode())
+def test_no_argument_is_too_odd(arguments: list[str], options: list[tuple[str, ...]]) -> None:
+    words = [word for pair in options for word in pair]
+    check([*arguments, *words], json.dumps(VALID).encode())

@@ -1,4 +1,4 @@
-"""What a stranger's file can ask for is bounded: the command says so at once."""
+"""A file can ask for a bounded amount of work only: the command says so at once."""
 
 import io
 import json
@@ -36,33 +36,33 @@ TEXTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", TEXTS)
-def test_yaml_that_asks_for_much_is_not_read(what: str) -> None:
-    text, why = TEXTS[what]
+@pytest.mark.parametrize("name", TEXTS)
+def test_yaml_that_asks_for_much_is_not_read(name: str) -> None:
+    text, message = TEXTS[name]
     networks, faults = configs.read("file", f"type: ipvlan\n{text}\n")
-    assert [why in str(each) for each in faults] == [True]
+    assert [message in str(each) for each in faults] == [True]
     assert networks == []
 
 
 def test_json_that_asks_for_much_is_not_read() -> None:
     deep = dict.fromkeys(("[" * 101 + "]" * 101, "[" * 10**6), DEEP)
-    for value, why in {"1" * 5000: "111 is too large", **deep}.items():
+    for value, message in {"1" * 5000: "111 is too large", **deep}.items():
         networks, faults = configs.read("file", f'{{"type": "ipvlan", "x": {value}}}')
-        assert [why in str(each) for each in faults] == [True]
+        assert [message in str(each) for each in faults] == [True]
         assert networks == []
 
 
 def test_many_networks_or_items_are_not_read() -> None:
     """Some checks compare each with every other."""
     config = {"type": "ipvlan", "cniVersion": "1.0.0", "ipam": {"type": "static"}}
-    for document, why in (
+    for document, message in (
         ({**config, "ipam": {"addresses": [{}] * 1001}}, LONG),
         ({"name": "n", "plugins": [config] * 1001}, LONG),
         ({"delegates": [{"plugins": [config] * 100}] * 11}, "the file has more than 1000 networks"),
     ):
         for write in (json.dumps, yaml.safe_dump):
             faults = configs.read("file", write(document)).faults
-            assert [why in str(each) for each in faults] == [True]
+            assert [message in str(each) for each in faults] == [True]
 
 
 def test_many_ranges_are_not_compared() -> None:

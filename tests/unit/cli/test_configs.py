@@ -39,21 +39,16 @@ def load(document: object) -> list[configs.NetworkConfig]:
 
 def test_a_list_gives_its_ipvlan_entries_its_name_and_version() -> None:
     assert [each.config for each in load(CONF)] == [CONF]
-    (network,) = load({**LIST, "plugins": [*LIST["plugins"], {"type": "tuning"}, {"type": "sbr"}]})
-    assert network.config == {
-        "type": "ipvlan",
-        "mode": "l3",
-        "name": "listed",
-        "cniVersion": "0.4.0",
-    }
-    assert network.path == ("plugins", 1)
-    assert network.before
-    assert (network.before, network.after) == (("bridge",), ("tuning", "sbr"))
-    # Of several versions, the highest is meant.
+    (entry,) = load({**LIST, "plugins": [*LIST["plugins"], {"type": "tuning"}, {"type": "sbr"}]})
+    assert entry.config == {"type": "ipvlan", "mode": "l3", "name": "listed", "cniVersion": "0.4.0"}
+    assert entry.path == ("plugins", 1)
+    assert entry.before
+    assert (entry.before, entry.after) == (("bridge",), ("tuning", "sbr"))
+    # Of several versions, the highest is named.
     several = {**LIST, "cniVersions": ["0.3.1", "1.0.0", "0.10.0"]}
     assert load(several)[0].config["cniVersion"] == "1.0.0"
-    odd = {**LIST, "cniVersions": ["x", 5, None]}
-    assert load(odd)[0].config["cniVersion"] == "0.4.0"
+    invalid = {**LIST, "cniVersions": ["x", 5, None]}
+    assert load(invalid)[0].config["cniVersion"] == "0.4.0"
 
 
 def test_a_configuration_without_a_type_is_taken_as_ipvlan_and_others_are_skipped() -> None:
@@ -87,8 +82,8 @@ def test_what_kubectl_prints_is_read() -> None:
 
 def test_many_documents_in_one_file_are_read() -> None:
     pod = "kind: Pod\napiVersion: v1\nmetadata: {creationTimestamp: 2024-01-01T00:00:00Z}\n"
-    one, two = (yaml.safe_dump(definition(name, CONF)) for name in ("one", "two"))
-    networks = load(f"---\nnull\n---\n{one}---\n{pod}---\n{two}")
+    first, second = (yaml.safe_dump(definition(name, CONF)) for name in ("one", "two"))
+    networks = load(f"---\nnull\n---\n{first}---\n{pod}---\n{second}")
     assert [each.label for each in networks] == ["one", "two"]
     assert [each.root.number for each in networks] == [2, 4]
 
@@ -117,9 +112,9 @@ def test_without_a_clear_choice_the_names_are_listed(several: str) -> None:
         ("two", "has several networks: shop/two, farm/two; choose one with --network"),
         ("three", "has no network 'three'; it has: shop/one, shop/two, farm/two"),
     ):
-        with pytest.raises(ConfigError) as caught:
+        with pytest.raises(ConfigError) as excinfo:
             configs.choose(several, choice)
-        assert str(caught.value) == f"{several} {printed}"
+        assert str(excinfo.value) == f"{several} {printed}"
 
 
 @pytest.mark.parametrize(
@@ -157,9 +152,9 @@ def test_without_a_clear_choice_the_names_are_listed(several: str) -> None:
 def test_what_cannot_be_read_is_told_in_a_sentence(tmp_path: Path, text: str, printed: str) -> None:
     file = tmp_path / "file"
     file.write_text(text)
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError) as excinfo:
         configs.choose(str(file), None)
-    message = str(caught.value)
+    message = str(excinfo.value)
     assert printed in message
     assert message.startswith(str(file))
     assert "\n" not in message
@@ -173,13 +168,13 @@ def test_what_json_has_not_is_a_string() -> None:
 
 def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
     (tmp_path / "net.conf").write_bytes(b"\xff\xfe{}")
-    for source, why in (
+    for source, message in (
         ("/no/such/file", "cannot read .*: No such file or directory"),
         ("/", "cannot read .*: Is a directory"),
         ("a\0b", "embedded null"),
         (str(tmp_path / "net.conf"), "it is not UTF-8 text"),
     ):
-        with pytest.raises(ConfigError, match=why):
+        with pytest.raises(ConfigError, match=message):
             configs.read_source(source)
 
 
@@ -206,9 +201,9 @@ TEMPLATES = [
 
 def test_template_is_recognized_as_one_and_no_matter_if_it_is_not_about_networks() -> None:
     for text in TEMPLATES:
-        with pytest.raises(ConfigError, match=r"it is a template, as Helm has them \({{") as caught:
+        with pytest.raises(ConfigError, match=r"it is a template, as Helm has them \({{") as info:
             load(text)
-        assert "render it first: helm template CHART" in str(caught.value)
+        assert "render it first: helm template CHART" in str(info.value)
     rule = {"kind": "Rule", "apiVersion": "v1", "spec": {"text": "{{ $labels.instance }}"}}
     assert load(yaml.safe_dump(rule)) == []
     assert len(load(yaml.safe_dump_all([rule, definition("x", CONF)]))) == 1
@@ -242,9 +237,9 @@ def test_config_maps_are_read() -> None:
 
 def test_delegates_of_multus_are_read() -> None:
     multus = {"name": "multus", "type": "multus", "delegates": [{"type": "bridge"}, CONF, LIST]}
-    listed = {"cniVersion": "1.0.0", "name": "all", "plugins": [{"type": "x"}, multus]}
+    conflist = {"cniVersion": "1.0.0", "name": "all", "plugins": [{"type": "x"}, multus]}
     mapped = config_map(conf=multus), ("data", "conf")
-    for document, path in ((multus, ()), mapped, (listed, ("plugins", 1))):
+    for document, path in ((multus, ()), mapped, (conflist, ("plugins", 1))):
         networks = load(document)
         assert [each.name for each in networks] == ["net", "listed"]
         paths = [each.path[len(path) :] for each in networks if each.path[: len(path)] == path]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import ipvlan
 from doubles import write_program
-from people import ipvlan
 
 from cni_ipvlan.cli import calls, configs
 from cni_ipvlan.cli.doctor import plugins
@@ -32,14 +32,14 @@ class Machine:
         self.configurations.mkdir()
 
     def script(self, path: Path, text: str = "") -> Path:
-        ran = self.directory / f"{path.name}.ran"
-        return write_program(path, f"#!/bin/sh\necho \"$CNI_COMMAND\" >>'{ran}'\n{text}\n")
+        file = self.directory / f"{path.name}.ran"
+        return write_program(path, f"#!/bin/sh\necho \"$CNI_COMMAND\" >>'{file}'\n{text}\n")
 
     def plugin(self, name: str, *versions: str) -> Path:
         answer = json.dumps({"cniVersion": "1.0.0", "supportedVersions": versions})
         return self.script(self.plugins / name, f"echo '{answer}'")
 
-    def ran(self, name: str) -> list[str]:
+    def calls_of(self, name: str) -> list[str]:
         file = self.directory / f"{name}.ran"
         return file.read_text().splitlines() if file.exists() else []
 
@@ -72,9 +72,9 @@ def test_nothing_is_run_but_ipvlan_and_the_ipam_plugins_that_are_named(machine: 
     other = machine.directory / "other"
     machine.script(other / "ipvlan")
     machine.doctor(path=f"{machine.plugins}:{other}")
-    assert (machine.ran("ipvlan"), machine.ran("static")) == ([""], [])
+    assert (machine.calls_of("ipvlan"), machine.calls_of("static")) == ([""], [])
     machine.doctor("-c", machine.network(ipam={"type": "dhcp"}))
-    assert (machine.ran("dhcp"), machine.ran("static")) == (["VERSION"], [])
+    assert (machine.calls_of("dhcp"), machine.calls_of("static")) == (["VERSION"], [])
 
     machine.network("net.d/10-a.conf")
     machine.network("net.d/11-b.conf", type="bridge", ipam={"type": "host-local"})
@@ -82,8 +82,8 @@ def test_nothing_is_run_but_ipvlan_and_the_ipam_plugins_that_are_named(machine: 
     machine.network("net.d/13-d.conf", name="other")
     lines = machine.doctor()
 
-    assert [machine.ran(name) for name in ("static", "dhcp")] == [["VERSION"], ["VERSION"]]
-    assert machine.ran("host-local") == []
+    assert [machine.calls_of(name) for name in ("static", "dhcp")] == [["VERSION"], ["VERSION"]]
+    assert machine.calls_of("host-local") == []
     assert f"ok configuration {machine.configurations}/10-a.conf: network net" in lines
     assert f"ok ipam {machine.plugins}/static supports CNI 1.0.0" in lines
 
@@ -93,11 +93,12 @@ def test_plugin_that_hangs_is_killed(machine: Machine, monkeypatch: pytest.Monke
     machine.script(machine.plugins / "static", "sleep 60")
     machine.script(machine.plugins / "ipvlan", "sleep 60")
     lines = machine.doctor("-c", machine.network())
-    why = "it had not ended after 0.3 s"
-    assert f"problem plugins {machine.plugins}/ipvlan does not run: {why}" in lines
-    asked = f"{machine.plugins}/static was killed when it was asked for VERSION"
-    assert f"problem ipam {asked}: {why}" in lines
-    assert any("master" in line for line in lines[lines.index(f"problem ipam {asked}: {why}") :])
+    reason = "it had not ended after 0.3 s"
+    assert f"problem plugins {machine.plugins}/ipvlan does not run: {reason}" in lines
+    message = f"{machine.plugins}/static was killed when it was asked for VERSION"
+    problem = f"problem ipam {message}: {reason}"
+    assert problem in lines
+    assert any("master" in line for line in lines[lines.index(problem) :])
 
 
 def test_findings_are_printed_as_they_are_made(machine: Machine) -> None:
@@ -133,13 +134,13 @@ def test_kernel_without_lists_is_asked(machine: Machine, monkeypatch: pytest.Mon
     monkeypatch.setattr(kernels, "ipvlan_module", lambda: unknown)
     linux = f"Linux {os.uname().release}"
     cannot = "kernel cannot create ipvlan interfaces with ip:"
-    for answer, wanted in (
+    for answer, expected in (
         ("Invalid argument", f"ok kernel {linux} has ipvlan"),
         ("Error: Unknown device type.", f"problem {cannot} the kernel has no ipvlan"),
         ("Operation not permitted", f"warning {cannot} "),
     ):
         machine.script(machine.tools / "ip", f"echo '{answer}' >&2; exit 2")
-        assert wanted in "\n".join(machine.doctor())
+        assert expected in "\n".join(machine.doctor())
 
 
 NO_INTERPRETER = "#!/gone/bin/python3 -I\n"
@@ -166,8 +167,8 @@ def test_cni_version_that_the_ipam_plugin_does_not_support(machine: Machine) -> 
     machine.plugin("static", "0.3.1", "0.4.0", "1.0.0")
     for version in ("1.1.0", None):
         output = "\n".join(machine.doctor("-c", machine.network(cniVersion=version)))
-        wanted = f"{machine.plugins}/static does not support CNI {version or '0.1.0'}, which is"
-        after = output.partition(f"problem ipam {wanted}")[2].splitlines()
+        message = f"{machine.plugins}/static does not support CNI {version or '0.1.0'}, which is"
+        after = output.partition(f"problem ipam {message}")[2].splitlines()
         assert after[1] == "set cniVersion to 1.0.0, or install a newer static"
 
 
@@ -177,24 +178,24 @@ def test_ipam_plugin_that_does_not_tell_its_versions_or_run(machine: Machine, an
     output = "\n".join(machine.doctor("-c", machine.network()))
     assert "/static does not answer VERSION" in output
     path.write_text(NO_INTERPRETER)
-    wanted = f"cannot execute {machine.plugins}/static: No such file or directory"
-    assert f"problem ipam {wanted}" in machine.doctor("-c", machine.network())
+    message = f"cannot execute {machine.plugins}/static: No such file or directory"
+    assert f"problem ipam {message}" in machine.doctor("-c", machine.network())
 
 
 def test_ipam_plugin_that_is_missing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "USUAL_DIRECTORIES", (str(machine.plugins),))
     which = "give those of your runtime with --cni-path"
-    for name, chosen, path, variable in (
+    for name, options, path, variable in (
         ("--cni-path", "set by --cni-path", None, ""),
         ("CNI_PATH", "set by CNI_PATH", "", str(machine.plugins)),
         ("the usual directories", f"the usual directories; {which}", "", ""),
     ):
         monkeypatch.setenv("CNI_PATH", variable)
         lines = machine.doctor("-c", machine.network(), path=path)
-        place = lines.index(f"problem ipam cannot find the plugin 'static' in {name}")
-        assert f"searched: {machine.plugins}" in lines[place + 1 :]
-        assert (which in lines[place + 1 :]) == (which in chosen)
-        assert f"ok plugins searched in this order: {machine.plugins} ({chosen})" in lines
+        index = lines.index(f"problem ipam cannot find the plugin 'static' in {name}")
+        assert f"searched: {machine.plugins}" in lines[index + 1 :]
+        assert (which in lines[index + 1 :]) == (which in options)
+        assert f"ok plugins searched in this order: {machine.plugins} ({options})" in lines
 
 
 def test_plugins_that_no_directory_has(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,16 +204,16 @@ def test_plugins_that_no_directory_has(machine: Machine, monkeypatch: pytest.Mon
     (other / "ipvlan").symlink_to(IPVLAN)
     machine.plugin("static", "1.0.0")
     monkeypatch.setattr(calls, "USUAL_DIRECTORIES", (str(other), str(machine.plugins)))
-    apart = (
+    separate = (
         f"warning ipam {other}/ipvlan and {machine.plugins}/static are in different directories; "
         "most runtimes search only one"
     )
-    assert apart in machine.doctor("-c", machine.network(), path="")
-    both = f"{other}:{machine.plugins}"
-    assert apart not in machine.doctor("-c", machine.network(), path=both)
+    assert separate in machine.doctor("-c", machine.network(), path="")
+    paths = f"{other}:{machine.plugins}"
+    assert separate not in machine.doctor("-c", machine.network(), path=paths)
 
     (machine.plugins / "ipvlan").symlink_to(IPVLAN)
-    assert apart not in machine.doctor("-c", machine.network(), path="")
+    assert separate not in machine.doctor("-c", machine.network(), path="")
 
     # Debian's containerd and Podman search the directory of Debian's plugins first.
     (machine.plugins / "ipvlan").unlink()
@@ -223,7 +224,7 @@ def test_plugins_that_no_directory_has(machine: Machine, monkeypatch: pytest.Mon
     advice += "give those of your runtime with --cni-path"
     assert f"ok plugins {other}/ipvlan is this program" in lines
     assert lines[lines.index(output) + 1] == advice
-    assert output not in machine.doctor(path=both)
+    assert output not in machine.doctor(path=paths)
 
 
 def test_what_differs_on_one_master_is_found_across_files(machine: Machine) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 import pytest
-from people import ipvlan
+from command_line import ipvlan
 from sampling import sample
 
 from cni_ipvlan.cli import program
@@ -46,7 +46,7 @@ WORK = {
     "replay": "calls.serve_call",
     "ipam-answer": "configs.read_standard_input",
 }
-WRONG = {
+INVALID = {
     "-c": ["/gone", "/etc", "EMPTY"],
     "--netns": ["nowhere", ""],
     "--ifname": ["a/b", "", "a\x1b[8m b"],
@@ -65,7 +65,7 @@ WRONG = {
     "B": ["nobody", ""],
 }
 # What is only looked at later. Of files, validate reports problems; a master may be gone.
-OTHERS = {"--cni-path", "FILE…", "--master", "--pod", "--plugin"}
+FREE_OPTIONS = {"--cni-path", "FILE…", "--master", "--pod", "--plugin"}
 FAILURES = {
     "failure": (CniError(codes.NOT_PERMITTED, "no", "because", "of net7"), codes.NOT_PERMITTED, 1),
     "bad input": (CniError(errors.INVALID_CONFIGURATION, "no"), errors.INVALID_CONFIGURATION, 2),
@@ -73,7 +73,7 @@ FAILURES = {
     "signal": (InterruptedBySignalError(15), codes.INTERRUPTED, 1),
 }
 COMMANDS = sorted(program.ipvlan.commands)
-Typed = Callable[..., list[str]]
+Argv = Callable[..., list[str]]
 
 
 def parameters(command: str) -> list[str]:
@@ -86,7 +86,7 @@ def parameters(command: str) -> list[str]:
 
 
 @pytest.fixture
-def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
+def argv_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Argv:
     """Return the words of a command with all that it needs, and with another value of an option."""
     monkeypatch.delenv("CNI_COMMAND", raising=False)
     capture = {"capture": 1, "time": "", "environment": {"CNI_COMMAND": "DEL"}, "stdin": "{}"}
@@ -112,8 +112,8 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_help_with_an_example(command: str) -> None:
-    assert {*parameters(command)} <= {*WRONG, *OTHERS}  # as the tests below need it
-    text = ipvlan(command, "--help").fine()
+    assert {*parameters(command)} <= {*INVALID, *FREE_OPTIONS}  # as the tests below need it
+    text = ipvlan(command, "--help").check_output()
     example = text.partition("\n  Example:")[2]
     assert f"\n    ipvlan {command} " in example
     assert all(len(line) <= 100 for line in text.splitlines())
@@ -122,10 +122,10 @@ def test_each_command_has_help_with_an_example(command: str) -> None:
 
 
 def test_the_help_has_all_commands_in_groups() -> None:
-    text = ipvlan("--help").fine()
+    text = ipvlan("--help").check_output()
     groups = [text.index(f"\n{title}:\n") for title in ("Look", "Change", "Files")]
-    places = {command: text.index(f"\n  {command} ") for command in COMMANDS}
-    assert groups[0] < places["show"] < groups[1] < places["add"] < groups[2] < places["validate"]
+    starts = {command: text.index(f"\n  {command} ") for command in COMMANDS}
+    assert groups[0] < starts["show"] < groups[1] < starts["add"] < groups[2] < starts["validate"]
     assert "..." not in text[groups[0] :]
 
 
@@ -133,32 +133,32 @@ CASES = [
     (command, option, value)
     for command in NEEDED
     for option in parameters(command)
-    for value in WRONG.get(option, ())
+    for value in INVALID.get(option, ())
     if (command, option, bool(value)) != ("del", "--netns", True)  # it takes what is gone
 ]
-# Each option once, and some more.
-ONCE = {option: (command, option, value) for command, option, value in CASES}
-CHOSEN = [*ONCE.values(), *sample([case for case in CASES if case not in ONCE.values()], 30)]
+# One case of each option, and a sample of the others.
+FIRST = {option: (command, option, value) for command, option, value in CASES}
+SAMPLES = [*FIRST.values(), *sample([case for case in CASES if case not in FIRST.values()], 30)]
 
 
-@pytest.mark.parametrize(("command", "option", "value"), CHOSEN)
-def test_wrong_value_names_its_option(command: str, option: str, value: str, typed: Typed) -> None:
-    result = ipvlan(*typed(command, option, value))
+@pytest.mark.parametrize(("command", "option", "value"), SAMPLES)
+def test_wrong_value_names_its_option(command: str, option: str, value: str, argv_of: Argv) -> None:
+    result = ipvlan(*argv_of(command, option, value))
     assert (result.status, result.out) == (2, "")
-    first, *rest = result.err.splitlines()
+    first, *other_lines = result.err.splitlines()
     assert first.startswith(f"ipvlan: Invalid value for '{option}'")
     assert "CNI_" not in result.err  # no variable
-    assert rest == [f"    try: ipvlan {command} --help"]
+    assert other_lines == [f"    try: ipvlan {command} --help"]
 
 
-def test_a_namespace_that_can_not_be_a_containers(typed: Typed) -> None:
+def test_a_namespace_that_can_not_be_a_containers(argv_of: Argv) -> None:
     for command, value in (("add", HERE), ("check", "/gone"), ("probe", "/gone")):
-        result = ipvlan(*typed(command, "--netns", value))
+        result = ipvlan(*argv_of(command, "--netns", value))
         assert (result.status, "--netns" in result.err.splitlines()[0]) == (2, True)
         assert "CNI_NETNS " not in result.err
 
 
-def test_a_plugin_that_no_directory_has(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_that_no_directory_has(argv_of: Argv, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cni_ipvlan.cli.calls.USUAL_DIRECTORIES", ("/nowhere",))
     for command, directory, variable, name in (
         ("del", "/nowhere", "", "--cni-path"),
@@ -166,7 +166,7 @@ def test_a_plugin_that_no_directory_has(typed: Typed, monkeypatch: pytest.Monkey
         ("gc", "", "/nowhere", "CNI_PATH"),
     ):
         monkeypatch.setenv("CNI_PATH", variable)
-        result = ipvlan(*typed(command, "--cni-path", directory))
+        result = ipvlan(*argv_of(command, "--cni-path", directory))
         assert result.status == 1
         assert f"cannot find the plugin 'static' in {name}\n" in result.err
 
@@ -177,15 +177,14 @@ def test_values_commands_and_answers_keep_their_words() -> None:
     error = CniError(4, "CNI_NETNS is '/CNI_NETNS'", command, subject="CNI_NETNS")
     result = name_options(error, names)
     assert (result.msg, result.details) == ("--netns is '/CNI_NETNS'", command)
-    result = name_options(
-        CniError(4, "it is there", "try another CNI_IFNAME", "", "CNI_IFNAME"), names
-    )
+    error = CniError(4, "it is there", "try another CNI_IFNAME", "", "CNI_IFNAME")
+    result = name_options(error, names)
     assert (result.msg, result.details) == ("it is there", "try another --ifname")
     result = name_options(CniError(4, "CNI_NETNS is odd", command), names)
     assert (result.msg, result.details) == ("CNI_NETNS is odd", command)
 
 
-def failed(status: int, *words: str) -> dict[str, Any]:
+def run_failing(status: int, *words: str) -> dict[str, Any]:
     """Type a command that fails; return the one document that it prints."""
     result = ipvlan(*words)
     assert result.status == status
@@ -202,19 +201,19 @@ def test_wrong_usage_of_every_command_is_one_document(name: str) -> None:
     assert "--json" in options
     assert name == "show" or not {"--format", "--output", "-o"} & options
     names = [name] if name else []
-    for wrong in (["--no-such-option"], ["--json=x"], ["a", "b", "c", "--x"]):
-        document = failed(2, *names, "--json", *wrong)
+    for arguments in (["--no-such-option"], ["--json=x"], ["a", "b", "c", "--x"]):
+        document = run_failing(2, *names, "--json", *arguments)
         assert document["code"] == errors.INVALID_ENVIRONMENT
         assert document["msg"]
         assert document["details"] in ("", f"try: {' '.join(('ipvlan', *names))} --help")
     if name and any(each.required for each in command.params):
-        assert failed(2, name, "--json")["msg"].startswith("Missing ")
+        assert run_failing(2, name, "--json")["msg"].startswith("Missing ")
 
 
 @pytest.mark.parametrize("command", WORK)
 @pytest.mark.parametrize("kind", FAILURES)
 def test_a_failure_in_any_command_is_one_document(
-    command: str, kind: str, typed: Typed, monkeypatch: pytest.MonkeyPatch
+    command: str, kind: str, argv_of: Argv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raised, code, status = FAILURES[kind]
 
@@ -222,7 +221,7 @@ def test_a_failure_in_any_command_is_one_document(
         raise raised
 
     monkeypatch.setattr(f"cni_ipvlan.cli.{WORK[command]}", fail)
-    document = failed(status, *typed(command))
+    document = run_failing(status, *argv_of(command))
     assert document["code"] == code
     if kind == "failure":
         assert document["details"] == "because\nof net7"  # who types this may know
@@ -236,6 +235,6 @@ def test_other_errors_are_one_document_too() -> None:
         ("status --json -c /gone", "'-c' / '--config': cannot read", "try: ipvlan status --help"),
         ("status -vj -c /gone", "'-c' / '--config': cannot read", "try: ipvlan status --help"),
     ):
-        document = failed(2, *line.split())
+        document = run_failing(2, *line.split())
         assert msg in document["msg"]
         assert details in document["details"]

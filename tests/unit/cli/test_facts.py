@@ -1,4 +1,4 @@
-"""What is told of a way from the answers of kernels other than the lab's."""
+"""What is reported of a path, from the answers of kernels other than the lab's."""
 
 from collections import defaultdict
 from types import SimpleNamespace
@@ -29,9 +29,7 @@ def make_port(strict: int, device: str) -> Port:
 @pytest.mark.parametrize(
     ("strict", "device", "is_blamed"), [(1, "far0", True), (1, "eth0", False), (2, "far0", False)]
 )
-def test_rp_filter_is_blamed_for_an_invalid_argument(
-    strict: int, device: str, *, is_blamed: bool
-) -> None:
+def test_rp_filter_explains_invalid_argument(strict: int, device: str, *, is_blamed: bool) -> None:
     answer = "RTNETLINK answers: Invalid argument"  # Linux 6.13 and newer
     entry = make_port(strict, device)
     findings = path._explain_failure(entry.side, entry, PATH, answer)

@@ -142,11 +142,11 @@ def test_every_value_of_any_json_has_its_line(value: Any, indent: int | str | No
     text = json.dumps(document, indent=indent, ensure_ascii=False)
     (network,) = configs.read("file", text).networks
     decoder = json.JSONDecoder()
-    for path, expected in _everything(("x",), value):
+    for path, expected in _list_values(("x",), value):
         line = line_of(network, path)
-        rest = "\n".join(text.split("\n")[line - 1 :])
-        starts = range(len(rest.split("\n")[0]))
-        assert any(_decoded(decoder, rest, start) == expected for start in starts)
+        remainder = "\n".join(text.split("\n")[line - 1 :])
+        starts = range(len(remainder.split("\n")[0]))
+        assert any(_decode(decoder, remainder, start) == expected for start in starts)
 
 
 TEXTS = st.text(alphabet='{}[],:"\\\n\t\r 0123e+-.tfnaul/#u') | documents().map(json.dumps)
@@ -177,15 +177,15 @@ def test_json_in_any_yaml_is_the_same(value: Any, style: str | None, indent: int
                 assert text.splitlines()[line - 1].strip() in config
 
 
-def _everything(path: Path, value: Any) -> list[tuple[Path, Any]]:
+def _list_values(path: Path, value: Any) -> list[tuple[Path, Any]]:
     inner: Any = enumerate(value) if isinstance(value, list) else getattr(value, "items", tuple)()
-    found = [(path, value)]
+    items = [(path, value)]
     for key, child in inner:
-        found += _everything((*path, key), child)
-    return found
+        items += _list_values((*path, key), child)
+    return items
 
 
-def _decoded(decoder: json.JSONDecoder, text: str, start: int) -> Any:
+def _decode(decoder: json.JSONDecoder, text: str, start: int) -> Any:
     try:
         return decoder.raw_decode(text, start)[0]
     except ValueError:

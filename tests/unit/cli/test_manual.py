@@ -32,11 +32,11 @@ COMMANDS = sorted(ipvlan.commands)
 
 def options_of(command: str) -> set[str]:
     """Return the options of a command, or of the whole for none."""
-    found = ipvlan.commands[command] if command else ipvlan
-    context = click.Context(found, parent=CONTEXT) if command else CONTEXT
+    entry = ipvlan.commands[command] if command else ipvlan
+    context = click.Context(entry, parent=CONTEXT) if command else CONTEXT
     return {
         name
-        for parameter in found.get_params(context)
+        for parameter in entry.get_params(context)
         if isinstance(parameter, click.Option) and not parameter.hidden
         for name in (*parameter.opts, *parameter.secondary_opts)
     }
@@ -56,9 +56,9 @@ def tags(roff: str) -> set[str]:
 
 def test_pip_installs_all_that_is_made(tmp_path: Path) -> None:
     subprocess.run([sys.executable, MAKE, tmp_path], check=True)
-    made = [SHARE / path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
-    assert sorted(made) == sorted([MAN_PAGE, BASH, ZSH, FISH])
-    assert all(file.is_file() for file in made)
+    files = [SHARE / path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(files) == sorted([MAN_PAGE, BASH, ZSH, FISH])
+    assert all(file.is_file() for file in files)
     assert ZSH.read_text().startswith("#compdef ipvlan\n")
 
 
@@ -73,13 +73,13 @@ def test_the_man_page_has_the_usual_sections_every_command_and_every_option() ->
     assert tags(page["OPTIONS"]) == options_of("")
     commands = sections("SS", page["COMMANDS"])
     assert sorted(commands) == COMMANDS
-    for command, part in commands.items():
-        assert tags(part) == options_of(command)
-        assert "\nExample:\n" in part
+    for command, section in commands.items():
+        assert tags(section) == options_of(command)
+        assert "\nExample:\n" in section
 
 
 def test_the_man_page_is_sound_and_shows_text_as_it_is() -> None:
-    found("man")
+    require("man")
     wide = {**ENVIRONMENT, "MANWIDTH": "200", "TERM": "dumb"}
     done = run("man", "--warnings", "-l", MAN_PAGE, env=wide)
     assert (done.returncode, done.stderr) == (0, "")
@@ -107,8 +107,8 @@ SCRIPTS = {
     "fish": 'source $argv[1]; complete -C "$argv[2..]"',
 }
 FILES = {"bash": BASH, "zsh": ZSH, "fish": FISH}
-# Options behind a command that has been typed.
-TYPED = [f"{command} -" for command in COMMANDS]
+# Words for completion: each command, and the beginning of an option.
+WORDS = [f"{command} -" for command in COMMANDS]
 
 
 NETWORKS = [
@@ -117,24 +117,24 @@ NETWORKS = [
 ]
 
 
-@pytest.mark.parametrize("typed", ["", "add -c FILE --network bl", *sample(TYPED, 2)])
+@pytest.mark.parametrize("argv_of", ["", "add -c FILE --network bl", *sample(WORDS, 2)])
 @pytest.mark.parametrize("shell", SCRIPTS)
-def test_a_shell_offers_what_there_is(shell: str, typed: str, tmp_path: Path) -> None:
-    found(shell)
+def test_a_shell_offers_what_there_is(shell: str, argv_of: str, tmp_path: Path) -> None:
+    require(shell)
     name = [] if shell == "fish" else [shell]  # what is $0 in the others
-    words = [*name, str(FILES[shell]), *f"ipvlan {typed}".split(" ")]
+    words = [*name, str(FILES[shell]), *f"ipvlan {argv_of}".split(" ")]
     file = tmp_path / "networks.json"
     file.write_text(json.dumps({"kind": "List", "items": NETWORKS}))
     words = [shlex.quote(str(file)) if word == "FILE" else word for word in words]
     done = run(shell, "-c", SCRIPTS[shell], *words, env={**ENVIRONMENT, "HOME": str(tmp_path)})
     assert done.stderr == ""
     offered = {line.partition("\t")[0] for line in done.stdout.split("\n") if line}
-    if "FILE" in typed:
+    if "FILE" in argv_of:
         assert offered == {"black", "blue"}
     else:
-        assert offered == (options_of(typed.removesuffix(" -")) if typed else set(COMMANDS))
+        assert offered == (options_of(argv_of.removesuffix(" -")) if argv_of else set(COMMANDS))
 
 
-def found(program: str) -> None:
+def require(program: str) -> None:
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")

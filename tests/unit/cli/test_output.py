@@ -27,9 +27,9 @@ FULL = "ipvlan: cannot write to standard output: No space left on device\n"
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    good = {"cniVersion": "1.1.0", "name": "net", "type": "ipvlan", "ipam": {"type": "static"}}
-    (tmp_path / "good.conf").write_text(json.dumps(good))
-    (tmp_path / "bad.conf").write_text(json.dumps({**good, "mode": "l9"}))
+    conf = {"cniVersion": "1.1.0", "name": "net", "type": "ipvlan", "ipam": {"type": "static"}}
+    (tmp_path / "good.conf").write_text(json.dumps(conf))
+    (tmp_path / "bad.conf").write_text(json.dumps({**conf, "mode": "l9"}))
     write_program(tmp_path / "static", "#!/bin/sh\n")
     return tmp_path
 
@@ -80,24 +80,24 @@ def test_other_streams_that_cannot_be_used(files: Path) -> None:
         assert (done.stderr, done.returncode) == (stderr, status)
 
 
-EVIL = "e\x1b[8mv\x9b1\u202ei\x7f\rl\n\udcff"
-SHOWN = r"e\x1b[8mv\x9b1\u202ei\x7f\rl | \udcff"
+HOSTILE = "e\x1b[8mv\x9b1\u202ei\x7f\rl\n\udcff"
+QUOTED = r"e\x1b[8mv\x9b1\u202ei\x7f\rl | \udcff"
 
 
 def test_what_strangers_named_has_no_escape_sequences(capsys: pytest.CaptureFixture[str]) -> None:
-    output.echo(EVIL, f"two {EVIL}")
-    output.echo_err(EVIL)
-    output.print_error(EVIL)
-    output.print_finding(Finding(OK, EVIL, EVIL, EVIL))
+    output.echo(HOSTILE, f"two {HOSTILE}")
+    output.echo_err(HOSTILE)
+    output.print_error(HOSTILE)
+    output.print_finding(Finding(OK, HOSTILE, HOSTILE, HOSTILE))
     out, err = capsys.readouterr()
-    assert out.splitlines()[:2] == [SHOWN, f"two {SHOWN}"]
-    assert err.splitlines() == [SHOWN, f"ipvlan: {SHOWN}"]
+    assert out.splitlines()[:2] == [QUOTED, f"two {QUOTED}"]
+    assert err.splitlines() == [QUOTED, f"ipvlan: {QUOTED}"]
     assert all(line.isprintable() for line in out.splitlines())
-    output.echo_json({EVIL: [EVIL, "ü"]})
+    output.echo_json({HOSTILE: [HOSTILE, "ü"]})
     printed = capsys.readouterr().out
     assert printed.isascii()
     assert all(line.isprintable() for line in printed.splitlines())
-    assert json.loads(printed) == {EVIL: [EVIL, "ü"]}
+    assert json.loads(printed) == {HOSTILE: [HOSTILE, "ü"]}
     offered = options._complete(["web2", "web\x1b[8m", "db", "web"], "w")
     assert [each.value for each in offered] == ["web", "web2"]
 
@@ -111,17 +111,17 @@ def test_only_our_own_colours_reach_a_terminal_that_wants_them(
 ) -> None:
     monkeypatch.setattr(os, "isatty", terminal.__eq__)
     monkeypatch.setenv("NO_COLOR", no_colour)
-    output.echo(f"{output.styled(EVIL, fg='red')} \x1b[31m")
-    output.echo_err(f"{output.styled(EVIL, err=True, fg='red')} \x1b[31m")
+    output.echo(f"{output.styled(HOSTILE, fg='red')} \x1b[31m")
+    output.echo_err(f"{output.styled(HOSTILE, err=True, fg='red')} \x1b[31m")
     for number, printed in enumerate(capfd.readouterr(), 1):
         is_red = number == terminal and not no_colour
-        assert printed == (f"\x1b[31m{SHOWN}\x1b[0m" if is_red else SHOWN) + " \\x1b[31m\n"
+        assert printed == (f"\x1b[31m{QUOTED}\x1b[0m" if is_red else QUOTED) + " \\x1b[31m\n"
 
 
 QUERY = Command(("ip", "-j", "link", "show"))
 
 
-def ended(milliseconds: float, status: int = 0) -> Completed:
+def complete(milliseconds: float, status: int = 0) -> Completed:
     return Completed(status, b"", b"", milliseconds / 1000)
 
 
@@ -134,11 +134,11 @@ def narrator() -> Narrator:
 
 
 def test_two_runs_of_equal_commands_are_not_confused(narrator: Narrator, capsys: Printed) -> None:
-    again = Command(*QUERY)
-    for each in (QUERY, again):
+    equal = Command(*QUERY)
+    for each in (QUERY, equal):
         narrator.command(each, None)
-    narrator.command(again, ended(1))
-    narrator.command(QUERY, ended(2))
+    narrator.command(equal, complete(1))
+    narrator.command(QUERY, complete(2))
     assert capsys.readouterr().err.splitlines()[2:] == ["[2]   1.0 ms", "[1]   2.0 ms"]
 
 
@@ -148,8 +148,8 @@ def test_escape_sequences_are_quoted(narrator: Narrator, capsys: Printed) -> Non
     assert "\x1b" not in capsys.readouterr().err
     narrator.wait("waiting for \x1b[31m")
     narrator.warn("odd")
-    captured = capsys.readouterr()
-    assert (captured.err, captured.out) == ("waiting for \\x1b[31m\n", "odd\n")
+    streams = capsys.readouterr()
+    assert (streams.err, streams.out) == ("waiting for \\x1b[31m\n", "odd\n")
 
 
 ROW: dict[str, Any] = {
@@ -176,11 +176,11 @@ MASTER = {
     "flag": "bridge",
     "attachments": [ROW],
 }
-FOUND = {"masters": [MASTER], "leftovers": []}
+DOCUMENT = {"masters": [MASTER], "leftovers": []}
 
 
 def test_all_is_printed_where_there_is_no_terminal() -> None:
-    _, line = table.render(FOUND, is_wide=False)
+    _, line = table.render(DOCUMENT, is_wide=False)
     assert line == (
         "net1       default/web-0  cni-8f9bd5d8-1d8f-4d2b-8c39-0c5a7c1f9a11  "
         "10.1.0.2/24 fd00::2/64  l2 bridge  eth1000  no lease"
@@ -192,7 +192,7 @@ def test_columns_fit_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(output, "is_terminal", lambda **_: True)
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("NO_COLOR", "1")
-    head, line = table.render(FOUND, is_wide=False)
+    head, line = table.render(DOCUMENT, is_wide=False)
     assert max(map(len, (head, line))) <= columns
     assert line.startswith("net1 ")
     assert line.endswith("  no lease")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from people import ipvlan, options
+from command_line import ipvlan, options
 from runtime import call_environment
 
 from cni_ipvlan import __version__
@@ -48,11 +48,11 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 
 
 def test_main_help_and_version() -> None:
-    text = ipvlan("-h").fine()
+    text = ipvlan("-h").check_output()
     assert all(f"\n  {command} " in text for command in program.ipvlan.commands)
     assert "\n          CNI_PATH=/opt/cni/bin ipvlan --dry-run < net.conf\n" in text
-    assert ipvlan("--version").fine() == f"ipvlan, version {__version__}\n"
-    document = json.loads(ipvlan("--version", "--json").fine())
+    assert ipvlan("--version").check_output() == f"ipvlan, version {__version__}\n"
+    document = json.loads(ipvlan("--version", "--json").check_output())
     assert (document["version"], document["commit"]) == (__version__, None)
     assert "1.1.0" in document["supportedVersions"]
 
@@ -90,9 +90,9 @@ ADD = "add -c CONF --netns HERE"
     ],
 )
 def test_bad_usage_is_reported_in_a_sentence(line: str, printed: str, conf: str) -> None:
-    wrong = conf.replace("net.conf", "wrong.conf")
-    Path(wrong).write_text(json.dumps({**CONF, "mode": "l9"}))
-    words = {"CONF": conf, "HERE": HERE, "WRONG": wrong}
+    wrong_file = conf.replace("net.conf", "wrong.conf")
+    Path(wrong_file).write_text(json.dumps({**CONF, "mode": "l9"}))
+    words = {"CONF": conf, "HERE": HERE, "WRONG": wrong_file}
     result = ipvlan(*(words.get(word, word) for word in line.split()))
     assert (result.status, result.out) == (2, "")
     first = result.err.splitlines()[0]
@@ -120,13 +120,13 @@ def test_a_failure_is_a_sentence_with_details(conf: str, monkeypatch: pytest.Mon
 def test_defaults_fit(conf: str, recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CNI_PATH", raising=False)
     monkeypatch.setattr(calls, "USUAL_DIRECTORIES", ("/nowhere", "/", "/tmp"))
-    ipvlan("add", "-c", conf, "--netns", "1").fine()
+    ipvlan("add", "-c", conf, "--netns", "1").check_output()
     assert recorder.config == CONF
     first = recorder.environment
     expected = {"CNI_COMMAND": "ADD", "CNI_IFNAME": "net1", "CNI_PATH": "/:/tmp"}
     assert first.items() >= {**expected, "CNI_NETNS": "/proc/1/ns/net"}.items()
     monkeypatch.setenv("CNI_PATH", "/a:/b")
-    ipvlan("add", "-c", conf, "--netns", HERE).fine()
+    ipvlan("add", "-c", conf, "--netns", HERE).check_output()
     assert recorder.environment["CNI_CONTAINERID"] != first["CNI_CONTAINERID"]
     assert recorder.environment["CNI_PATH"] == "/a:/b"
 
@@ -142,7 +142,7 @@ def test_what_is_given_reaches_the_call(conf: str, recorder: Recorder, tmp_path:
     expected |= {"CNI_CONTAINERID": "abc", "CNI_ARGS": "A=1;B=2"}
     for command in ("add", "del", "check"):
         dry = ["--dry-run"] if command == "del" else []  # there is nothing to delete
-        ipvlan(command, "-c", conf, *words, *dry).fine()
+        ipvlan(command, "-c", conf, *words, *dry).check_output()
         assert recorder.environment.items() >= {**expected, "CNI_COMMAND": command.upper()}.items()
         assert recorder.config["prevResult"] == result
 
@@ -150,8 +150,8 @@ def test_what_is_given_reaches_the_call(conf: str, recorder: Recorder, tmp_path:
 def test_what_is_to_be_kept_reaches_gc(conf: str, recorder: Recorder) -> None:
     result = ipvlan("gc", "a/n", "-c", conf, "b/n", "c/n")
     assert result.status == 0
-    kept = [{"containerID": name, "ifname": "n"} for name in "abc"]
-    assert recorder.config["cni.dev/valid-attachments"] == kept
+    attachments = [{"containerID": name, "ifname": "n"} for name in "abc"]
+    assert recorder.config["cni.dev/valid-attachments"] == attachments
     # The verb is newer than the configuration; GC bears an IPAM plugin that does not know it.
     assert (recorder.config["cniVersion"], recorder.config["ipam"], result.err) == (
         "1.1.0",
@@ -163,11 +163,11 @@ def test_what_is_to_be_kept_reaches_gc(conf: str, recorder: Recorder) -> None:
 def test_a_verb_is_used_in_its_first_version(tmp_path: Path, recorder: Recorder, conf: str) -> None:
     result = tmp_path / "result.json"
     result.write_text('{"cniVersion": "0.2.0", "ip4": {"ip": "10.1.0.2/24"}}')
-    about = ["--netns", HERE, "--container-id", "a", "--prev-result", str(result)]
-    ipvlan("check", "-c", conf, *about).fine()
+    options = ["--netns", HERE, "--container-id", "a", "--prev-result", str(result)]
+    ipvlan("check", "-c", conf, *options).check_output()
     assert recorder.config["cniVersion"] == "1.0.0"
     Path(conf).write_text(json.dumps({**CONF, "cniVersion": "0.2.0"}))
-    ipvlan("check", "-c", conf, *about).fine()
+    ipvlan("check", "-c", conf, *options).check_output()
     assert (recorder.config["cniVersion"], recorder.config["ipam"]) == ("0.4.0", CONF["ipam"])
     assert recorder.config["prevResult"]["ips"] == [{"version": "4", "address": "10.1.0.2/24"}]
     Path(conf).write_text(json.dumps({**CONF, "cniVersion": "1.1.0"}))
@@ -185,7 +185,7 @@ def call_of_a_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("call_of_a_runtime")
 @pytest.mark.parametrize("words", [("--dry-run",), ("--dry-run", "--json"), ("-v",)])
 def test_a_runtimes_call_is_replayed(words: tuple[str, ...], recorder: Recorder) -> None:
-    ipvlan(*words).fine()
+    ipvlan(*words).check_output()
     assert recorder.config == CONF
     assert recorder.environment["CNI_IFNAME"] == "eth0"
     flags = {"--dry-run": recorder.options.is_dry, "--json": recorder.options.as_json}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from people import Said, ipvlan
+from command_line import CommandResult, ipvlan
 from runtime import call_environment
 
 CONF = {"cniVersion": "1.0.0", "name": "net", "type": "ipvlan", "ipam": {"type": "static"}}
@@ -14,7 +14,7 @@ CAPTURE = {"capture": 1, "time": "2026", "environment": VARIABLES, "stdin": json
 OUTCOME = {"status": 0, "answer": "{}"}
 
 
-def replay(tmp_path: Path, request: Any, *options: str, outcome: Any = OUTCOME) -> Said:
+def replay(tmp_path: Path, request: Any, *options: str, outcome: Any = OUTCOME) -> CommandResult:
     lines = [request, {"command": {"argv": ["ip"]}}, {"outcome": outcome}]
     file = tmp_path / "call.jsonl"
     texts = [each if isinstance(each, str) else json.dumps(each) for each in lines]
@@ -22,12 +22,12 @@ def replay(tmp_path: Path, request: Any, *options: str, outcome: Any = OUTCOME) 
     return ipvlan("replay", str(file), *options)
 
 
-def variables(**changed: Any) -> dict[str, Any]:
-    return {**CAPTURE, "environment": {**VARIABLES, **changed}}
+def variables(**overrides: Any) -> dict[str, Any]:
+    return {**CAPTURE, "environment": {**VARIABLES, **overrides}}
 
 
 @pytest.mark.parametrize(
-    ("content", "why"),
+    ("content", "message"),
     [
         ("", "is not a capture, whose first line is a call's request of form 1"),
         ("[]", "is not a capture, "),
@@ -45,20 +45,20 @@ def variables(**changed: Any) -> dict[str, Any]:
         (variables(CNI_ARGS=5), "CNI_ARGS must be a string without NUL"),
     ],
 )
-def test_what_is_no_capture_is_refused(content: Any, why: str, tmp_path: Path) -> None:
+def test_what_is_no_capture_is_refused(content: Any, message: str, tmp_path: Path) -> None:
     result = replay(tmp_path, content)
     assert (result.status, result.out) == (2, "")
-    assert why in result.err
+    assert message in result.err
     assert all(line.isprintable() for line in result.err.split("\n"))
     result = replay(tmp_path, CAPTURE, outcome={"status": 0, "answer": 5})
     assert (result.status, "answer must be a string" in result.err) == (2, True)
 
 
 def test_a_call_that_was_killed_has_no_outcome_or_half_of_one(tmp_path: Path) -> None:
-    whole = [json.dumps(each) for each in (variables(CNI_COMMAND="SING"), {"outcome": OUTCOME})]
+    lines = [json.dumps(each) for each in (variables(CNI_COMMAND="SING"), {"outcome": OUTCOME})]
     file = tmp_path / "call.jsonl"
-    for end in ("", f"\n{whole[1][:-20]}", "\n[]", '\n{"outcome": 5}'):
-        file.write_text(text := whole[0] + end)
+    for end in ("", f"\n{lines[1][:-20]}", "\n[]", '\n{"outcome": 5}'):
+        file.write_text(text := lines[0] + end)
         status, out, _ = ipvlan("replay", str(file))
         assert status == 1
         assert out.startswith("status 1; the recorded call was killed\n{\n"), text
@@ -77,9 +77,9 @@ def test_options_that_do_not_fit_the_call_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", [[], ["--dry-run"]])
 def test_a_strangers_words_do_not_reach_the_terminal(option: list[str], tmp_path: Path) -> None:
-    evil = "\x1b[2J\x9b\u202e"
-    content = {**variables(CNI_IFNAME=f"net1{evil}"), "time": evil, "stdin": evil}
-    _, out, err = replay(tmp_path, content, *option, outcome={"status": evil, "answer": evil})
+    escapes = "\x1b[2J\x9b\u202e"
+    content = {**variables(CNI_IFNAME=f"net1{escapes}"), "time": escapes, "stdin": escapes}
+    _, out, err = replay(tmp_path, content, *option, outcome={"status": escapes, "answer": escapes})
     assert "replaying ADD of \\x1b[2J\\x9b\\u202e, container one, interface net1\\x1b" in err
     assert all(line.isprintable() for line in (out + err).split("\n"))
 
@@ -87,8 +87,8 @@ def test_a_strangers_words_do_not_reach_the_terminal(option: list[str], tmp_path
 def test_a_failure_of_check_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CNI_PATH", "/")
     conf = {**CONF, "prevResult": {"cniVersion": "1.0.0"}}
-    about = variables(CNI_COMMAND="CHECK", CNI_PATH="/theirs")
-    content = {**about, "stdin": json.dumps(conf)}  # which needs no rights
+    call = variables(CNI_COMMAND="CHECK", CNI_PATH="/theirs")
+    content = {**call, "stdin": json.dumps(conf)}  # which needs no rights
     status, out, err = replay(tmp_path, content)
     assert status == 1
     assert out.startswith("status 1; recorded was 0\nthe answer differs from the recorded one:\n")

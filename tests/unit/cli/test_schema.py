@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
+from command_line import ipvlan
 from jsonschema import Draft202012Validator
-from people import ipvlan
 
 from cni_ipvlan.config import netconf
 
@@ -20,7 +20,7 @@ TUNING = {"type": "tuning", "sysctl": {}}
 
 @pytest.fixture(scope="module")
 def schema() -> dict[str, Any]:
-    printed: dict[str, Any] = json.loads(ipvlan("validate", "--schema").fine())
+    printed: dict[str, Any] = json.loads(ipvlan("validate", "--schema").check_output())
     Draft202012Validator.check_schema(printed)
     return printed
 
@@ -31,19 +31,19 @@ def faults(schema: dict[str, Any], document: Any) -> list[str]:
     parts = [document] if config is None else [document, json.loads(config)]
     return sorted(
         ".".join(map(str, error.absolute_path)) or error.message
-        for part in parts
-        for error in Draft202012Validator(schema).iter_errors(part)
+        for subschema in parts
+        for error in Draft202012Validator(schema).iter_errors(subschema)
     )
 
 
 def test_the_examples_are_valid(schema: dict[str, Any]) -> None:
-    ipvlan("validate", *map(str, EXAMPLES.iterdir())).fine()
+    ipvlan("validate", *map(str, EXAMPLES.iterdir())).check_output()
     for file in EXAMPLES.iterdir():
         assert faults(schema, yaml.safe_load(file.read_text())) == [], file
 
 
 @pytest.mark.parametrize(
-    ("document", "places"),
+    ("document", "paths"),
     [
         ({**NETWORK, "mode": "l5"}, ["mode"]),
         ({**NETWORK, "mtu": "1400", "ipam": {"type": "a/b"}}, ["ipam.type", "mtu"]),
@@ -58,10 +58,8 @@ def test_the_examples_are_valid(schema: dict[str, Any]) -> None:
     ],
     ids=json.dumps,
 )
-def test_it_finds_faults(
-    schema: dict[str, Any], document: dict[str, Any], places: list[str]
-) -> None:
-    assert faults(schema, document) == places
+def test_finds_faults(schema: dict[str, Any], document: dict[str, Any], paths: list[str]) -> None:
+    assert faults(schema, document) == paths
 
 
 def properties(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -76,7 +74,8 @@ def test_it_has_every_option_each_with_a_description(schema: dict[str, Any]) -> 
     assert schema["$defs"]["options"]["properties"] == netconf.load_schema()["properties"]
     options = properties(netconf.load_schema())
     assert [name for name, rule in options if "description" not in rule] == []
-    printed = ipvlan("validate", "--json", "--schema", "/no/such/file").fine()  # which is not read
+    # With --schema, the file is not read.
+    printed = ipvlan("validate", "--json", "--schema", "/no/such/file").check_output()
     assert json.loads(printed) == schema
     # What a manifest holds is described as a document.
     config = schema["$defs"]["definition"]["properties"]["spec"]["properties"]["config"]

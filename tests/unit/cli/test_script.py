@@ -10,7 +10,7 @@ import pytest
 from doubles import write_program
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from shells import paste_into
+from shells import paste_script
 
 from cni_ipvlan.cli.dry_run import predict, script
 from cni_ipvlan.cli.dry_run.predict import Prediction
@@ -53,9 +53,7 @@ def run(text: str) -> str:
     return done.stdout.removesuffix(f"{json.dumps(RESULT)}\n")
 
 
-def test_a_bundles_script_uses_its_programs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bundles_script_uses_its_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = tmp_path / "it's"
     write_program(bundle / "programs/ip", "#!/bin/sh\necho the bundle\\'s")
     monkeypatch.setattr("sys.prefix", str(bundle))
@@ -101,7 +99,7 @@ def test_input_and_parameters_reach_the_command(tmp_path: Path) -> None:
 def test_any_input_survives_an_interactive_shell(tmp_path: Path, program: str, length: int) -> None:
     document = {"long": ["!echo !! it's\\n$x"] * (length // 20)}
     step = Command(("tee", str(tmp_path / "stdin")), "keep it", stdin=json.dumps(document).encode())
-    assert paste_into(program, shell(step, verb="DEL"))[0] == 0
+    assert paste_script(program, shell(step, verb="DEL"))[0] == 0
     assert json.loads((tmp_path / "stdin").read_text()) == document
 
 
@@ -128,8 +126,8 @@ def test_json_has_everything_of_each_step() -> None:
     first, second = document.pop("steps")
     assert document == {"assumptions": ["a"], "result": RESULT, "failure": None}
     flags = {"needed": True, "ipv4Only": False, "ipv6Only": False, "run": False}
-    what = {"argv": list(ADD.argv), "purpose": "create it", "undo": [list(undo)]}
-    assert first == {**what, "namespace": None, "stdin": None, "environment": {}, **flags}
+    step = {"argv": list(ADD.argv), "purpose": "create it", "undo": [list(undo)]}
+    assert first == {**step, "namespace": None, "stdin": None, "environment": {}, **flags}
     changes: dict[str, Any] = {"argv": ["ip", "netns", "exec", "c", "tee", "/x"]}
     changes |= {"namespace": "/run/netns/c"}
     changes |= {"purpose": "set it", "stdin": "1\n", "environment": variables}

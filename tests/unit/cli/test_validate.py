@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import judged
 import pytest
+import wrong_ipam
 import yaml
-from judged import DEFAULT, pool, ranges, route
-from people import ipvlan
+from command_line import ipvlan
 from runtime import network, static
+from wrong_ipam import DEFAULT, pool, ranges, route
 
 from cni_ipvlan.cli import configs
 from cni_ipvlan.cli import validate as problems
@@ -21,7 +21,7 @@ CONF = network(ipam=STATIC)
 POOL = pool()
 
 # What is changed in a valid configuration; the path of the problem; words of its text. What
-# test_netconf.py has of values is here only for the path; judged.py has the same for IPAM.
+# test_netconf.py has of values is here only for the path; wrong_ipam.py has the same for IPAM.
 ERRORS: list[tuple[dict[str, Any], str, str]] = [
     ({"mtu": 40.0}, "$.mtu", "mtu is 40; it must be 68 or more, or 0"),
     ({"master": ["a", "b c"]}, "$.master[1]", "' ' is not allowed"),
@@ -46,11 +46,11 @@ ERRORS: list[tuple[dict[str, Any], str, str]] = [
     ({"mtu": 1000.0, "ipam": pool("fd00::/64")}, "$.mtu", "IPv6 addresses need 1280 or more"),
     *(
         ({"ipam": each.ipam}, f"$.ipam{each.path}", each.words)
-        for each in (*judged.REFUSED, *judged.HARMFUL)
+        for each in (*wrong_ipam.REFUSED, *wrong_ipam.HARMFUL)
     ),
 ]
 NO_IPV6 = "$.ipam.routes[1]", "the route to ::/0 is of IPv6, of which the container has no address"
-# The same for what works, but perhaps not as meant.
+# The same for configurations that work, but perhaps not as intended.
 WARNINGS: list[tuple[dict[str, Any], str, str]] = [
     ({"ipam": pool(gateway="10.2.0.1")}, "$.ipam.gateway", "outside the subnet"),
     ({"cniVersion": None}, "$.cniVersion", "that means 0.1.0, which has no CHECK"),
@@ -161,12 +161,12 @@ def write(file: Path, **changes: Any) -> Path:
 
 def test_every_problem_of_every_file_is_reported_at_once_with_its_line(tmp_path: Path) -> None:
     conf = write(tmp_path / "net.conf", mode="l4", msater="eth0")
-    good = write(tmp_path / "good.conf")
+    file = write(tmp_path / "good.conf")
     manifest = tmp_path / "nad.yaml"
     document = definition(json.dumps({**CONF, "mtu": -1}, indent=4))
     manifest.write_text(yaml.safe_dump(document, default_style="|"))
 
-    status, out = validate(conf, manifest, good, tmp_path / "gone")
+    status, out = validate(conf, manifest, file, tmp_path / "gone")
 
     assert status == 1
     mode, msater, mtu = line_of(conf, "mode"), line_of(conf, "msater"), line_of(manifest, "mtu")
@@ -176,7 +176,7 @@ def test_every_problem_of_every_file_is_reported_at_once_with_its_line(tmp_path:
         f"{conf}:{msater}: $.msater: msater is unknown; did you mean master?",
         f"{manifest}:{mtu}: $.spec.config.mtu: mtu is -1; it must be 0 or more",
     ]
-    assert validate(good) == validate(good, good) == (0, "1 network: no problems\n")
+    assert validate(file) == validate(file, file) == (0, "1 network: no problems\n")
 
 
 def definition(config: str) -> dict[str, Any]:
@@ -232,8 +232,8 @@ def test_json_is_for_programs(file: Path) -> None:
     location = {"file": str(file), "line": line_of(file, "mtu"), "document": 1, "path": "$.mtu"}
     text = 'mtu is "x"; it must be a whole number'
     problems = [{**location, "problem": text, "state": "problem"}]
-    nothing: dict[str, list[str]] = {"withoutNetwork": [], "notChecked": []}
-    assert json.loads(out) == {"networks": 1, "problems": problems, **nothing}
+    empty: dict[str, list[str]] = {"withoutNetwork": [], "notChecked": []}
+    assert json.loads(out) == {"networks": 1, "problems": problems, **empty}
     # A warning alone is no failure.
     text = "cniVersion is not given; that means 0.1.0, which has no CHECK"
     assert validate(write(file, cniVersion="")) == (
@@ -259,18 +259,18 @@ def test_ranges_that_overlap_on_one_master_are_a_problem_between_files(tmp_path:
 
     assert status == 1
     first, misspelt, second = out.replace(str(tmp_path), "DIR").splitlines()
-    same = "of a in DIR/a, on the same master; an address in use there is refused here"
+    message = "of a in DIR/a, on the same master; an address in use there is refused here"
     assert first == (
         f"DIR/b:{line_of(tmp_path / 'b', 'ipam')}: $.ipam: 10.1.0.100 to 10.1.0.254 overlaps with "
-        f"10.1.0.1 to 10.1.0.254 {same}"
+        f"10.1.0.1 to 10.1.0.254 {message}"
     )
     assert "$.mtuu: mtuu is unknown" in misspelt  # which hides nothing
     assert second.startswith("DIR/e:")
-    assert f"10.1.0.200 overlaps with 10.1.0.1 to 10.1.0.254 {same}" in second
+    assert f"10.1.0.200 overlaps with 10.1.0.1 to 10.1.0.254 {message}" in second
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "is_same"),
+    ("master", "other", "is_same"),
     [
         ("eth0", ["eth0"], True),
         (["eth1", "ens*"], ["eth1", "ens*"], True),
@@ -279,10 +279,10 @@ def test_ranges_that_overlap_on_one_master_are_a_problem_between_files(tmp_path:
         ("e*", {"linkInContainer": True, "master": "e*"}, False),
     ],
 )
-def test_networks_of_a_master_meet(tmp_path: Path, one: Any, other: Any, *, is_same: bool) -> None:
+def test_networks_of_master_meet(tmp_path: Path, master: Any, other: Any, *, is_same: bool) -> None:
     changes = other if isinstance(other, dict) else {"master": other}
-    first = write(tmp_path / "a", ipam=POOL, name="a", master=one)
-    second = {"ipam": POOL, "name": "b", "master": one, **changes}
+    first = write(tmp_path / "a", ipam=POOL, name="a", master=master)
+    second = {"ipam": POOL, "name": "b", "master": master, **changes}
     modes = validate(first, write(tmp_path / "b", **second, mode="l3"))
     overlaps = validate(first, write(tmp_path / "b", **second))
 
@@ -297,15 +297,15 @@ def test_networks_of_a_master_meet(tmp_path: Path, one: Any, other: Any, *, is_s
 
 
 def test_directory_means_all_networks_in_it(tmp_path: Path) -> None:
-    wrong = json.dumps({**CONF, "mode": "l4"})
+    invalid = json.dumps({**CONF, "mode": "l4"})
     for name in ("a.conf", "b.json", "c.conflist", "d.yaml", "e.yml", "deep/er/f.conf"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(wrong)
+        (tmp_path / name).write_text(invalid)
     for name in ("README.md", "conf", "a.conf~", ".hidden.conf", ".git/x.yaml"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{")
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
-    (tmp_path / "given").write_text(wrong)
+    (tmp_path / "given").write_text(invalid)
 
     status, out = validate(tmp_path, tmp_path / "given", tmp_path / "a.conf")
 
@@ -323,20 +323,20 @@ def test_keys_that_are_there_twice(tmp_path: Path) -> None:
     text = yaml.safe_dump(definition('{"name": "one", "name": "two", "plugins": []}'))
     manifest.write_text(f"{text}  config: '{json.dumps({**CONF, 'master': 'eth1'})}'\n")
     plain.write_text(yaml.safe_dump({**CONF, "master": "eth2"}) + "master: eth3\n")
-    twin = tmp_path / "d.conf"
-    own = json.dumps({**CONF, "name": "d"})[:-1]
-    twin.write_text(f'{own}, "dns": {{}}, "dns": {{"domain": "a"}},\n"dns": {{"domain": "b"}}}}')
+    file = tmp_path / "d.conf"
+    config = json.dumps({**CONF, "name": "d"})[:-1]
+    file.write_text(f'{config}, "dns": {{}}, "dns": {{"domain": "a"}},\n"dns": {{"domain": "b"}}}}')
 
     status, out = validate(tmp_path)
 
     assert status == 1
-    twice = "duplicate key; the last one is used"
+    message = "duplicate key; the last one is used"
     assert out.splitlines() == [
-        f"{conf}:{len(conf.read_text().splitlines())}: $.mode: {twice}",
-        f"{conf}:{line_of(conf, 'static')}: $.ipam.type: {twice}",
-        f"{manifest}:{len(text.splitlines()) + 1}: $.spec.config: {twice}",
-        f"{plain}:{line_of(plain, 'eth3')}: $.master: {twice}",
-        f"{twin}:2: $.dns: {twice}",
+        f"{conf}:{len(conf.read_text().splitlines())}: $.mode: {message}",
+        f"{conf}:{line_of(conf, 'static')}: $.ipam.type: {message}",
+        f"{manifest}:{len(text.splitlines()) + 1}: $.spec.config: {message}",
+        f"{plain}:{line_of(plain, 'eth3')}: $.master: {message}",
+        f"{file}:2: $.dns: {message}",
     ]
 
 
@@ -366,8 +366,8 @@ def test_document_is_named_if_it_is_not_the_first(tmp_path: Path) -> None:
 def test_other_plugins_of_a_list_are_named(file: Path) -> None:
     plugins = [{"type": each} for each in ("bridge", "ipvlan", "tuning", "ipvlan")]
     file.write_text(json.dumps({"cniVersion": "1.0.0", "name": "chain", "plugins": plugins}))
-    said = f"{file}: of the list chain, only ipvlan was checked, not bridge, tuning\n"
-    assert ipvlan("validate", str(file)) == (0, "2 networks: no problems\n", said)
+    message = f"{file}: of the list chain, only ipvlan was checked, not bridge, tuning\n"
+    assert ipvlan("validate", str(file)) == (0, "2 networks: no problems\n", message)
     _, out = validate("--json", file)
     assert json.loads(out)["notChecked"] == [
         {"file": str(file), "network": "chain", "plugins": ["bridge", "tuning"]}
@@ -392,5 +392,5 @@ def test_escape_sequences_of_a_file_are_quoted(file: Path) -> None:
         file.write_text(text)
         status, out = validate(file)
         assert (status, "\x1b" in out, "1b[31m" in out) == (1, False, True)
-    said = ipvlan("status", "-c", str(file))
-    assert (said.status, r"{{ .x \u001b[31m }}" in said.err) == (2, True)
+    result = ipvlan("status", "-c", str(file))
+    assert (result.status, r"{{ .x \u001b[31m }}" in result.err) == (2, True)

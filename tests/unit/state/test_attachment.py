@@ -22,20 +22,20 @@ def test_label_fits_and_is_its_attachments(attachment: AttachmentId) -> None:
     assert len(label.encode()) <= 255
     assert attachment.has_label(label)
     assert attachment._replace(network="").has_label(label)
-    named = parse_label(label)
-    assert named is not None
-    assert named.ifname == attachment.ifname
-    assert attachment.container_id.startswith(named.container_id.partition("~")[0])
+    parsed = parse_label(label)
+    assert parsed is not None
+    assert parsed.ifname == attachment.ifname
+    assert attachment.container_id.startswith(parsed.container_id.partition("~")[0])
     assert label.endswith(f"/{attachment.key}")
     if len("".join(attachment)) < 100:
-        assert named == attachment
+        assert parsed == attachment
         assert label == f"cni-ipvlan/{'/'.join(attachment)}/{attachment.key}"
 
 
 @given(ATTACHMENTS, ATTACHMENTS)
-def test_labels_differ_as_attachments_do(one: AttachmentId, two: AttachmentId) -> None:
-    assert (one.label == two.label) == (one == two)
-    assert two.has_label(one.label) == (one == two)
+def test_labels_differ_as_attachments_do(first: AttachmentId, second: AttachmentId) -> None:
+    assert (first.label == second.label) == (first == second)
+    assert second.has_label(first.label) == (first == second)
 
 
 def test_long_names_that_start_alike_have_different_labels() -> None:

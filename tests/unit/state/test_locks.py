@@ -81,19 +81,19 @@ def test_directory_is_roots_with_one_file_for_all(registry: Registry, directory:
 
 
 def test_second_call_waits_for_the_first(registry: Registry, holder: subprocess.Popen[str]) -> None:
-    asked = []
-    began = time.monotonic()
+    calls = []
+    start = time.monotonic()
 
     def release_after_a_while() -> None:
-        asked.append(time.monotonic() - began)
-        if len(asked) >= 3 and asked[-1] > 0.3 and holder.returncode is None:
+        calls.append(time.monotonic() - start)
+        if len(calls) >= 3 and calls[-1] > 0.3 and holder.returncode is None:
             holder.communicate("\n")
 
     with registry.attachment_lock(OTHER_KEY, pytest.fail, strict=True):
         pass  # another's, for which it need not wait
     with registry.attachment_lock(KEY, release_after_a_while, strict=True):
         assert (holder.returncode, registry.is_live(OTHER_KEY)) == (0, False)
-    assert 3 <= len(asked) <= 4 + asked[-1] / 0.04
+    assert 3 <= len(calls) <= 4 + calls[-1] / 0.04
 
 
 @pytest.mark.usefixtures("holder")
@@ -159,23 +159,23 @@ def test_one_process_at_a_time_has_the_lock(directory: Path, tmp_path: Path, loc
 def test_unusable_directory_is_refused_at_once_and_stops_only_the_strict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    why = "another user" if what in ("link", "another user's") else "cni-ipvlan"
-    place = tmp_path / "run" / "cni-ipvlan"
+    message = "another user" if what in ("link", "another user's") else "cni-ipvlan"
+    path = tmp_path / "run" / "cni-ipvlan"
     if what != "no parent":
-        place.parent.mkdir()
+        path.parent.mkdir()
     if what == "file":
-        place.write_text("")
+        path.write_text("")
     elif what == "another user's":
-        place.mkdir(0o700)
-        monkeypatch.setattr(os, "geteuid", lambda: place.stat().st_uid + 1)
+        path.mkdir(0o700)
+        monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
     elif what == "link":
-        place.symlink_to(tmp_path)
-    registry = Registry(str(place))
+        path.symlink_to(tmp_path)
+    registry = Registry(str(path))
     kind = PermissionError if what == "another user's" else OSError  # which has "run as root"
 
-    with pytest.raises(kind, match=why), registry.master_lock(MASTER, never):
+    with pytest.raises(kind, match=message), registry.master_lock(MASTER, never):
         pass
-    with pytest.raises(OSError, match=why), registry.attachment_lock(KEY, never, strict=True):
+    with pytest.raises(OSError, match=message), registry.attachment_lock(KEY, never, strict=True):
         pass
     with registry.attachment_lock(KEY, never, strict=False):
         pass

@@ -12,18 +12,18 @@ from attachments import ATTACHMENT, KEY, MASTER, OTHER, OTHER_KEY, never
 from cni_ipvlan.state.attachment import AttachmentId, Record, network_key
 from cni_ipvlan.state.registry import Registry
 
-FOREIGN = AttachmentId("other", "container", "net1")
+OTHER_NETWORK = AttachmentId("other", "container", "net1")
 NAMESPACE = ("/run/netns/c", (4, 4026532001))
 RECORD = Record(*ATTACHMENT, *NAMESPACE, "l3", "vepa", pod="default/web-0", master=MASTER)
 OTHER_RECORD = Record(*OTHER, *NAMESPACE, "l3", "vepa", master=MASTER)
-FOREIGN_RECORD = Record(*FOREIGN, *NAMESPACE, "l2", "bridge", master=(MASTER[0], 22))
+FOREIGN_RECORD = Record(*OTHER_NETWORK, *NAMESPACE, "l2", "bridge", master=(MASTER[0], 22))
 
 
 def test_key_starts_with_its_networks() -> None:
     assert re.fullmatch("[a-z2-7]{13}", KEY)
     assert KEY.startswith(network_key("net"))
     assert OTHER_KEY.startswith(network_key("net"))
-    assert not FOREIGN.key.startswith(network_key("net"))
+    assert not OTHER_NETWORK.key.startswith(network_key("net"))
     assert AttachmentId("a", "bc", "d").key != AttachmentId("ab", "c", "d").key
     for name in ("\ud800", "a\udcffb"):  # no Unicode
         assert len(AttachmentId(name, name, name).key) == 13
@@ -65,17 +65,17 @@ def test_a_record_for_which_there_is_no_room(
 def test_a_record_that_can_not_get_routes_stays_as_it_is(
     written: Registry, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept, unlink = file_of(directory, ATTACHMENT), os.unlink
+    file, unlink = file_of(directory, ATTACHMENT), os.unlink
 
     def refuse(path: str) -> None:
-        if path == str(kept):
+        if path == str(file):
             raise OSError(5, "Input/output error")
         unlink(path)
 
     monkeypatch.setattr(os, "unlink", refuse)
     with pytest.raises(OSError, match="Input/output error"):
         written.add_routes(RECORD, ["10.1.0.2"])
-    assert [*directory.glob(f"on-*/{KEY}.*")] == [kept]
+    assert [*directory.glob(f"on-*/{KEY}.*")] == [file]
 
 
 def test_records_of_a_masters_attachments(written: Registry, directory: Path) -> None:
@@ -97,7 +97,7 @@ def test_removing_one_attachment_keeps_the_others(written: Registry, directory: 
     written.remove_all(ATTACHMENT)
     written.remove_all(ATTACHMENT)
     assert list(written.records(MASTER)) == [OTHER_RECORD]
-    for other in (OTHER, FOREIGN):
+    for other in (OTHER, OTHER_NETWORK):
         assert len(list(directory.glob("on-*/*"))) > 0
         with written.attachment_lock(other.key, never, strict=True):
             written.remove_all(other)
@@ -116,45 +116,45 @@ def test_only_full_names_tell_whose_a_record_is(written: Registry, directory: Pa
 def test_removing_a_record_keeps_others(written: Registry) -> None:
     older = written.finish(RECORD)
     write(written, RECORD)
-    elsewhere = RECORD._replace(netns_identity=(4, 5))
-    write(written, elsewhere)
+    other = RECORD._replace(netns_identity=(4, 5))
+    write(written, other)
     written.remove(RECORD)
-    assert sorted(written.records_of(ATTACHMENT)) == sorted([elsewhere, older])
+    assert sorted(written.records_of(ATTACHMENT)) == sorted([other, older])
     written.remove(older)
-    assert written.records_of(ATTACHMENT) == [elsewhere]
+    assert written.records_of(ATTACHMENT) == [other]
 
 
 def test_complete_record_removes_what_it_disproves(written: Registry, directory: Path) -> None:
-    elsewhere = RECORD._replace(netns_identity=(4, 5))
+    other = RECORD._replace(netns_identity=(4, 5))
     same_place = RECORD._replace(network="another", container_id="former")
     other_interface = same_place._replace(ifname="net7")
     has_routes = same_place._replace(container_id="routed", host_routes=("10.1.0.9",))
     for master in (MASTER, (MASTER[0], 33)):
-        for record in (elsewhere, same_place, other_interface, has_routes):
+        for record in (other, same_place, other_interface, has_routes):
             write(written, record._replace(master=master))
     (directory / f"on-{MASTER[0]}.{MASTER[1]}" / ATTACHMENT.key).write_text("of an older version")
 
     written.finish(RECORD)
 
-    left = [record._replace(master=MASTER) for record in written.all_records()]
-    assert RECORD._replace(is_complete=True) in left
-    assert left.count(other_interface) == left.count(has_routes) == 2
-    assert OTHER_RECORD in left
-    assert not {elsewhere, same_place} & set(left)
+    remaining = [record._replace(master=MASTER) for record in written.all_records()]
+    assert RECORD._replace(is_complete=True) in remaining
+    assert remaining.count(other_interface) == remaining.count(has_routes) == 2
+    assert OTHER_RECORD in remaining
+    assert not {other, same_place} & set(remaining)
     note = written.note(MASTER)
-    assert note in [each._replace(is_complete=True) for each in (elsewhere, same_place)]
+    assert note in [each._replace(is_complete=True) for each in (other, same_place)]
     assert not (directory / f"on-{MASTER[0]}.{MASTER[1]}" / ATTACHMENT.key).exists()
 
 
 def test_equal_digests_do_not_disprove_a_record(written: Registry, directory: Path) -> None:
     """The digest of a place has 40 bits, so another place's can be made to be equal."""
-    place = RECORD.file_name.partition(".")[2]
-    others = file_of(directory, FOREIGN)
-    others = others.rename(others.with_name(f"{FOREIGN.key}.{place}"))
-    elsewhere = FOREIGN_RECORD._replace(netns_identity=(4, 5))
-    others.write_text(json.dumps(elsewhere._asdict()))
+    suffix = RECORD.file_name.partition(".")[2]
+    foreign_file = file_of(directory, OTHER_NETWORK)
+    foreign_file = foreign_file.rename(foreign_file.with_name(f"{OTHER_NETWORK.key}.{suffix}"))
+    other = FOREIGN_RECORD._replace(netns_identity=(4, 5))
+    foreign_file.write_text(json.dumps(other._asdict()))
     written.finish(RECORD)
-    assert elsewhere._replace(is_complete=True) in list(written.all_records())
+    assert other._replace(is_complete=True) in list(written.all_records())
 
 
 @pytest.mark.parametrize(("number", "end"), [(None, "@7"), (0, "@7.0"), (3, "@7.3")])
@@ -192,9 +192,7 @@ def test_routes_of_the_host_are_a_part_of_the_record(written: Registry, director
         assert [*written.records_with_routes(MASTER)] == ([complete] if each is reader else [])
 
 
-def test_routes_of_the_host_were_once_recorded_in_another_directory(
-    written: Registry, directory: Path
-) -> None:
+def test_host_routes_were_once_in_another_directory(written: Registry, directory: Path) -> None:
     routed = RECORD._replace(host_routes=("10.1.0.2",))
     name = f"{RECORD.file_name}.adding"
     for kind in ("host", "vlan"):
@@ -208,7 +206,7 @@ def test_routes_of_the_host_were_once_recorded_in_another_directory(
     assert [*written.records_with_routes(MASTER)] == []
     written.remove_all(ATTACHMENT)
     written.remove_all(OTHER)
-    written.remove_all(FOREIGN)
+    written.remove_all(OTHER_NETWORK)
     written.remove_leftovers()
     assert [path.name for path in directory.iterdir()] == ["locks"]
 
@@ -263,7 +261,7 @@ def test_a_read_only_registry_changes_nothing(written: Registry, directory: Path
 
 
 def test_record_becomes_a_note_unless_seen_to_go(written: Registry, directory: Path) -> None:
-    written.remove_all(FOREIGN)
+    written.remove_all(OTHER_NETWORK)
     complete = written.finish(RECORD, 7)
 
     assert written.remove_all(ATTACHMENT, [complete]) == []  # another attachment is there
@@ -295,14 +293,14 @@ def test_a_searched_note_stays_so_until_another_mode_is_noted(written: Registry)
 
 def test_a_note_has_the_mode_of_the_last_attachment(written: Registry, directory: Path) -> None:
     """Which has set it for all that are there, hidden or not."""
-    later = OTHER_RECORD._replace(mode="l2")
-    write(written, later)
+    record = OTHER_RECORD._replace(mode="l2")
+    write(written, record)
     os.utime(file_of(directory, OTHER), (9_999_999_999, 9_999_999_999))
     vanished = file_of(directory, OTHER).with_name("vanished")
     vanished.symlink_to("nowhere")
-    assert written.last_record(MASTER) == later
+    assert written.last_record(MASTER) == record
     vanished.unlink()
     written.remove_all(ATTACHMENT, [RECORD])
-    assert written.note(MASTER) == later._replace(is_complete=True)
+    assert written.note(MASTER) == record._replace(is_complete=True)
     write(written, RECORD)
     assert written.note(MASTER) is None

@@ -1,4 +1,4 @@
-"""A made-up world to run the plugin in: no command is executed, each is answered as if it were."""
+"""A fake runner for the plugin, which executes no command, but answers as if it had."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from grammar import entered, is_name, is_query, without_options
+from grammar import is_name, is_query, split_namespace, without_options
 
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni.request import read
@@ -29,8 +29,8 @@ LINK = {
 }  # fmt: skip
 
 
-class World:
-    """Answers commands as if each had done its work, and writes them down."""
+class FakeRunner:
+    """Records commands, and answers as if each had done its work."""
 
     def __init__(self, result: object = None) -> None:
         self.commands: list[tuple[str, ...]] = []
@@ -56,7 +56,7 @@ class World:
         for word in argv:
             os.fsencode(word)  # or no process could be started with it
             assert "\0" not in word
-        words = argv[3:] if argv[:2] == ("ip", "-n") else tuple(entered(argv)[1])
+        words = argv[3:] if argv[:2] == ("ip", "-n") else tuple(split_namespace(argv)[1])
         entry = argv[: len(argv) - len(words)]
         if words[0] == "sh" and words[2] == commands.WRITE_AND_RUN:
             self.commands.append(argv)
@@ -83,10 +83,10 @@ class World:
         if not is_query(words):
             is_tool = words[0] in ("ip", "tee", "arping", "tc")
             return b"" if is_tool else json.dumps(self._result).encode()
-        kind, _, *about = without_options(words)[1:]
-        if kind == "route" or about[:1] == ["type"] or (kind, about) == ("link", ["dev", "net1"]):
+        kind, _, *args = without_options(words)[1:]
+        if kind == "route" or args[:1] == ["type"] or (kind, args) == ("link", ["dev", "net1"]):
             return b"[]"
-        name = (about or ["eth0"])[-1]
+        name = (args or ["eth0"])[-1]
         names = {"ifname": name} if is_name(name) else {"altnames": [name]}
         return json.dumps([{**LINK, **names, "addr_info": self._addresses()}]).encode()
 
@@ -98,14 +98,14 @@ class World:
 
 
 def call(
-    environment: Mapping[str, str], stdin: bytes, directory: Path, world: World
+    environment: Mapping[str, str], stdin: bytes, directory: Path, runner: FakeRunner
 ) -> tuple[int, list[bytes]]:
     printed: list[bytes] = []
     log = Log(lambda _text: None, {})
     node = Node(
-        world,  # type: ignore[arg-type]
+        runner,  # type: ignore[arg-type]
         Registry(str(directory / "registry")),
-        lambda: Transaction(world),  # type: ignore[arg-type]
+        lambda: Transaction(runner),  # type: ignore[arg-type]
         log,
     )
     status = protocol.serve(environment, read(stdin), partial(perform, node), printed.append, log)

@@ -19,21 +19,21 @@ from cni_ipvlan.cli import program
 from cni_ipvlan.iproute.interrupts import Interrupts
 
 
-class Said(NamedTuple):
-    """How a command ended, and what it printed."""
+class CommandResult(NamedTuple):
+    """The status and the output of a command."""
 
     status: int
     out: str
     err: str
 
-    def fine(self) -> str:
-        """The output of a command that must succeed."""
+    def check_output(self) -> str:
+        """Return the output of a command that must succeed."""
         assert self.status == 0, self
         return self.out
 
 
-def ipvlan(*arguments: str) -> Said:
-    """Run a command; this process keeps its own handlers of signals."""
+def ipvlan(*arguments: str) -> CommandResult:
+    """Run ipvlan in this process, which keeps its own handlers of signals."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="") for _ in range(2))
     with (
         redirect_stdout(out),
@@ -42,26 +42,26 @@ def ipvlan(*arguments: str) -> Said:
         mock.patch.object(sys, "argv", [str(Path(sys.executable).with_name("ipvlan"))]),
     ):
         status = program.main(arguments)
-    return Said(status, *map(_written, (out, err)))
+    return CommandResult(status, *map(_read_text, (out, err)))
 
 
-def _written(stream: io.TextIOWrapper) -> str:
+def _read_text(stream: io.TextIOWrapper) -> str:
     stream.flush()
     stream.seek(0)
     return stream.read()
 
 
-def options(**given: str | Sequence[str]) -> list[str]:
+def options(**arguments: str | Sequence[str]) -> list[str]:
     """Return options by their names: ``prev_result="f"`` is ``--prev-result f``."""
-    found = []
-    for name, values in given.items():
+    argv = []
+    for name, values in arguments.items():
         for value in [values] if isinstance(values, str) else values:
-            found += [f"--{name.replace('_', '-')}", value]
-    return found
+            argv += [f"--{name.replace('_', '-')}", value]
+    return argv
 
 
-class Person:
-    """Runs the command from a shell, in the project's directory."""
+class User:
+    """A user who runs commands in a shell, in a directory with the examples."""
 
     def __init__(self, ipvlan: Executable, directory: Path) -> None:
         self._ipvlan = ipvlan
@@ -69,7 +69,7 @@ class Person:
         path = f"{Path(ipvlan.path).parent}:{os.environ['PATH']}"
         self.environment = {"PATH": path, "CNI_PATH": PLUGINS}
 
-    def types(self, line: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
+    def run(self, line: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
         done = subprocess.run(
             ["sh", "-c", line],
             input=stdin,
@@ -82,20 +82,20 @@ class Person:
         assert "Traceback" not in done.stderr
         return done.returncode, done.stdout, done.stderr
 
-    def succeeds(self, line: str, stdin: str = "", **environment: str) -> str:
-        status, out, err = self.types(line, stdin, **environment)
+    def check_output(self, line: str, stdin: str = "", **environment: str) -> str:
+        status, out, err = self.run(line, stdin, **environment)
         assert status == 0, (line, out, err)
         return out
 
-    def writes(self, conf: Conf, name: str = "net.conf") -> str:
+    def write_conf(self, conf: Conf, name: str = "net.conf") -> str:
         (self.directory / name).write_text(json.dumps(conf))
         return str(self.directory / name)
 
 
-class QuickPerson(Person):
-    """Types nothing but calls of the command; this process, in the directory, makes them itself."""
+class InProcessUser(User):
+    """A user who runs nothing but ipvlan, in this process, which is faster."""
 
-    def types(self, line: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
+    def run(self, line: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
         name, *arguments = shlex.split(line)
         assert (name, stdin) == ("ipvlan", "")
         with mock.patch.dict(os.environ, {**self.environment, **environment}, clear=True):
