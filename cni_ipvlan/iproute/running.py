@@ -255,16 +255,16 @@ class Running(dict[str, str]):
 
     def _bound(self) -> None:
         """Signal or kill it when it takes too long: in all, after a signal, or for an undo."""
-        urgency, now = self._interrupts.count, time.monotonic()
+        count, now = self._interrupts.count, time.monotonic()
         if self._seconds and now - self.started >= self._seconds:
             self.kill(f"it had not ended after {self._seconds:g} s")
-        if urgency and not self._skips_sigterm:
+        if count and not self._skips_sigterm:
             self._skips_sigterm = True
             self._signal(signal.SIGTERM)
-        if urgency or self.is_bounded:
+        if count or self.is_bounded:
             self._bounded_since = self._bounded_since or now
             waited = now - self._bounded_since
-            if waited >= self._patience[urgency]:
+            if waited >= self._patience[count]:
                 self.kill(f"it had not ended after {waited:.0f} s")
 
     def _is_stuck(self) -> bool:

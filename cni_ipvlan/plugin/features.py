@@ -66,8 +66,7 @@ def release(
     makes_master: bool,
     include_unrecorded: bool = False,
 ) -> None:
-    """Remove what an attachment has on the host for its features: for those that make its master,
-    or for the others.
+    """Remove what an attachment has on the host for features that make its master, or for others.
 
     With ``include_unrecorded``, the option is enough: a dry run's script makes no records.
     """

@@ -127,8 +127,8 @@ class Path:
     def _follow(self, hop: Hop) -> None:
         self.hops.append(hop)
         # On a network where the address should not be looked for, it does not matter what is down.
-        is_astray = self.port and self.port.side is hop.sender.side and self.port is not hop.sender
-        if not (is_astray and hop.receiver and hop.receiver not in hop.sender.segment):
+        is_detour = self.port and self.port.side is hop.sender.side and self.port is not hop.sender
+        if not (is_detour and hop.receiver and hop.receiver not in hop.sender.segment):
             self.findings += facts.check_states(hop.ports)
         for check in HOP_CHECKS:
             self.findings += check(hop)

@@ -24,7 +24,7 @@ from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.host_access import check_permitted
 from cni_ipvlan.plugin.master import Master
 
-# The text of an IPv6 address has a colon, by which a family is told.
+# The text of an IPv6 address has a colon, which shows its family.
 _IPV4, _IPV6, _ROUTE = "<IPv4 address>", "<IPv6 address: …>", "<route>"
 _LENGTH = "/<length>"
 FOR_IPV4 = Result(addresses=(Address(_IPV4 + _LENGTH),), routes=(Route(_ROUTE),))
