@@ -1,7 +1,7 @@
 """Find what drops packets: a rule of a packet filter that has counted some during a trial.
 
 A rule of nft(8) without a counter is suspected. Qdiscs of tc(8) count as well, and the kernel
-counts what IPsec and a full table of neighbours drop.
+counts what IPsec and full tables drop.
 """
 
 import json
@@ -74,7 +74,7 @@ def count_drops(
     is_routed = is_routed or bool(side.read_sysctl("net/bridge/bridge-nf-call-iptables"))
     packet_rules = (_read_iptables(side, ends), _read_ipsec(side)) if is_routed else ()
     frame_rules = _read_nft(side, ends, devices, is_routed), _read_tc(side, devices)
-    for rules in (*packet_rules, *frame_rules, _read_neighbours(side, ends)):
+    for rules in (*packet_rules, *frame_rules, _read_full_tables(side, ends)):
         with suppress(ValueError, KeyError, TypeError):  # a program may be missing, or an old one
             counts.update(rules)
     return counts
@@ -247,14 +247,20 @@ def _read_ipsec(side: Side) -> Iterator[tuple[Finding, int]]:
         yield Finding(PROBLEM, "filter", text, advice), int(count)
 
 
-def _read_neighbours(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int]]:
-    version, table = ("6", "ndisc_cache") if ":" in ends[-1] else ("4", "arp_cache")
-    output = side.run(("cat", f"/proc/net/stat/{table}")).stdout.decode()  # only the host has it
-    names, *rows = (line.split() for line in output.splitlines())
-    key, column = f"net/ipv{version}/neigh/default/gc_thresh3", names.index("table_fulls")
-    text = f"the kernel's table of neighbours, one for all namespaces, is full ({key})"
-    advice = f"let it hold more: {side.sysctl_command(key, max(4096, 2 * side.read_sysctl(key)))}"
-    yield Finding(PROBLEM, "filter", text, advice), sum(int(row[column], 16) for row in rows)
+def _read_full_tables(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int]]:
+    host, (version, cache) = side.topology.host, ("6", "ndisc") if ":" in ends[-1] else ("4", "arp")
+    limit, neighbours = f"net/ipv{version}/neigh/default/gc_thresh3", "neighbours, one for all"
+    for file, column, key, content in (
+        (f"{cache}_cache", "table_fulls", limit, f"{neighbours} namespaces,"),  # the host has it
+        ("nf_conntrack", "drop", "net/netfilter/nf_conntrack_max", f"connections of {side}"),
+    ):
+        output = side.run(("cat", f"/proc/net/stat/{file}")).stdout.decode()
+        if output:
+            names, *rows = (line.split() for line in output.splitlines())
+            text = f"the kernel's table of {content} is full ({key})"
+            command = host.sysctl_command(key, max(4096, 2 * host.read_sysctl(key)))
+            count = sum(int(row[names.index(column)], 16) for row in rows)
+            yield Finding(PROBLEM, "filter", text, f"let it hold more: {command}"), count
 
 
 def _read_tc(side: Side, devices: set[str]) -> Iterator[tuple[Finding, int]]:

@@ -22,7 +22,8 @@ def make_side(outputs: dict[str, str]) -> Side:
             )
         ],
     )
-    return Side(topology, None)
+    topology.host = side = Side(topology, None)
+    return side
 
 
 def find_drops(before: dict[str, str], after: dict[str, str], *, routed: bool = True) -> list[str]:
@@ -98,9 +99,8 @@ def test_a_table_of_nft_with_a_name_of_iptables_is_looked_at() -> None:
     counter: dict[str, Any] = {"counter": {}}
     assert find_nft_drops("ip", "filter", "input", counter, {"drop": None})
     assert find_nft_drops("ip", "filter", "INPUT", {"drop": None})  # iptables counts in each rule
-    assert not find_nft_drops(
-        "ip", "filter", "INPUT", counter, {"drop": None}
-    )  # it prints that itself
+    # iptables-save prints that itself.
+    assert not find_nft_drops("ip", "filter", "INPUT", counter, {"drop": None})
 
 
 def test_a_rule_of_nft_that_an_echo_may_meet() -> None:
@@ -174,10 +174,11 @@ def test_ipsec_is_blamed_for_what_it_counts() -> None:
     assert len(find_drops(*outputs)) == 1
 
 
-def test_a_full_table_of_neighbours_is_blamed() -> None:
-    rows = [f"entries table_fulls\n00000002 {count:08x}\n00000002 00000000\n" for count in (15, 16)]
-    (text,) = find_drops(*({"cat": each} for each in rows), routed=False)
-    assert "table of neighbours, one for all namespaces, is full (net/ipv4/neigh" in text
+def test_full_tables_are_blamed() -> None:
+    rows = [f"entries table_fulls drop\n2 {count:08x} {count:08x}\n2 0 0\n" for count in (15, 16)]
+    texts = find_drops(*({"cat": each} for each in rows), routed=False)
+    assert "table of neighbours, one for all namespaces, is full (net/ipv4/neigh" in texts[0]
+    assert "table of connections of the host is full (net/netfilter/nf_conntrack_max)" in texts[1]
 
 
 def test_a_qdisc_is_blamed_if_it_is_on_the_way_and_drops_by_intention() -> None:
