@@ -78,7 +78,8 @@ def _check_not_attached(call: Call) -> bool:
     """
     records = call.registry.records_of(call.attachment)
     complete = [record for record in records if record.is_complete]
-    existing = next(filter(None, (links.find_link(call.tx, record) for record in complete)), None)
+    found = (links.find_link(call.tx, call.registry, record) for record in complete)
+    existing = next(filter(None, found), None)
     description = f"{existing[1].name} in {existing[0].path}" if existing else ""
     if complete and not existing:
         from cni_ipvlan.plugin import inventory
@@ -151,7 +152,7 @@ def _remove_record(call: Call, record: Record, *, has_moved: bool) -> None:
     allocated.
     """
     tx, names = call.tx, (links.temporary_name(record.attachment.key), record.ifname)
-    if links.link_exists(tx, record):
+    if links.link_exists(tx, call.registry, record):
         raise CniError(COMMAND_FAILED, "an interface of the attachment remains; DEL removes it")
     is_unseen = has_moved and not any(commands.link_delete(name) in tx.undone for name in names)
     for key in call.registry.remove(record._replace(host_routes=()), is_unseen=is_unseen):

@@ -107,7 +107,7 @@ def _remove_links(call: Call) -> None:
     is_ending = any(not each.has_container for each in unseen_records)
     other_records = (each for each in records if each.netns_identity != identity)
     try:
-        link_remains = any(links.link_exists(tx, each) for each in other_records)
+        link_remains = any(links.link_exists(tx, registry, each) for each in other_records)
         # A master keeps its mode if its link was not seen to go.
         for master in () if link_remains else registry.remove_all(attachment, unseen_records):
             from cni_ipvlan.plugin import modes
@@ -124,52 +124,32 @@ def _remove_from_container(
     """Remove an attachment's link from a container; return the links that were removed.
 
     A link is removed if root has recorded it as the attachment's, whatever name and label its owner
-    has given it since. But it stays if its label names another attachment of which root has
-    recorded the same, since the namespace may have the inode of one that is gone. A link with the
-    attachment's label is removed, too, unless root has recorded it as another attachment's.
+    has given it since. A link with the attachment's label is removed, too, unless root has recorded
+    it as another attachment's.
     """
     tx, registry, attachment = call.tx, call.registry, call.attachment
 
     def is_recorded(link: Link) -> bool:
-        return any(_is_record_of(record, link, netns) for record in records)
+        return any(links.is_recorded(registry, record, link, netns) for record in records)
 
     def is_of_another(link: Link) -> bool:
         other_records = _read_records(registry.records_of_interface, netns.identity, link.ifindex)
-        return any(_is_record_of(record, link, netns) for record in other_records)
-
-    def records_of_label(link: Link) -> list[Record]:
-        return _read_records(links.records_of_link, registry, link, netns)
+        return any(links.is_record_of(record, link, netns) for record in other_records)
 
     with call.node.runner.holding(netns):
         answer = links.query_links(tx, netns, names[0], then=Command(link_delete(names[0])))
         labelled_links, other_links = links.partition(attachment, answer, names)
-        own_links = [
-            link
-            for link in other_links
-            if is_recorded(link)
-            and not any(_is_record_of(each, link, netns) for each in records_of_label(link))
-        ]
+        own_links = [link for link in other_links if is_recorded(link)]
         own_links += [
             link for link in labelled_links if is_recorded(link) or not is_of_another(link)
         ]
         deleted_links = links.delete(tx, own_links, netns)
     for link in other_links:
         if link.name == attachment.ifname and link not in own_links:
-            owner = next((each.describe() for each in records_of_label(link)), repr(link.alias))
+            owners = _read_records(links.records_of_link, registry, link, netns)
+            owner = next((each.describe() for each in owners), repr(link.alias))
             call.warn(f"{link.name} is kept, since it belongs to another attachment: {owner}")
     return deleted_links
-
-
-def _is_record_of(record: Record, link: Link, netns: Namespace) -> bool:
-    """Whether a record is about an interface, by its index and its master's.
-
-    In the namespace of the master, the kernel reports the master's name instead of its index.
-    """
-    interface = record.netns_identity, record.ifindex
-    if not record.ifindex or interface != (netns.identity, link.ifindex):
-        return False
-    inode, index = record.master
-    return bool(link.parent) if inode == netns.identity[1] else index == link.parent_index
 
 
 def _read_records(read: Callable[..., list[Record]], *arguments: object) -> list[Record]:

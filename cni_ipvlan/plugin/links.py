@@ -103,6 +103,31 @@ def records_of_link(registry: Registry, link: Link, container: Namespace) -> lis
     return [record for record in records if record.netns_identity == container.identity]
 
 
+def is_recorded(registry: Registry, record: Record, link: Link, netns: Namespace) -> bool:
+    """Whether root has recorded a container's link as an attachment's, whatever its label is now.
+
+    It is not if its label names another attachment of which root has recorded the same, since the
+    namespace may have the inode of one that is gone.
+    """
+    if not is_record_of(record, link, netns):
+        return False
+    records = records_of_link(registry, link, netns)
+    others = (each for each in records if each.attachment != record.attachment)
+    return not any(is_record_of(each, link, netns) for each in others)
+
+
+def is_record_of(record: Record, link: Link, netns: Namespace) -> bool:
+    """Whether a record is about a container's link, by its index and its master's.
+
+    In the namespace of the master, the kernel reports the master's name instead of its index.
+    """
+    interface = record.netns_identity, record.ifindex
+    if not record.ifindex or interface != (netns.identity, link.ifindex):
+        return False
+    inode, index = record.master
+    return bool(link.parent) if inode == netns.identity[1] else index == link.parent_index
+
+
 def check_name_is_free(call: Call, netns: Namespace, output: bytes) -> None:
     """Raise CniError if a container has an interface of that name, or with that label.
 
@@ -130,7 +155,7 @@ def check_name_is_free(call: Call, netns: Namespace, output: bytes) -> None:
 
 
 def find_link(
-    tx: Transaction, record: Record, *, at_once: bool = False
+    tx: Transaction, registry: Registry, record: Record, *, at_once: bool = False
 ) -> tuple[Namespace, Link] | None:
     """Return the link that a record is about and its container; None if it is not there (any more).
 
@@ -154,16 +179,18 @@ def find_link(
         raise
     if answer.is_assumed:
         return netns, Link(0, record.ifname, "ipvlan", mode=record.mode, flag=record.flag)
-    ipvlan_links = (link for link in queries.links(answer.stdout) if link.kind == "ipvlan")
-    own_links = (link for link in ipvlan_links if _belongs_to(link, record.attachment, (name,)))
-    return next(((netns, link) for link in own_links), None)
+    for link in queries.links(answer.stdout):
+        is_own = _belongs_to(link, record.attachment, (name,))
+        if link.kind == "ipvlan" and (is_own or is_recorded(registry, record, link, netns)):
+            return netns, link
+    return None
 
 
-def link_exists(tx: Transaction, record: Record) -> bool:
+def link_exists(tx: Transaction, registry: Registry, record: Record) -> bool:
     """Whether the link that a record is about is in its container, or still on the host."""
     name = temporary_name(record.attachment.key)
     is_on_host = namespace.own_has_link(name) and name in _list_names(tx, None)
-    return is_on_host or find_link(tx, record) is not None
+    return is_on_host or find_link(tx, registry, record) is not None
 
 
 def query_links(

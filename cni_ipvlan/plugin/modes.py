@@ -202,7 +202,7 @@ def _find_recorded(
             return ModeInUse(record, record.describe())
         if count < _MOST_CONTAINERS and record.has_container:
             count += 1
-            container_link = links.find_link(tx, record, at_once=True)
+            container_link = links.find_link(tx, registry, record, at_once=True)
             if container_link is None:
                 continue
             netns, link = container_link

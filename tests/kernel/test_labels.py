@@ -149,6 +149,19 @@ def test_an_interface_without_a_label_is_known_by_its_name(setup: Setup) -> None
             added.delete()
 
 
+@pytest.mark.parametrize("text", ["cni-ipvlan/other/other/net1/x", f"{LABEL}x"])
+def test_a_changed_label_hides_no_interface(setup: Setup, text: str) -> None:
+    """Else its address would be given to another container, which could not have it."""
+    with setup.unchanged():
+        added = setup.add(LEASED)
+        relabel(setup.container, text)
+        setup.container.rename("net1", "other")
+        setup.expect_error(105, conf=LEASED)
+        setup.runtime.gc({**LEASED, "cniVersion": "1.1.0"}).succeeds()
+        assert setup.node.leases() == ["10.1.0.2"]
+        added.delete()
+
+
 def test_the_go_plugin_and_this_one_delete_what_the_other_attached(setup: Setup) -> None:
     """install-node puts this plugin in the place of the Go plugin, and can restore that."""
     go_runtime = Runtime(Executable(f"{PLUGINS}/ipvlan"))

@@ -231,7 +231,8 @@ def _find_leftovers(
         recorded |= {attachment, attachment._replace(ifname="")}  # as old leases have it
         if attachment in owners or registry.is_live(attachment.key):
             continue
-        if record in registry.records_of(attachment) and not links.link_exists(tx, record):
+        is_current = record in registry.records_of(attachment)
+        if is_current and not links.link_exists(tx, registry, record):
             names = masters.get(record.master, ("",))
             if is_wanted(record.netns_identity, names, record.container_id, record.pod):
                 problem = _NO_INTERFACE if record.is_complete else _UNFINISHED
