@@ -50,6 +50,12 @@ class Addressing(NamedTuple):
         """Whether any address is IPv6."""
         return any(address.is_ipv6 for address in self.addresses)
 
+    @property
+    def routes_to_add(self) -> list[Route]:
+        """The routes without those that the kernel adds by itself."""
+        subnets = connected_subnets(self.addresses)
+        return [each for each in self.routes if not is_connected(each, subnets)]
+
     def result(self, link: queries.Link, netns: str, link_addresses: Sequence[str]) -> Result:
         """Return the result of ADD; raises CniError if the kernel lacks any address.
 
@@ -132,7 +138,11 @@ def usable_parts(
             INVALID_CONFIGURATION,
             f"{mtu_name} is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more",
         )
-    routes = dict.fromkeys(_with_gateway(route, addresses) for route in source.routes)
+    subnets = connected_subnets(addresses)
+    routes = dict.fromkeys(
+        route if is_connected(route, subnets) else _with_gateway(route, addresses)
+        for route in source.routes
+    )
     # Routes to gateways come first, as the kernel needs them for the others.
     return addresses, tuple(sorted(routes, key=lambda each: bool(each.gateway)))
 
@@ -173,12 +183,16 @@ def check_not_host_address(address: Address, networks: Sequence[IPv4Network | IP
         )
 
 
-def is_connected(route: Route, addresses: Sequence[Address]) -> bool:
-    """Whether the kernel adds this route by itself for one of the addresses."""
+def connected_subnets(addresses: Sequence[Address]) -> set[str]:
+    """Return the subnets of addresses, to which the kernel adds routes by itself."""
+    texts = (each.address for each in addresses if parse_address(each.address))
+    return {str(ip_interface(each).network) for each in texts}
+
+
+def is_connected(route: Route, subnets: set[str]) -> bool:
+    """Whether the kernel adds this route by itself for addresses in these subnets."""
     has_no_attributes = route._replace(dst="", scope=None) == Route("")
-    return has_no_attributes and any(
-        str(ip_interface(address.address).network) == route.dst for address in addresses
-    )
+    return has_no_attributes and route.dst in subnets
 
 
 def is_unicast(address: IPv4Address | IPv6Address) -> bool:

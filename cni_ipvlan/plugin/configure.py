@@ -89,7 +89,7 @@ def _link_changes(
     for address in addressing.neighbours:
         argv = commands.neighbour_replace(address, master.link.mac, name)
         changes.append(Command(argv, f"let it reach {address}, the host's"))
-    for route in addressing.routes:  # now, before a router's advertisement adds the same one
+    for route in addressing.routes_to_add:  # now, before a router's advertisement adds the same one
         argv = commands.route_add(name=name, **route._asdict())
         changes.append(Command(argv, f"add the route to {route.dst}"))
     return changes

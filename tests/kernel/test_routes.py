@@ -17,7 +17,8 @@ def test_a_route_goes_through_its_gateway_or_the_addresses_of_its_family(setup: 
         {"dst": "::/0"},
         {"dst": "fd00:7::/64", "gw": "fd00:1::9"},
     ]
-    added = setup.add(ipam=host_local("10.1.0.0/24", "fd00:1::/64", routes=routes))
+    subnets = [{"dst": "10.1.0.0/24"}, {"dst": "fd00:1::/64"}]  # the kernel has made these
+    added = setup.add(ipam=host_local("10.1.0.0/24", "fd00:1::/64", routes=[*routes, *subnets]))
 
     assert {(each["dst"], each["gateway"]) for each in setup.container.routes()} == {
         ("default", "10.1.0.1"),
@@ -26,6 +27,7 @@ def test_a_route_goes_through_its_gateway_or_the_addresses_of_its_family(setup: 
         ("fd00:7::/64", "fd00:1::9"),
     }
     assert added.result["routes"] == [
+        *subnets,
         {"dst": "0.0.0.0/0", "gw": "10.1.0.1"},
         routes[1],
         {"dst": "::/0", "gw": "fd00:1::1"},

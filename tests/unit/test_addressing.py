@@ -6,7 +6,12 @@ from typing import Any
 from cni_ipvlan.cni.result import Address, Result, Route
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import queries
-from cni_ipvlan.plugin.addressing import Addressing, is_connected, make_addressing
+from cni_ipvlan.plugin.addressing import (
+    Addressing,
+    connected_subnets,
+    is_connected,
+    make_addressing,
+)
 from cni_ipvlan.plugin.master import Master
 
 ALLOCATED = Result(
@@ -72,9 +77,9 @@ def test_thousands_of_other_interfaces_and_addresses_are_sorted_in_a_moment() ->
 
 
 def test_route_that_the_kernel_makes_by_itself() -> None:
-    addresses = addressing().addresses
+    subnets = connected_subnets(addressing().addresses)
     subnet = Route("10.0.0.0/24")
-    assert all(is_connected(route, addresses) for route in (subnet, Route("fd00::/64")))
+    assert all(is_connected(route, subnets) for route in (subnet, Route("fd00::/64")))
     cases: list[dict[str, Any]] = [{"gateway": "10.0.0.1"}, {"dst": "10.0.0.0/16"}, {"table": 100}]
     for change in (*cases, {"priority": 5}, {"mtu": 1300}):
-        assert not is_connected(subnet._replace(**change), addresses)
+        assert not is_connected(subnet._replace(**change), subnets)

@@ -333,8 +333,10 @@ def _check_routes(ipam: IpamConfig, mode: str) -> Iterator[Problem]:
         route = ipam.options["routes"][path[-1]]
         is_default = not dst.network.prefixlen
         hop = gw or ipam.gateways.get(dst.version)
-        key = (str(route.get(each) or 0) for each in ("priority", "table"))  # values of any type
-        if hops.setdefault((dst.network, *key), hop) != hop:
+        numbers = (str(route.get(each) or 0) for each in ("priority", "table"))  # of any type
+        key = (dst.network, *numbers)
+        is_connected = hops.get(key) == "" and {*route} <= {"dst", "scope"}
+        if not is_connected and hops.setdefault(key, hop) != hop:
             yield Problem(path, f"the container has another route to {dst.network} already")
         if is_default and families and dst.version not in families:
             text = f"the route to {dst} is of IPv{dst.version}"
