@@ -53,8 +53,8 @@ class Addressing(NamedTuple):
     @property
     def routes_to_add(self) -> list[Route]:
         """The routes without those that the kernel adds by itself."""
-        subnets = connected_subnets(self.addresses)
-        return [each for each in self.routes if not is_connected(each, subnets)]
+        connected = connected_routes(self.routes, self.addresses)
+        return [each for each in self.routes if each not in connected]
 
     def result(self, link: queries.Link, netns: str, link_addresses: Sequence[str]) -> Result:
         """Return the result of ADD; raises CniError if the kernel lacks any address.
@@ -77,16 +77,6 @@ class Addressing(NamedTuple):
             dns=self.dns,
         )
 
-    def check_count(self, option: str) -> None:
-        """Raise CniError if a container gets more addresses than an option is for."""
-        count = len(self.addresses)
-        if count > MOST_ADDRESSES:
-            raise CniError(
-                INVALID_CONFIGURATION,
-                f"the container gets {count} addresses; {option} is for at most {MOST_ADDRESSES} "
-                "addresses",
-            )
-
 
 def make_addressing(conf: NetConf, master: Master, allocated: Result | None) -> Addressing:
     """Return the interface's addressing, from IPAM if it was asked, else from prevResult.
@@ -100,6 +90,8 @@ def make_addressing(conf: NetConf, master: Master, allocated: Result | None) -> 
     plugin = conf.ipam_type if allocated is not None else ""
     mtu_name = "mtu" if conf.mtu else f"the MTU of the master {master.link.name!r}"
     addresses, routes = usable_parts(source, plugin, conf.mtu or master.link.mtu, mtu_name)
+    if conf.check_ipv4_conflict:
+        check_count(addresses, "checkIPv4Conflict")
     dns = conf.dns or source.dns or previous.dns
     parts = addresses, routes, others, dns
     return Addressing(*parts, is_conflict_likely=conf.check_ipv4_conflict)
@@ -138,13 +130,23 @@ def usable_parts(
             INVALID_CONFIGURATION,
             f"{mtu_name} is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more",
         )
-    subnets = connected_subnets(addresses)
+    connected = connected_routes(source.routes, addresses)
     routes = dict.fromkeys(
-        route if is_connected(route, subnets) else _with_gateway(route, addresses)
-        for route in source.routes
+        route if route in connected else _with_gateway(route, addresses) for route in source.routes
     )
     # Routes to gateways come first, as the kernel needs them for the others.
     return addresses, tuple(sorted(routes, key=lambda each: bool(each.gateway)))
+
+
+def check_count(addresses: Sequence[Address], option: str) -> None:
+    """Raise CniError if a container gets more addresses than an option is for."""
+    count = len(addresses)
+    if count > MOST_ADDRESSES:
+        raise CniError(
+            INVALID_CONFIGURATION,
+            f"the container gets {count} addresses; {option} is for at most {MOST_ADDRESSES} "
+            "addresses",
+        )
 
 
 def check_not_host_addresses(tx: Transaction, master: Master, addresses: Sequence[Address]) -> None:
@@ -183,16 +185,12 @@ def check_not_host_address(address: Address, networks: Sequence[IPv4Network | IP
         )
 
 
-def connected_subnets(addresses: Sequence[Address]) -> set[str]:
-    """Return the subnets of addresses, to which the kernel adds routes by itself."""
+def connected_routes(routes: Sequence[Route], addresses: Sequence[Address]) -> set[Route]:
+    """Return the routes that the kernel adds by itself for addresses: those to their subnets."""
     texts = (each.address for each in addresses if parse_address(each.address))
-    return {str(ip_interface(each).network) for each in texts}
-
-
-def is_connected(route: Route, subnets: set[str]) -> bool:
-    """Whether the kernel adds this route by itself for addresses in these subnets."""
-    has_no_attributes = route._replace(dst="", scope=None) == Route("")
-    return has_no_attributes and route.dst in subnets
+    subnets = {str(ip_interface(each).network) for each in texts}
+    plain = (each for each in routes if each._replace(dst="", scope=None) == Route(""))
+    return {each for each in plain if each.dst in subnets}
 
 
 def is_unicast(address: IPv4Address | IPv6Address) -> bool:

@@ -15,7 +15,7 @@ from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.running import Running
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import features, ipam
-from cni_ipvlan.plugin.addressing import connected_subnets, is_connected
+from cni_ipvlan.plugin.addressing import connected_routes
 from cni_ipvlan.plugin.codes import CHECK_FAILED
 from cni_ipvlan.plugin.find_master import matching_links
 from cni_ipvlan.plugin.master import Master
@@ -186,7 +186,7 @@ def _select_addresses(previous: Result, index: int) -> Result:
 def _route_differences(previous: Result, output: bytes) -> list[str]:
     # Other plugins of the chain may have added some of them to other interfaces of the container.
     interfaces = {each.name for each in previous.interfaces if each.sandbox}
-    subnets = connected_subnets(previous.addresses)
+    connected = connected_routes(previous.routes, previous.addresses)
     routes: dict[str, list[queries.Route]] = {}  # by destination, as there may be thousands
     for each in queries.routes(output):
         if each.device in interfaces:
@@ -194,8 +194,8 @@ def _route_differences(previous: Result, output: bytes) -> list[str]:
     return [
         f"the route to {route.dst}{f' via {route.gateway}' if route.gateway else ''} is missing"
         for route in previous.routes
-        if not any(_matches(route, each) for each in routes.get(route.dst, ()))
-        and not is_connected(route, subnets)
+        if route not in connected
+        and not any(_matches(route, each) for each in routes.get(route.dst, ()))
     ]
 
 

@@ -111,7 +111,6 @@ def _check_ipv4_conflict(tx: Transaction, master: Master, addressing: Addressing
     The question is sent from the master, since an ipvlan interface does not get the answers to a
     question without a sender's address.
     """
-    addressing.check_count("checkIPv4Conflict")
     probes = [
         Command(
             commands.arping_duplicate(each.ip, master.link.name),

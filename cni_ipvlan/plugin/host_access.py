@@ -32,7 +32,7 @@ from cni_ipvlan.iproute.commands import Argv, Command, Undo
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import codes, links
-from cni_ipvlan.plugin.addressing import Addressing, parse_address
+from cni_ipvlan.plugin.addressing import Addressing, check_count, parse_address
 from cni_ipvlan.plugin.master import Master, key_of
 from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.plugin.shared import Feature, disable_autoconfiguration, is_only
@@ -71,7 +71,6 @@ class HostAccess(Feature):
         routes to its addresses, or if a subnet of routesViaHost overlaps with the master's.
         """
         addresses = addressing.addresses
-        addressing.check_count("hostAccess")
         host_ips = _require_host_addresses(master, addresses)
         destinations = {route.dst for route in addressing.routes}
         host_routes = [Route(f"{each}/{ip_address(each).max_prefixlen}") for each in host_ips]
@@ -155,7 +154,11 @@ class HostAccess(Feature):
 
     def differences(self, call: Call, link: Link, previous: Result, answer: bytes) -> Iterator[str]:
         """CHECK: yield what is not as ``apply`` and ``extend`` left it."""
-        tx, name, addresses = call.tx, link_name(link.parent_index), previous.addresses
+        tx, addresses = call.tx, previous.addresses
+        records = [each for each in call.registry.records_of(call.attachment) if each.host_routes]
+        # With CNI_NETNS_OVERRIDE, the kernel reports the master's name instead of its index.
+        index = records[0].master[1] if records else link.parent_index
+        name = link_name(index)
         host_link = _query_link(tx, name)
         if host_link is None or not is_host_link(host_link):
             yield f"the host's interface {name}, for hostAccess, is missing"
@@ -165,8 +168,7 @@ class HostAccess(Feature):
             yield f"the host's interface {name}, for hostAccess, {fault}"
         parents = queries.links(tx.run(Command(commands.address_show(host_link.parent))).stdout)
         host_ips = [ip for parent in parents for ip in _host_addresses(Master(parent), addresses)]
-        recorded_routes = (each.host_routes for each in call.registry.records_of(call.attachment))
-        expected = next(filter(None, recorded_routes), _reachable(host_ips, addresses))
+        expected = records[0].host_routes if records else _reachable(host_ips, addresses)
         for address, output in _query_routes(tx, expected, "match"):
             route = queries.find_best_route(queries.all_routes(output))
             if route is None or route.device != name:
@@ -290,8 +292,9 @@ def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address
     each must be in a subnet of the host's own global addresses on the master, which the host
     reaches directly, or in a subnet that root has reserved as unreachable. It must not be the first
     or last address of the subnet, nor a next hop of any route. The host must not have a route to it
-    alone, which would have a lower metric.
+    alone, which would have a lower metric. Raises CniError, too, if there are too many addresses.
     """
+    check_count(addresses, "hostAccess")
     argvs = (commands.route_show("table", "all"), commands.nexthop_show())
     routes, nexthops = tx.run_batch(*map(Command, argvs)).stdout.split(b"\n")
     gateways = set(map(ip_address, (*queries.next_hops(routes), *queries.next_hops(nexthops))))

@@ -31,7 +31,7 @@ CASES = combine(
         "ipam": ["static", "host-local", "fake", "chained"],
         "addresses": ["4", "6", "46", "44"],
         "routes": ["none", "default", "all"],
-        "master": ["eth0", "e'0$x", "of the container"],
+        "master": ["eth0", "e'\x1b$x", "of the container"],
         "ifname": ["net1", "it's$x", "-#=*", "ü\\n"],
         "namespace": ["named", "of a process", "mounted"],
         "ipv6": ["on", "off", "slow"],  # with duplicate address detection
@@ -112,6 +112,7 @@ def routes(case: dict[str, str]) -> list[dict[str, Any]]:
             entries.append({"dst": dst, "gw": GATEWAYS[address], **attributes})
             entries.append({"dst": "fd00:8::/64" if is_ipv6 else "10.8.0.0/16"})
             entries[-1] |= {} if is_ipv6 or case["ipam"] == "host-local" else {"scope": 253}
+            entries.append({"dst": address.replace("2/", "0/")})  # that the kernel has made
     return entries
 
 

@@ -269,6 +269,9 @@ def test_as_many_addresses_as_a_record_has_room_for(setup: Setup) -> None:
     addresses = [f"10.1.1.{number}/16" for number in range(1, 65)]
     setup.add(CONF, ipam=static(*addresses))
     assert len(destinations(setup)) == 64
+    setup.fake.answer("ADD", {"ips": [{"address": each} for each in (*addresses, "10.1.2.1/16")]})
+    status, out = setup.dry_run(conf={**CONF, "ipam": setup.fake.conf}, at=setup.container2).run()
+    assert (status, "65 addresses; hostAccess is for at most 64" in out) == (2, True)
 
 
 # Leftovers are removed.

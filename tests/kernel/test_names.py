@@ -126,15 +126,17 @@ def test_what_is_no_network_namespace_is_refused(setup: Setup, tmp_path: Path) -
         setup.runtime.delete(path, network()).succeeds()
 
 
+@pytest.mark.setup(host=("10.1.0.10/24",))
 @pytest.mark.parametrize("path", ["/run/netns/host", "/proc/self/ns/net"])
 def test_its_own_namespace_is_refused_unless_that_is_overridden(setup: Setup, path: str) -> None:
     message = f"CNI_NETNS is {path!r}; ", "the namespace the plugin itself runs in", "needs none"
     setup.expect_error(4, *message, CNI_NETNS=path)
-    with setup.unchanged():
-        result = setup.runtime.add(path, network(), CNI_NETNS_OVERRIDE="true").result()
-        setup.runtime.check(path, network(), result, CNI_NETNS_OVERRIDE="1").succeeds()
-        assert setup.host.addresses("net1") == ["10.1.0.2/24"]
-        setup.runtime.delete(path, network(), CNI_NETNS_OVERRIDE="1").succeeds()
+    for conf in (network(), network(hostAccess=True)):
+        with setup.unchanged():
+            result = setup.runtime.add(path, conf, CNI_NETNS_OVERRIDE="true").result()
+            setup.runtime.check(path, conf, result, CNI_NETNS_OVERRIDE="1").succeeds()
+            assert setup.host.addresses("net1") == ["10.1.0.2/24"]
+            setup.runtime.delete(path, conf, CNI_NETNS_OVERRIDE="1").succeeds()
 
 
 def test_delete_does_not_look_for_a_container_in_the_plugins_own_namespace(setup: Setup) -> None:

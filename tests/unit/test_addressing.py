@@ -6,12 +6,7 @@ from typing import Any
 from cni_ipvlan.cni.result import Address, Result, Route
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import queries
-from cni_ipvlan.plugin.addressing import (
-    Addressing,
-    connected_subnets,
-    is_connected,
-    make_addressing,
-)
+from cni_ipvlan.plugin.addressing import Addressing, connected_routes, make_addressing
 from cni_ipvlan.plugin.master import Master
 
 ALLOCATED = Result(
@@ -77,9 +72,9 @@ def test_thousands_of_other_interfaces_and_addresses_are_sorted_in_a_moment() ->
 
 
 def test_route_that_the_kernel_makes_by_itself() -> None:
-    subnets = connected_subnets(addressing().addresses)
-    subnet = Route("10.0.0.0/24")
-    assert all(is_connected(route, subnets) for route in (subnet, Route("fd00::/64")))
+    addresses, subnet = addressing().addresses, Route("10.0.0.0/24")
+    connected = {subnet, Route("fd00::/64")}
+    assert connected_routes([*connected], addresses) == connected
     cases: list[dict[str, Any]] = [{"gateway": "10.0.0.1"}, {"dst": "10.0.0.0/16"}, {"table": 100}]
     for change in (*cases, {"priority": 5}, {"mtu": 1300}):
-        assert not is_connected(subnet._replace(**change), subnets)
+        assert not connected_routes([subnet._replace(**change)], addresses)

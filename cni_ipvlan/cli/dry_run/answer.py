@@ -19,7 +19,11 @@ from cni_ipvlan.iproute.dry_run import DryRun, Plan
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.iproute.runner import Runner
 from cni_ipvlan.log import Log
-from cni_ipvlan.plugin.addressing import check_not_host_addresses, usable_parts
+from cni_ipvlan.plugin.addressing import (
+    check_not_host_addresses,
+    connected_routes,
+    usable_parts,
+)
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.host_access import check_permitted
 from cni_ipvlan.plugin.master import Master
@@ -75,7 +79,8 @@ def ipam_answer(
     values: dict[str, list[str]] = {"ipv4": [], "ipv6": [], "route": []}
     for address in addresses:
         values[f"ipv{address.family}"].append(address.address)
-    for route in routes:
+    connected = connected_routes(routes, addresses)
+    for route in (each for each in routes if each not in connected):
         values["route"].append(" ".join(commands.route_add(name="", **route._asdict())[3:]))
     if as_json:
         output.echo_json(values)

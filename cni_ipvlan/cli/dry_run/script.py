@@ -96,7 +96,7 @@ def _undoable_steps(prediction: Prediction) -> Iterator[str]:
             yield _READ_ANSWER.format(
                 keep="release=''" if prediction.has_older else _KEEP,
                 purpose=_comment(step.purpose),
-                reader=join(prediction.reader),
+                reader=_printable(join(prediction.reader)),
                 check=_comment("refuses what add would refuse"),
             )
             for test, why in prediction.refusals.items():
