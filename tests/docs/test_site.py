@@ -11,18 +11,17 @@ import pytest
 ROOT = documents.ROOT
 
 
+def run_sphinx(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    argv = (sys.executable, "-m", "sphinx", "-q", *arguments)
+    return subprocess.run(argv, check=False, capture_output=True, text=True, cwd=ROOT)
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build it as docs/contributing.md says, with warnings as errors, and elsewhere."""
     directory = tmp_path_factory.mktemp("site")
-    strictly = ("-q", "-W", "--keep-going", "-n", "-d", directory / "doctrees")
-    done = subprocess.run(
-        [sys.executable, "-m", "sphinx", *strictly, "-c", "docs", ".", directory / "html"],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    strictly = ("-W", "--keep-going", "-n", "-d", directory / "doctrees")
+    done = run_sphinx(*strictly, "-c", "docs", ".", directory / "html")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     return directory / "html"
 
@@ -43,12 +42,6 @@ def test_links_to_documents_lead_to_pages_and_others_to_the_projects_files(site:
 
 def test_sources_elsewhere_are_refused_with_the_command(tmp_path: Path) -> None:
     """As with sphinx-build docs, the usual command."""
-    done = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-q", "docs", tmp_path],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    done = run_sphinx("docs", tmp_path)
     assert done.returncode == 2
     assert "sphinx-build -c docs . build/site" in done.stderr

@@ -65,8 +65,7 @@ def attach(method: str, setup: Setup, container: NetNS, case: dict[str, str]) ->
         yield state(setup.node, container, case["ifname"])
         return
     for verb in ("add", "del"):
-        status, out = setup.dry_run(verb, conf=conf, **variables).run(case["shell"])
-        assert status == 0, out
+        setup.dry_run(verb, conf=conf, **variables).succeeds(case["shell"])
         yield state(setup.node, container, case["ifname"])
 
 
@@ -171,8 +170,7 @@ def test_a_pasted_dry_run_of_gc_removes_what_gc_removes(setup: Setup) -> None:
     for name in (stale_link, valid_link):
         run("ip", "link", "add", "link", "eth0", "name", name, "type", "ipvlan", "mode", "l2")
     arguments = ("gc", "valid/net1")
-    status, out = setup.dry_run(*arguments, cniVersion="1.1.0", ipam=None).run()
-    assert status == 0, out
+    setup.dry_run(*arguments, cniVersion="1.1.0", ipam=None).succeeds()
     assert setup.host.links().keys() == {"lo", "eth0", valid_link}
     second_run = setup.dry_run(*arguments, cniVersion="1.1.0", ipam=None)
     assert "# there is nothing to do" in second_run.text
@@ -212,8 +210,7 @@ def test_a_pasted_dry_run_of_gc_leaves_nothing_of_what_is_gone(setup: Setup, opt
         setup.add(conf, at=at)
     for at in (setup.container, setup.container2):
         setup.node.remove(at)
-    status, out = setup.dry_run("gc", "--keep-none", conf={**conf, "cniVersion": "1.1.0"}).run()
-    assert status == 0, out
+    setup.dry_run("gc", "--keep-none", conf={**conf, "cniVersion": "1.1.0"}).succeeds()
     assert [setup.host.links(), setup.host.routes(), setup.node.leases()] == before
 
 
@@ -221,10 +218,7 @@ def test_a_pasted_dry_run_of_gc_leaves_nothing_of_what_is_gone(setup: Setup, opt
 def test_a_pasted_dry_run_after_the_interface_was_removed_by_hand(setup: Setup) -> None:
     setup.add(hostAccess=True)
     setup.container.ip("link delete dev net1")
-
-    status, out = setup.dry_run(hostAccess=True).run()
-
-    assert status == 0, out
+    setup.dry_run(hostAccess=True).succeeds()
 
 
 @with_host_address
@@ -380,8 +374,8 @@ def test_a_dry_run_of_check_prints_what_it_looks_at(setup: Setup) -> None:
 
     dry = setup.dry_run("check", conf=added.conf, prevResult=added.result)
     status, out = dry.run()
-
     assert status == 0, out
+
     for printed in ('"ifname":"eth0"', '"local":"10.1.0.2"', '"dst":"10.7.0.0/16"'):
         assert printed in out
     steps = json.loads(ipvlan("check", "--dry-run", "--json", *dry.options).check_output())["steps"]

@@ -347,8 +347,7 @@ def test_gc_removes_what_is_of_no_valid_attachment(setup: Setup) -> None:
 )
 def test_pasted_dry_run_does_what_add_does(setup: Setup, shell: str, ipam: dict[str, Any]) -> None:
     attachment = setup.add(CONF, at=setup.container2, ipam=static("10.1.0.9/24"))
-    status, out = setup.dry_run(conf=CONF, ipam=ipam).run(shell)
-    assert status == 0, out
+    setup.dry_run(conf=CONF, ipam=ipam).succeeds(shell)
     assert setup.host.can_ping(FIRST)
     attachment.delete()  # with the last record, but not with the last route
     assert setup.host.can_ping(FIRST)

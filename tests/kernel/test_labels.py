@@ -139,27 +139,19 @@ def test_two_networks_with_one_key_are_two(setup: Setup) -> None:
     assert setup.container.links().keys() == {"lo"}
 
 
-def test_an_interface_without_a_label_is_known_by_its_name(setup: Setup) -> None:
-    """An older version made the interface, or its owner has changed the alias."""
-    for text in ("mine", "cni-ipvlan/net/one", ""):
-        with setup.unchanged():
-            added = setup.add()
-            relabel(setup.container, text)
-            added.check()
-            added.delete()
-
-
-@pytest.mark.parametrize("text", ["cni-ipvlan/other/other/net1/x", f"{LABEL}x"])
-def test_a_changed_label_hides_no_interface(setup: Setup, text: str) -> None:
+def test_a_changed_label_hides_no_interface(setup: Setup) -> None:
     """Else its address would be given to another container, which could not have it."""
-    with setup.unchanged():
-        added = setup.add(LEASED)
-        relabel(setup.container, text)
-        setup.container.rename("net1", "other")
-        setup.expect_error(105, conf=LEASED)
-        setup.runtime.gc({**LEASED, "cniVersion": "1.1.0"}).succeeds()
-        assert setup.node.leases() == ["10.1.0.2"]
-        added.delete()
+    for text in ("mine", "cni-ipvlan/net/one", "", "cni-ipvlan/other/other/net1/x", f"{LABEL}x"):
+        with setup.unchanged():
+            added = setup.add(LEASED)
+            relabel(setup.container, text)
+            if "/net1/" not in text:  # it may be that of an older version
+                added.check()
+            setup.container.rename("net1", "other")
+            setup.expect_error(105, conf=LEASED)
+            setup.runtime.gc({**LEASED, "cniVersion": "1.1.0"}).succeeds()
+            assert len(setup.node.leases()) == 1
+            added.delete()
 
 
 def test_the_go_plugin_and_this_one_delete_what_the_other_attached(setup: Setup) -> None:

@@ -179,6 +179,5 @@ def test_one_that_others_use_stays(setup: Setup, use: str) -> None:
 # tests/kernel/test_dry_run.py has what makes one.
 def test_a_pasted_dry_run_uses_one_that_is_there(setup: Setup) -> None:
     setup.host.ip("link add link eth0 name storage up type vlan id 100")
-    status, out = setup.dry_run(conf=STATIC).run()
-    assert status == 0, out
+    setup.dry_run(conf=STATIC).succeeds()
     assert setup.node.find_master(setup.container) == "storage"

@@ -220,3 +220,7 @@ class DryRun(NamedTuple):
 
     def run(self, shell: str = "dash", **environment: str) -> tuple[int, str]:
         return run_script(shell, self.text, **environment)
+
+    def succeeds(self, shell: str = "dash") -> None:
+        status, out = self.run(shell)
+        assert status == 0, out

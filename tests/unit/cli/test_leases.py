@@ -40,11 +40,8 @@ def test_what_host_local_refuses_has_no_usage(tmp_path: Path) -> None:
 
 def test_leases_are_counted_in_their_ranges(tmp_path: Path) -> None:
     ranges = [[{"subnet": "10.1.0.0/29"}, {"subnet": "10.2.0.0/29"}], [{"subnet": "fd00::/64"}]]
-    usages = usage(
-        tmp_path,
-        {"ranges": ranges},
-        *("10.1.0.2", "10.2.0.3", "10.9.0.1", "fd00::2", "lock", "last_reserved_ip.0"),
-    )
+    names = "10.1.0.2", "10.2.0.3", "10.9.0.1", "fd00::2", "lock", "last_reserved_ip.0"
+    usages = usage(tmp_path, {"ranges": ranges}, *names)
     counts = [(each.ranges, each.leased) for each in usages]
     assert counts == [("10.1.0.0/29, 10.2.0.0/29", 2), ("fd00::/64", 1)]
     assert usages[0].capacity == 10
