@@ -35,9 +35,10 @@ wires | host: ip link add name eth1 up type veth peer name eth1 netns neighbour;
     neighbour: ip link set dev eth1 up
 l3s | addressed; gateway; add one 10.1.0.2/24 - mode=l3s
 pair | gateway; add one 10.1.0.2/24 10.1.0.1; add two 10.1.0.3/24 10.1.0.1
-routed | gateway; space far; neighbour: ip link add name far0 up type veth peer name eth0 netns far;
-    neighbour: ip address add 10.9.0.2/24 dev far0; neighbour: net/ipv4/ip_forward=1;
-    far: ip link set dev eth0 up; far: ip address add 10.9.0.1/24 dev eth0;
+far | space far; neighbour: ip link add name far0 up type veth peer name eth0 netns far;
+    far: ip link set dev eth0 up
+routed | gateway; far; neighbour: ip address add 10.9.0.2/24 dev far0;
+    neighbour: net/ipv4/ip_forward=1; far: ip address add 10.9.0.1/24 dev eth0;
     far: ip route add default via 10.9.0.2; add one 10.1.0.2/24 10.1.0.1
 inner | gateway; space b; b: ip link add name d0 up type bridge;
     neighbour: ip link add name e2 up type veth peer name eth0 netns b; b: ip link set dev eth0 up;
@@ -54,6 +55,8 @@ switch | space switch; space other; switch: ip link add name br0 up type bridge;
     switch: ip link set dev p1 up master br0; other: ip link set dev eth0 up;
     other: ip address add 10.1.0.1/24 dev eth0
 switched | switch; add one 10.1.0.2/24 10.1.0.1
+third | space b; switch: ip link add name p2 up type veth peer name eth0 netns b;
+    switch: ip link set dev p2 master br0; b: ip link set dev eth0 up
 nodes | addressed; gateway; host: ip route add 10.3.0.0/24 via 10.1.0.1;
     neighbour: ip route add 10.2.0.0/24 via 10.1.0.10; add one 10.2.0.2/24 - mode=l3;
     neighbour: ip link add name net1 link eth0 netns two type ipvlan mode l3;
@@ -130,8 +133,8 @@ policy routing | pair; one: ip rule add from 10.1.0.2 lookup 100;
 policy routing, by an interface | routed; one: ip route delete default;
     one: ip rule add from 10.1.0.2 lookup 100; one: ip route add default via 10.1.0.1 table 100;
     probe --netns one --ifname net1 --to 10.9.0.1
-a delay that netem makes | pair; one: tc qdisc add dev net1 root netem delay 1ms; trace one two
-a filter that accepts | pair; two: iptables-legacy -A INPUT -p icmp -j ACCEPT;
+a delay, and a filter that accepts | pair; one: tc qdisc add dev net1 root netem delay 1ms;
+    two: iptables-legacy -A INPUT -p icmp -j ACCEPT;
     two: iptables-legacy -A INPUT -j DROP; trace one two
 a second interface | masters; add one 10.2.0.2/24 - master=eth1 name=other CNI_IFNAME=net2;
     trace one two
@@ -149,6 +152,8 @@ its own address | pair; one: ip link set dev lo up; probe --netns one --to 10.1.
 link-local addresses of IPv4 | add one 169.254.1.2/16; add two 169.254.1.3/16; trace one two
 a gateway that ignores ping | pair; neighbour: net/ipv4/icmp_echo_ignore_all=1; probe --netns one
     => everything answers, but 10.1.0.1
+a gateway that drops ping | pair; neighbour: iptables-legacy -A INPUT -j DROP; probe --netns one
+    => everything answers, but a rule of /run/netns/neighbour drops packets
 behind a router | routed; probe --netns one --to 10.9.0.1
 by one of several interfaces | inner; b: ip address add 10.66.0.1/24 dev d0;
     b: ip route replace default dev d0; b: ip route add 10.1.0.0/24 via 10.5.0.1; trace one b
@@ -223,9 +228,7 @@ routes that lead round | routed; neighbour: ip route add 10.77.0.0/16 via 10.9.0
     far: net/ipv4/ip_forward=1; trace one 10.77.0.1
     => packets to 10.77.0.1 go round through /run/netns/neighbour and /run/netns/far
     => ip route get 10.77.0.1
-answers sent to a host that would send them back | switch; addressed; space b;
-    switch: ip link add name p2 up type veth peer name eth0 netns b;
-    switch: ip link set dev p2 master br0; b: ip link set dev eth0 up;
+answers sent to a host that would send them back | switch; addressed; third;
     b: ip address add 10.1.0.50/24 dev eth0; b: ip route add default via 10.1.0.1;
     other: ip route add 10.7.0.0/24 via 10.1.0.50; add one 10.7.0.2/24 - mode=l3; trace one 10.1.0.1
     => packets to 10.7.0.2 go round through /run/netns/other and /run/netns/b
@@ -242,12 +245,18 @@ a nexthop object that throws away | routed; far: ip link set dev lo up;
     far: ip nexthop add id 7 blackhole; far: ip route add 10.1.0.0/16 nhid 7; trace one 10.9.0.1
     => /run/netns/far throws away what goes to 10.1.0.2: blackhole 10.1.0.0/16
     => exec far ip -4 route delete 10.1.0.0/16 nhid 7
-a rule that prohibits | pair; one: ip rule add to 10.1.0.3 prohibit; trace one two
-    => prohibit by the rule 32765 => ip -4 rule delete priority 32765
+a rule that prohibits, beside another | pair; one: ip rule add to 10.7.0.0/16 prohibit priority 9;
+    one: ip rule add to 10.1.0.3 prohibit priority 9; trace one two
+    => prohibit by the rule 9: from all to 10.1.0.3
+    => ip -4 rule delete priority 9 from all to 10.1.0.3 prohibit
 a rule for one port, and a blackhole | pair; one: ip rule add ipproto tcp dport 80 blackhole;
     one: ip route add blackhole 10.1.0.3; trace one two
     => ONE throws away what goes to 10.1.0.3: blackhole 10.1.0.3
     => ip -4 route delete blackhole 10.1.0.3
+the way back is a blackhole, and a strict rp_filter | routed;
+    neighbour: net/ipv4/conf/eth0/rp_filter=1; neighbour: ip route add blackhole 10.1.0.2;
+    trace one 10.9.0.1 => /run/netns/neighbour throws away what goes to 10.1.0.2: blackhole
+    => exec neighbour ip -4 route delete blackhole 10.1.0.2
 no rule for the table main | pair; one: ip rule delete lookup main; trace one two
     => ONE has no route to 10.1.0.3 => exec container1 ip -4 rule add priority 32766 lookup main
 no rule for the table local | pair; two: ip rule delete lookup local; trace one two
@@ -267,12 +276,13 @@ a wrong gateway beside the right one | routed; one: ip rule add from 10.1.0.2 lo
     one: ip route add default via 10.1.0.99 table 9; trace one 10.9.0.1
     => nobody answers for 10.1.0.99, the gateway to 10.9.0.1
     => 10.1.0.1 is there: ip netns exec container1 ip route replace default via 10.1.0.1 dev net1
-a tunnel whose ends differ | routed;
-    neighbour: ip link add name t1 up type vxlan id 1 remote 10.9.0.1 dstport 4789;
-    far: ip link add name t1 up type vxlan id 2 remote 10.9.0.2 dstport 4789;
-    neighbour: ip address add 10.6.0.1/30 dev t1; far: ip address add 10.6.0.2/30 dev t1;
-    trace one 10.6.0.2 => t1 in /run/netns/neighbour, a tunnel to t1 in /run/netns/far, lets nothing
-    pass => exec far ip -d link show t1
+a tunnel whose ends differ | host: ip address add 10.9.0.1/24 dev eth0;
+    neighbour: ip address add 10.9.0.2/24 dev eth0;
+    host: ip link add name t1 up type vxlan id 1 remote 10.9.0.2 dstport 4789;
+    neighbour: ip link add name t1 up type vxlan id 2 remote 10.9.0.1 dstport 4789;
+    neighbour: ip address add 10.1.0.1/24 dev t1; add one 10.1.0.2/24 - master=t1;
+    trace one 10.1.0.1 => t1 of the host, a tunnel to t1 in /run/netns/neighbour, lets nothing pass
+    => exec neighbour ip -d link show t1
 a router without the gateway's address | routed; neighbour: ip address delete 10.1.0.1/24 dev eth0;
     trace one 10.9.0.1 => nobody answers for 10.1.0.1, the gateway to 10.9.0.1
 two networks with one subnet | wires; neighbour: ip address add 10.1.0.1/24 dev eth1;
@@ -319,8 +329,6 @@ input dropped | pair; two: iptables-legacy -A INPUT -s 10.1.0.2 -j DROP; trace o
 sent elsewhere | pair; one: iptables-legacy -t nat -A OUTPUT -d 10.1.0.3 -j DNAT --to 10.1.0.9;
     trace one two => a rule of ONE sends packets elsewhere
     => exec container1 iptables-legacy -t nat -D OUTPUT -d 10.1.0.3/32 -j DNAT
-output rejected | pair; one: iptables-legacy -A OUTPUT -p icmp -j REJECT; trace one two
-    => a rule of ONE drops packets: iptables-legacy -A OUTPUT -p icmp -j REJECT => -D OUTPUT
 a filter of tc | pair; two: tc qdisc add dev net1 clsact;
     two: tc filter add dev net1 ingress matchall action drop; trace one two
     => the qdisc clsact on net1 of TWO, or a filter there, drops packets
@@ -332,10 +340,8 @@ a filter of tc on the master | pair; host: tc qdisc add dev eth0 clsact;
 the gateway's address at another container | gateway; add one 10.1.0.2/24 10.1.0.1;
     add two 10.1.0.1/24; probe --netns one
     => 10.1.0.1 is an address of => no two networks or nodes may hand out one range
-the gateway's address at another host, which answers first | switched; space b;
-    switch: ip link add name p2 up type veth peer name eth0 netns b;
-    switch: ip link set dev p2 master br0; b: ip link set dev eth0 up address 02:00:00:00:00:05;
-    b: ip address add 10.1.0.1/24 dev eth0;
+the gateway's address at another host, which answers first | switched; third;
+    b: ip link set dev eth0 address 02:00:00:00:00:05; b: ip address add 10.1.0.1/24 dev eth0;
     one: ip neighbour replace 10.1.0.1 lladdr 02:00:00:00:00:05 dev net1;
     probe --netns one --to 10.9.0.1 => 10.1.0.1 is an address of => no two networks
 a queue without a program | pair; two: iptables-legacy -A INPUT -p icmp -j NFQUEUE; trace one two
@@ -346,8 +352,6 @@ a policy that drops | pair; two: iptables-legacy -P INPUT DROP; trace one two
 a policy that drops answers | pair; one: iptables-legacy -P INPUT DROP; trace one two
     => the policy of ONE drops packets: iptables-legacy -P INPUT DROP
     => exec container1 iptables-legacy -t filter -I INPUT -s 10.1.0.3 -j ACCEPT
-dropped in the raw table | pair; two: iptables-legacy -t raw -A PREROUTING -j DROP; trace one two
-    => a rule of TWO drops packets => -t raw -D PREROUTING
 IPv6 dropped | ipv6; two: ip6tables-legacy -A INPUT -p ipv6-icmp --icmpv6-type echo-request -j DROP;
     trace one two
     => a rule of TWO drops packets: ip6tables-legacy => ip6tables-legacy -t filter -D INPUT
@@ -371,10 +375,8 @@ echo ignored, and isolated networks | pair; space iso;
 echo ignored, and VLANs with the same addresses | vlans; add two 10.1.0.2/24 - vlan=20 name=other;
     neighbour: net/ipv4/icmp_echo_ignore_all=1; trace one 10.1.0.1
     => 10.1.0.1 ignores echo requests => exec neighbour
-echo ignored behind proxy ARP | gateway; space far; neighbour: net/ipv4/ip_forward=1;
-    neighbour: net/ipv4/conf/all/proxy_arp=1;
-    neighbour: ip link add name far0 up type veth peer name eth0 netns far;
-    neighbour: ip route add 10.1.0.200 dev far0; far: ip link set dev eth0 up;
+echo ignored behind proxy ARP | gateway; far; neighbour: net/ipv4/ip_forward=1;
+    neighbour: net/ipv4/conf/all/proxy_arp=1; neighbour: ip route add 10.1.0.200 dev far0;
     far: ip address add 10.1.0.200/24 dev eth0; far: net/ipv4/icmp_echo_ignore_all=1;
     add one 10.1.0.2/24; trace one 10.1.0.200 => 10.1.0.200 ignores echo requests => exec far
 the router does not forward | routed; neighbour: net/ipv4/ip_forward=0; trace one 10.9.0.1
@@ -418,8 +420,6 @@ the host with another route to its own in l3 | addressed; add one 10.7.0.2/24 - 
     => lets no packets pass between a host and its own ipvlan interfaces => set hostAccess
 the host and its own | addressed; add one 10.1.0.2/24; trace one host
     => lets no packets pass between a host and its own ipvlan interfaces => set hostAccess
-the host is the gateway of its own | addressed; add one 10.1.0.2/24 10.1.0.10; probe --netns one
-    => lets no packets pass between a host and its own ipvlan interfaces => set hostAccess
 the host is the gateway of its own to others | addressed; add one 10.1.0.2/24 10.1.0.10;
     probe --netns one --to 10.9.0.1
     => lets no packets pass between a host and its own ipvlan interfaces => set hostAccess
@@ -436,9 +436,8 @@ the host does not forward | hosted; host: net/ipv4/ip_forward=0; trace one two
 the host's policy drops what it forwards | hosted; host: iptables-legacy -P FORWARD DROP;
     trace one two
     => the policy of the host drops packets: iptables-legacy -P FORWARD DROP => -I FORWARD -s 10
-an IPv6 router that does not forward | ipv6; space far;
-    neighbour: ip link add name far0 up type veth peer name eth0 netns far;
-    neighbour: ip address add fd00:9::2/64 dev far0 nodad; far: ip link set dev eth0 up;
+an IPv6 router that does not forward | ipv6; far;
+    neighbour: ip address add fd00:9::2/64 dev far0 nodad;
     far: ip address add fd00:9::1/64 dev eth0 nodad; far: ip route add default via fd00:9::2;
     trace one fd00:9::1
     => /run/netns/neighbour is the way to fd00:9::1, but does not forward packets
@@ -494,6 +493,11 @@ different VLANs | add one 10.1.0.2/24 - vlan=10; add two 10.1.0.3/24 - vlan=20 n
     trace one two => net1 in ONE is in VLAN 10, net1 in TWO is in VLAN 20 => same
 VLAN on one side only | vlans; neighbour: ip address flush dev v10; gateway; probe --netns one
     => eth0 in /run/netns/neighbour is in no VLAN, net1 in ONE is in VLAN 10 => the same option vlan
+two masters in mode l3 | wires; add one 10.5.0.2/24 - mode=l3;
+    add two 10.6.0.2/24 - mode=l3 master=eth1 name=other; host: ip route add 10.5.0.2 dev eth0;
+    host: ip route add 10.6.0.2 dev eth1; trace one two
+    => the host has no route to 10.6.0.2 by eth0, but by eth1
+    => in mode l3 packets leave by their own master only
 two masters without a way | host: ip link add name eth1 up type dummy; add one 10.1.0.2/24;
     add two 10.1.0.3/24 - master=eth1 name=other; trace one two
     => 10.1.0.3 is looked for on eth0 of the host, but net1 in TWO is on eth1 of the host
@@ -568,8 +572,10 @@ a policy of IPsec | pair; two: ip xfrm policy add dir in src 10.1.0.2 dst 10.1.0
     trace one two => IPsec of TWO drops packets (XfrmInPolBlock => exec container2 ip xfrm policy
 packets that live too short | masters; one: iptables-legacy -t mangle -A OUTPUT -j TTL --ttl-set 1;
     trace one two => asked for 10.2.0.3, 10.1.0.1 answers: Time to live exceeded
-a rule that says unreachable | pair; one: ip rule add to 10.1.0.3 unreachable; trace one two
-    => unreachable by the rule 32765 => ip -4 rule delete priority 32765
+a rule that says unreachable | routed; neighbour: ip rule add iif far0 unreachable priority 8;
+    neighbour: ip rule add iif eth0 unreachable priority 9; trace one 10.9.0.1
+    => unreachable by the rule 9: from all to all iif eth0
+    => ip -4 rule delete priority 9 from all to all iif eth0 unreachable
 the gateway answers no ARP | pair; neighbour: ip link set dev eth0 arp off; probe --netns one
     => eth0 in /run/netns/neighbour answers no ARP => exec neighbour ip link set dev eth0 arp on
 the router asks for no neighbour | routed; neighbour: ip link set dev far0 arp off;
@@ -602,8 +608,6 @@ a bond without ports | bond; host: ip link set dev eth1 nomaster; probe --netns 
     => bond0 of the host has no ports => ip link set dev PORT master bond0
 the router's VRF | routed; neighbour: ip link add name red up type vrf table 10;
     neighbour: ip link set dev eth0 master red; trace one 10.9.0.1 => in the VRF red
-echo ignored behind a bond | bond; neighbour: net/ipv4/icmp_echo_ignore_all=1; trace one 10.1.0.1
-    => 10.1.0.1 ignores echo requests
 echo ignored, and links with the same indexes | space b; space far; space a; gateway;
     neighbour: ip link add name far0 index 77 up type veth peer name eth0 index 78 netns far;
     a: ip link add name far0 index 77 up type veth peer name eth0 index 78 netns b;
@@ -614,9 +618,16 @@ echo ignored, and links with the same indexes | space b; space far; space a; gat
 a MAC address twice | switch; host: ip link set dev eth0 address 02:00:00:00:00:05;
     other: ip link set dev eth0 address 02:00:00:00:00:05; add one 10.1.0.2/24 10.1.0.1;
     probe --netns one => have the same MAC address, 02:00:00:00:00:05 => give one of them another
+an address of two containers on two masters | wires; space b; add b 10.1.0.3/24;
+    add one 10.1.0.2/24; add two 10.1.0.3/24 - master=eth1 name=other; trace one two
+    => 10.1.0.3 is an address of => no two networks
 both ends have the same address | wires; add one 10.1.0.2/24;
     add two 10.1.0.2/24 - master=eth1 name=other; trace one two
     => 10.1.0.2 is an address of ONE, too => no two networks
+a neighbour that has answered lately | ipv6;
+    one: ip neighbour replace fd00:1::9 lladdr 02:00:00:00:00:99 dev net1 nud stale;
+    trace one fd00:1::9 => fd00:1::9 has answered ARP or ND (02:00:00:00:00:99), but not ping
+    => ask again in 10 s, as it may be gone
 no family in common | pair; two: ip address flush dev net1;
     two: ip address add fd00::1/64 dev net1 nodad; trace one two => have no addresses of one family
 """
@@ -781,10 +792,8 @@ def test_an_end_has_several_names(network: Network) -> None:
     assert network.ask("trace 10.1.0.3 web-0")["verdict"] == FINE
     network.namespaces["web"] = container3
     network.make("host: ip link add name v0 up type veth peer name eth0 netns web")
-    network.make(
-        "host: ip address add 10.5.0.1/24 dev v0; web: ip address add 10.5.0.2/24 dev eth0"
-    )
-    network.make("web: ip link set dev eth0 up")
+    network.make("host: ip address add 10.5.0.1/24 dev v0; web: ip link set dev eth0 up")
+    network.make("web: ip address add 10.5.0.2/24 dev eth0")
     assert network.ask("probe --netns web-0 --ifname eth0 --to 10.5.0.1")["verdict"] == FINE
     assert "it has eth0, net1" in ipvlan("probe", "--netns", "web-0", "--ifname", "eth9").err
     network.make("web: ip link delete dev net1")

@@ -116,7 +116,7 @@ def trace_command(one: str, other: str, as_json: bool) -> int:
         text = f"{start.name} is not on this node, so nothing can be sent from there"
         findings += [Finding(PROBLEM, "from", text, "run this on its node, or swap the two")]
     elif not questions:
-        text = f"{start.name} and {end.name} have no addresses of one family"
+        text = f"{one} and {other} have no addresses of one family"
         differences = _compare_families(start, end) if is_exact else ()
         findings += [each._replace(state=PROBLEM) for each in differences]
         findings = findings or [Finding(PROBLEM, "family", text, "ipvlan show lists addresses")]

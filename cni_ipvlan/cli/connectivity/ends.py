@@ -63,6 +63,7 @@ def find_ends(
     candidates = (
         [each for each in ports if each.link.name == ifname]
         or [each for each in ports if each.link.is_ipvlan]
+        or [each for each in ports if each.addresses]
         or [each for each in ports if each.link.addresses]
         or ports
     )

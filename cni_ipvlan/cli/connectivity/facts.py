@@ -102,10 +102,14 @@ def _ask_for_duplicates(port: Port) -> Iterator[Finding]:
 END_CHECKS = (_check_link, _check_addresses, _ask_for_duplicates)
 
 
-def check_holders(sender: Port, next_hop: str) -> Iterator[Finding]:
-    """Yield that several on the network of ``sender`` have an address: any of them may answer."""
+def check_holders(sender: Port, next_hop: str, receiver: Port | None = None) -> Iterator[Finding]:
+    """Yield that several on the network of ``sender`` have an address: any of them may answer.
+
+    One of them may have answered, too, instead of a ``receiver`` elsewhere with that address.
+    """
     holders = sender.side.topology.find_holders(next_hop, sender)
-    near = (each for each in holders if each in sender.segment and each.link.is_up)
+    candidates = (each for each in holders if each in sender.segment or each is receiver)
+    near = (each for each in candidates if each.link.is_up)
     names = {each.side: each.description for each in near}
     if len(names) > 1:
         yield report_duplicate(f"{next_hop} is an address of {' and of '.join(names.values())}")

@@ -25,6 +25,7 @@ _DROPS = re.compile(
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')  # a comment, which may look like options
 _UNCOUNTED = -1
 _PREFIX = re.compile(r"(?<!! )-[sd] (\S+)")
+_DEVICE = re.compile(r"(?<!\S)(?<!! )-[io] (\S+)")
 _PROTOCOL = re.compile(r"(?<!! )-p (?!icmp|ipv6-icmp|all)")
 _IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
 _NFT_TARGETS = re.compile(  # a rule's own, or one of a map
@@ -72,7 +73,7 @@ def count_drops(
     """
     counts: dict[Finding, int] = {}
     is_routed = is_routed or bool(side.read_sysctl("net/bridge/bridge-nf-call-iptables"))
-    packet_rules = (_read_iptables(side, ends), _read_ipsec(side)) if is_routed else ()
+    packet_rules = (_read_iptables(side, ends, devices), _read_ipsec(side)) if is_routed else ()
     frame_rules = _read_nft(side, ends, devices, is_routed), _read_tc(side, devices)
     for rules in (*packet_rules, *frame_rules, _read_full_tables(side, ends)):
         with suppress(ValueError, KeyError, TypeError):  # a program may be missing, or an old one
@@ -89,13 +90,16 @@ def find_drops(before: dict[Finding, int], after: dict[Finding, int]) -> list[Fi
     ]
 
 
-def _read_iptables(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int]]:
+def _read_iptables(
+    side: Side, ends: Sequence[str], devices: set[str]
+) -> Iterator[tuple[Finding, int]]:
     for program in find_programs(side, ends[-1]):
         name, table = program.removesuffix("-save"), ""
         for line in side.run((program, "-c")).stdout.decode("utf-8", "replace").splitlines():
             table = line[1:] if line.startswith("*") else table
             match, unquoted = _DROPS.fullmatch(line), _QUOTED.sub('""', line)
-            if match is None or not _DROPS.fullmatch(unquoted) or _is_of_others(unquoted, ends):
+            is_rule = match and _DROPS.fullmatch(unquoted)
+            if match is None or not is_rule or _is_of_others(unquoted, ends, devices):
                 continue
             packets, chain, words, target, policy_chain, policy_packets = match.groups()
             if policy_chain:
@@ -143,8 +147,11 @@ def _list_children(side: Side, ends: Sequence[str]) -> list[Port]:
     return [each for each in holders if each.parent and each.parent.side is side]
 
 
-def _is_of_others(line: str, ends: Sequence[str]) -> bool:
-    """Whether a rule is for another protocol than echoes', or for other addresses."""
+def _is_of_others(line: str, ends: Sequence[str], devices: set[str]) -> bool:
+    """Whether a rule is for another protocol than echoes', or for other addresses or interfaces."""
+    patterns = [each.replace("+", "*") for each in _DEVICE.findall(line)]
+    if not all(any(fnmatchcase(name, each) for name in devices) for each in patterns):
+        return True
     prefixes = []
     for each in _PREFIX.findall(line):
         with suppress(ValueError):  # its mask has gaps

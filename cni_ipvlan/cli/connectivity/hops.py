@@ -137,7 +137,8 @@ def check_host(hop: Hop) -> Iterator[Finding]:
     elif is_from_host:
         yield from facts.check_states(host_port.chain)
         name = host_port.link.name
-        route = (next_hop, "dev", name, "src", hop.source)
+        source = ("src", hop.source) if master.side.has_address(hop.source) else ()
+        route = (next_hop, "dev", name, *source)
         text = f"the host has {name} beside {port}, but does not send to {next_hop} by it"
         command = master.side.command("ip", "route", "replace", *route)
         yield Finding(PROBLEM, "host access", text, f"add the route: {command}")
@@ -202,17 +203,23 @@ def _check_segment(hop: Hop) -> Iterator[Finding]:
     elif sender.vlans != receiver.vlans:
         text = f"{sender} is in {sender.vlans}, {receiver} is in {receiver.vlans}"
         yield Finding(PROBLEM, "vlan", text, "use the same option vlan, or the same VLAN, for both")
-    elif not sender.link.is_ethernet or "remote" in sender.details:  # a tunnel, whose way is unseen
+    elif tunnel := next(filter(_is_tunnel, sender.chain), None):  # its way is not seen
         completed = sender.side.run(commands.ping(next_hop, sender.link.name))
         if completed.was_run and completed.status:
-            text = f"{sender}, a tunnel to {receiver}, lets nothing pass"
+            other_end = next(filter(_is_tunnel, receiver.chain), receiver)
+            text = f"{tunnel}, a tunnel to {other_end}, lets nothing pass"
             show = ("ip", "-d", "link", "show")
-            ends = (each.side.command(*show, each.link.name) for each in (sender, receiver))
+            ends = (each.side.command(*show, each.link.name) for each in (tunnel, other_end))
             yield Finding(PROBLEM, "carrier", text, f"compare its ends: {'; '.join(ends)}")
     else:
         place = receiver.chain[-1].peer or receiver.chain[-1]
         text = f"{next_hop} is looked for on {sender.chain[-1]}, but {receiver} is on {place}"
         yield Finding(PROBLEM, "masters", text, "use one master, connect the two, or use a router")
+
+
+def _is_tunnel(port: Port) -> bool:
+    is_tunnel = port.link.kind == "macsec" or "remote" in port.details
+    return is_tunnel or not port.link.is_ethernet
 
 
 def _check_macs(hop: Hop) -> Iterator[Finding]:
@@ -264,12 +271,14 @@ def report_unanswered(hop: Hop) -> Finding:
         text += f", which has {routing.format_subnets(subnets)}"
         advice = f"correct the route or a prefix length, or else {advice}"
     if (lowest := sender.chain[-1]).link.kind == "dummy":
-        text, advice = f"{text}; {lowest} is a dummy, which leads nowhere", "use another master"
+        text = f"{text}; {lowest} is a dummy, which leads nowhere"
+        advice = f"{advice}; or use another master"
     if not receiver and (lessee := side.topology.find_lessee(next_hop)):
         text += f"; host-local has leased it to the container {lessee}, which lacks it"
         advice = "is it gone? ipvlan show lists what is left of it"
     route = routing.show_route(side, sender.link.name, target, hop.source)
     gateway = route.partition(" via ")[2].partition(" ")[0]
+    gateway = next_hop if f" via {next_hop} " in route else gateway  # of several
     if side.has_address(gateway):
         advice = f"correct the gateway {gateway}: it is an address of {side} itself"
     elif gateway and (better := routing.find_route(sender, target))[:1] == ("via",):

@@ -114,7 +114,8 @@ class Path:
         side, name = master.side, master.link.name
         self.sides.append(side)
         route = self._get_route(side, {})
-        if route.device not in ("", name, "lo"):
+        is_elsewhere = route.device not in ("", name, "lo")
+        if is_elsewhere:
             text = f"{side} has no route to {self.target} by {name}, but by {route.device}"
             add = side.command("ip", "route", "add", self.target, "dev", name)
             advice = f"in mode {mode} packets leave by their own master only: use one master for "
@@ -122,7 +123,9 @@ class Path:
             self.findings.append(Finding(PROBLEM, "route", text, advice))
         # Its rules about the source apply, but ip route get takes no source that is not its own.
         self.findings += routing.find_blackholes(side, self.source, self.target)
-        self._send(side, self._get_route(side, {"oif": name}))
+        route = self._get_route(side, {"oif": name})
+        if route.gateway or not is_elsewhere:  # else nobody there has the address
+            self._send(side, route)
 
     def _follow(self, hop: Hop) -> None:
         self.hops.append(hop)
@@ -208,13 +211,13 @@ def check_source(request_path: Path, reply_paths: Sequence[Path]) -> Iterator[Fi
 def _explain_failure(side: Side, entry: Port | None, path: Path, answer: str) -> Iterator[Finding]:
     """Yield why a side has no route for packets, which it has got by ``entry`` if that is given."""
     target = path.target
-    blackhole = next(routing.find_blackholes(side, path.source, target, answer), None)
+    blackhole = next(routing.find_blackholes(side, path.source, target, answer, entry), None)
     # Any rp_filter drops what comes from an address to which there is no route at all.
     is_checked = entry and path.source and (":" in path.source or _read_rp_filter(entry))
-    is_known = True
+    back = RouteLookup("unchecked")
     if entry and is_checked:
-        is_known = bool(side.get_route(path.source, oif=entry.bind_device).device)
-    if entry and is_known and _is_dropped_by_rp_filter(entry, path.source, answer):
+        back = side.get_route(path.source, oif=entry.bind_device)
+    if entry and back.device and _is_dropped_by_rp_filter(entry, path.source, answer):
         key, device = commands.RP_FILTER.format(entry.link.name), side.get_route(path.source).device
         text = f"{side} drops what comes from {path.source} by {entry.link.name}, since it would "
         text += f"answer by {device or 'another interface'} ({key}, or that of all, is 1)"
@@ -223,8 +226,9 @@ def _explain_failure(side: Side, entry: Port | None, path: Path, answer: str) ->
         yield Finding(PROBLEM, "rp_filter", text, advice)
     elif blackhole:
         yield blackhole
-    elif not is_known:
-        yield from routing.explain_missing_route(side, path.source, entry)
+    elif not back.device:
+        blackholes = [*routing.find_blackholes(side, target, path.source, back.error)]
+        yield from blackholes[:1] or routing.explain_missing_route(side, path.source, entry)
     elif entry and side is path.sides[0]:
         yield routing.report_loop(target, path.sides[-2], side)
     elif entry and any(path.source in port.ips for port in side.ports.values()):

@@ -19,7 +19,7 @@ _TYPES = {  # types of routes and rules, by the answer of ip route get
     "Permission denied": ("prohibit",),
 }
 # With one of these keys, a rule is not about echoes.
-_OTHER_KEYS = {"fwmark", "tos", "sport", "sport_start", "dport", "dport_start"}
+_OTHER_KEYS = {"fwmark", "oif", "tos", "sport", "sport_start", "dport", "dport_start"}
 
 
 def show_route(side: Side, device: str, target: str, source: str = "") -> str:
@@ -161,11 +161,12 @@ def _restore_rule(side: Side, target: str, table: str, priority: str) -> str:
 
 
 def find_blackholes(
-    side: Side, source: str, target: str, answer: str | None = None
+    side: Side, source: str, target: str, answer: str | None = None, entry: Port | None = None
 ) -> Iterator[Finding]:
     """Yield the rules or routes that throw packets away, the first one first.
 
-    ``answer`` is that of ip route get; without one, only rules that name a source count.
+    ``answer`` is that of ip route get; without one, only rules that name a source count. ``entry``
+    is the interface by which packets have come in.
     """
     ip = ("ip", "-6" if ":" in target else "-4")
     groups = (types for words, types in _TYPES.items() if answer is None or words in answer)
@@ -174,6 +175,7 @@ def find_blackholes(
         return
     routes = side.entries(*ip, "-j", "route", "show", "table", "all", "match", target)
     rules = side.entries(*ip, "-j", "rule", "show")
+    names = (entry.link.name, entry.link.master) if entry else ("lo",)
     for kind, rule in product(kinds, rules):
         text = f"{side} throws away what goes to {target}: {kind}"
         src, dst = _format_prefix(rule, "src"), _format_prefix(rule, "dst")
@@ -181,11 +183,16 @@ def find_blackholes(
         is_from = not source or _contains(src, source)
         is_to = _contains(dst, target) and not _OTHER_KEYS & rule.keys()
         is_to = is_to and not rule.get("uid_start")  # root asks
+        is_to = is_to and rule.get("iif", names[0]) in names
+        is_to = is_to and rule.get("ipproto", "icmp") in ("icmp", "ipv6-icmp")
         if (is_from and is_to) == ("not" in rule) or (src == "all" and answer is None):
             continue
-        rule_text = f"by the rule {priority}: {'not ' if 'not' in rule else ''}from {src} to {dst}"
+        words = (*(("not",) if "not" in rule else ()), "from", src, "to", dst)
+        words += ("iif", rule["iif"]) if "iif" in rule else ()
+        rule_text = f"by the rule {priority}: {' '.join(words)}"
         if rule.get("action") == kind:
-            command = side.command(*ip, "rule", "delete", "priority", priority)
+            # Others may have the same priority.
+            command = side.command(*ip, "rule", "delete", "priority", priority, *words, kind)
             yield _report_blackhole(f"{text} {rule_text}", command)
         table = rule.get("table")
         table_routes = [each for each in routes if each.get("table", "main") == table]
@@ -194,8 +201,8 @@ def find_blackholes(
             if kind != "throw" or table_routes[1:]:
                 prefix, of_table = each["dst"], ("table", table) if table != "main" else ()
                 # A route by a nexthop object has its kind from that.
-                words = (prefix, "nhid", str(each["nhid"])) if "nhid" in each else (kind, prefix)
-                command = side.command(*ip, "route", "delete", *words, *of_table)
+                route = (prefix, "nhid", str(each["nhid"])) if "nhid" in each else (kind, prefix)
+                command = side.command(*ip, "route", "delete", *route, *of_table)
                 suffix = f" ({rule_text})" if of_table else ""
                 yield _report_blackhole(f"{text} {' '.join((prefix, *of_table))}{suffix}", command)
 

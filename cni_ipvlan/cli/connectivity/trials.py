@@ -53,6 +53,12 @@ class Question(NamedTuple):
         """Return how packets leave."""
         return self.side.get_route(self.target, **{"from": self.source, "oif": self.device})
 
+    def is_refusal(self, problem: Finding) -> bool:
+        """Whether a problem is only that the address itself answers no ping."""
+        holder = self.find_holder()
+        is_own_rule = holder is not None and f" of {holder.side} drops packets" in problem.text
+        return problem.subject in ("echo", "no ping") or is_own_rule
+
     def find_holder(self) -> Port | None:
         """Return the interface that has the address."""
         if self.receiver and self.receiver.has_address(self.target):
@@ -80,9 +86,8 @@ def ask(question: Question) -> Iterator[Finding]:
         yield Finding(PROBLEM, "not asked", text, "install it: apt install iputils-ping")
     findings = [*_read_refusal(question, completed), *_explain_silence(question)]
     problems = [each for each in findings if each.state == PROBLEM and each.subject != "gateway"]
-    subjects = {each.subject for each in problems}
     # A gateway need not answer ping.
-    if question.purpose == "gateway" and subjects in ({"echo"}, {"no ping"}):
+    if question.purpose == "gateway" and problems and all(map(question.is_refusal, problems)):
         findings = [problems[0]._replace(state=WARNING, subject="gateway")]
     yield from findings
 
@@ -159,8 +164,9 @@ def _try_back(question: Question, route: RouteLookup) -> Iterator[Finding]:
 
 def _check_duplicates(question: Question, route: RouteLookup) -> Iterator[Finding]:
     """Yield that several have the address, so that any of them may have answered."""
-    if question.end.port and not route.is_local:
-        yield from facts.check_holders(question.end.port, route.gateway or question.target)
+    port, next_hop = question.end.port, route.gateway or question.target
+    if port and not route.is_local:
+        yield from facts.check_holders(port, next_hop, question.receiver)
 
 
 def _check_local(question: Question, route: RouteLookup) -> Iterator[Finding]:
@@ -259,7 +265,8 @@ def _find_drops(
     routed_sides = dict.fromkeys(side for path in paths for side in path.sides)
 
     def count(side: Side) -> dict[Finding, int]:
-        devices = {each.link.name for each in ports if each.side is side}
+        side_links = [each.link for each in ports if each.side is side]
+        devices = {name for link in side_links for name in (link.name, link.master)}
         return filters.count_drops(side, ends, devices, is_routed=side in routed_sides)
 
     # In mode l2 packets leave by a master without the host's routes and rules.
@@ -311,8 +318,12 @@ def _explain_outside(
         text = f"{target} answers {asker} ({sources[0]}), but not {source}"
         yield _report_refusal(hop, text, source, refusals)
     elif known_mac and hop.next_hop == target:
-        text = f"{target} answers ARP or ND ({known_mac}), but not ping"
+        # Nobody was asked for an IPv6 neighbour that has answered lately.
+        is_sure = ":" not in target or hop.neighbour.state in ("REACHABLE", "PERMANENT")
+        verb = "answers" if is_sure else "has answered"
+        text = f"{target} {verb} ARP or ND ({known_mac}), but not ping"
         advice = f"it may ignore ping, have a filter, or have no route to {source}"
+        advice = advice if is_sure else f"ask again in 10 s, as it may be gone; {advice}"
         yield Finding(PROBLEM, "no ping", text, advice)
     elif known_mac:
         text = f"{silence}; its gateway {hop.next_hop} ({known_mac}) is there"

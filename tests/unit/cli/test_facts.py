@@ -43,7 +43,9 @@ def test_rp_filter_explains_invalid_argument(strict: int, device: str, *, is_bla
         ({"not": None, "dst": "10.9.0.0", "dstlen": 16}, "10.9.0.1", False),
         ({"not": None, "fwmark": "0xca6c"}, "10.1.0.3", True),  # as WireGuard has it
         ({"fwmark": "0xca6c"}, "10.1.0.3", False),
-        ({"ipproto": "tcp", "dport": 80}, "10.1.0.3", False),
+        ({"ipproto": "tcp"}, "10.1.0.3", False),
+        ({"oif": "lo"}, "10.1.0.3", False),
+        ({"iif": "lo"}, "10.1.0.3", True),
         ({"uid_start": 1000, "uid_end": 2000}, "10.1.0.3", False),
         ({"uid_start": 0, "uid_end": 2000}, "10.1.0.3", True),
     ],

@@ -40,6 +40,8 @@ def test_a_rule_that_could_have_dropped_an_echo() -> None:
         ("-A INPUT -s 10.2.0.0/24 -j DROP", False),
         ("-A INPUT -p tcp -m tcp --dport 80 -j DROP", False),
         ("-A INPUT ! -p tcp -j DROP", True),
+        ("-A INPUT -i eth1 -j DROP", False),
+        ("-A INPUT ! -i eth1 -o eth+ -j DROP", True),
         ("-A INPUT -j ACCEPT", False),
         ('-A INPUT -m comment --comment "was \\" -j DROP" -j ACCEPT', False),
         ('-A INPUT -m comment --comment "no -s pods, no -p tcp" -j DROP', True),
@@ -74,12 +76,7 @@ def test_a_rule_of_nft_is_blamed_if_it_counts_and_suspected_if_it_does_not() -> 
 
 
 def find_nft_drops(
-    family: str,
-    table: str,
-    chain: str,
-    *steps: dict[str, Any],
-    dev: str = "eth0",
-    routed: bool = True,
+    family: str, table: str, chain: str, *steps: Any, dev: str = "eth0", routed: bool = True
 ) -> list[str]:
     """Return what is found when a rule of a chain at a hook may have dropped a packet."""
     counts = [each for each in steps if "counter" in each]
@@ -123,16 +120,13 @@ def test_a_rule_of_nft_that_an_echo_may_meet() -> None:
     for protocol in ("tcp", "udp", "th", "icmpv6", "ip6"):
         assert not find_nft_drops("inet", "t", "in", match_protocol(protocol), {"drop": None})
     assert not find_nft_drops("ip6", "t", "in", {"drop": None})
+    source = {"payload": {"protocol": "ip", "field": "saddr"}}
     for left, right, is_suspected in (
-        ({"payload": {"protocol": "ip", "field": "saddr"}}, "10.1.0.2", True),
-        ({"payload": {"protocol": "ip", "field": "saddr"}}, "@bad", True),
+        (source, "10.1.0.2", True),
+        (source, "@bad", True),
         ({"payload": {"protocol": "ip", "field": "daddr"}}, "192.0.2.1", False),
         ({"payload": {"protocol": "ip", "field": "daddr"}}, {"set": ["10.1.0.3"]}, True),
-        (
-            {"payload": {"protocol": "ip", "field": "saddr"}},
-            {"prefix": {"addr": "192.0.2.0", "len": 24}},
-            False,
-        ),
+        (source, {"prefix": {"addr": "192.0.2.0", "len": 24}}, False),
         ({"payload": {"protocol": "ether", "field": "saddr"}}, "02:00:00:00:00:01", True),
         ({"meta": {"key": "iifname"}}, "eth*", True),
         ({"meta": {"key": "oifname"}}, "eth9", False),
