@@ -188,7 +188,8 @@ def check_not_host_address(address: Address, networks: Sequence[IPv4Network | IP
 def connected_routes(routes: Sequence[Route], addresses: Sequence[Address]) -> set[Route]:
     """Return the routes that the kernel adds by itself for addresses: those to their subnets."""
     texts = (each.address for each in addresses if parse_address(each.address))
-    subnets = {str(ip_interface(each).network) for each in texts}
+    networks = (ip_interface(each).network for each in texts)
+    subnets = {str(each) for each in networks if each.prefixlen}  # it adds none to 0.0.0.0/0
     plain = (each for each in routes if each._replace(dst="", scope=None) == Route(""))
     return {each for each in plain if each.dst in subnets}
 

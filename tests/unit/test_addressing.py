@@ -75,6 +75,7 @@ def test_route_that_the_kernel_makes_by_itself() -> None:
     addresses, subnet = addressing().addresses, Route("10.0.0.0/24")
     connected = {subnet, Route("fd00::/64")}
     assert connected_routes([*connected], addresses) == connected
+    assert not connected_routes([Route("0.0.0.0/0")], [Address("10.0.0.2/0")])
     cases: list[dict[str, Any]] = [{"gateway": "10.0.0.1"}, {"dst": "10.0.0.0/16"}, {"table": 100}]
     for change in (*cases, {"priority": 5}, {"mtu": 1300}):
         assert not connected_routes([subnet._replace(**change)], addresses)

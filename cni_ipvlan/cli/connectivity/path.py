@@ -214,10 +214,9 @@ def _explain_failure(side: Side, entry: Port | None, path: Path, answer: str) ->
     blackhole = next(routing.find_blackholes(side, path.source, target, answer, entry), None)
     # Any rp_filter drops what comes from an address to which there is no route at all.
     is_checked = entry and path.source and (":" in path.source or _read_rp_filter(entry))
-    back = RouteLookup("unchecked")
-    if entry and is_checked:
-        back = side.get_route(path.source, oif=entry.bind_device)
-    if entry and back.device and _is_dropped_by_rp_filter(entry, path.source, answer):
+    back = side.get_route(path.source, oif=entry.bind_device) if entry and is_checked else None
+    is_known = back is None or bool(back.device)
+    if entry and is_known and _is_dropped_by_rp_filter(entry, path.source, answer):
         key, device = commands.RP_FILTER.format(entry.link.name), side.get_route(path.source).device
         text = f"{side} drops what comes from {path.source} by {entry.link.name}, since it would "
         text += f"answer by {device or 'another interface'} ({key}, or that of all, is 1)"
@@ -226,7 +225,7 @@ def _explain_failure(side: Side, entry: Port | None, path: Path, answer: str) ->
         yield Finding(PROBLEM, "rp_filter", text, advice)
     elif blackhole:
         yield blackhole
-    elif not back.device:
+    elif back and not is_known:
         blackholes = [*routing.find_blackholes(side, target, path.source, back.error)]
         yield from blackholes[:1] or routing.explain_missing_route(side, path.source, entry)
     elif entry and side is path.sides[0]:

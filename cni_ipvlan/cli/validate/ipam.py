@@ -327,8 +327,9 @@ def _check_gateway(ipam: IpamConfig, pool: Pool, pools: list[Pool]) -> Iterator[
 def _check_routes(ipam: IpamConfig, mode: str) -> Iterator[Problem]:
     families = {each.subnet.version for each in ipam.pools}
     # The kernel has a route to the subnet of an IPv4 address; in IPv6 that has another metric.
-    connected = (each.subnet for each in ipam.pools if each.subnet.version != _IPV6)
-    hops: dict[Any, Any] = {(each, "0", "0"): "" for each in connected if each.num_addresses > 1}
+    subnets = (each.subnet for each in ipam.pools if each.subnet.version != _IPV6)
+    connected = (each for each in subnets if 0 < each.prefixlen < each.max_prefixlen)
+    hops: dict[Any, Any] = {(each, "0", "0"): "" for each in connected}
     for path, dst, gw in ipam.routes:
         route = ipam.options["routes"][path[-1]]
         is_default = not dst.network.prefixlen
