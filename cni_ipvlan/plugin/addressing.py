@@ -189,7 +189,8 @@ def connected_routes(routes: Sequence[Route], addresses: Sequence[Address]) -> s
     """Return the routes that the kernel adds by itself for addresses: those to their subnets."""
     texts = (each.address for each in addresses if parse_address(each.address))
     networks = (ip_interface(each).network for each in texts)
-    subnets = {str(each) for each in networks if each.prefixlen}  # it adds none to 0.0.0.0/0
+    # It adds none to 0.0.0.0/0, nor to a single address.
+    subnets = {str(each) for each in networks if 0 < each.prefixlen < each.max_prefixlen}
     plain = (each for each in routes if each._replace(dst="", scope=None) == Route(""))
     return {each for each in plain if each.dst in subnets}
 

@@ -73,9 +73,9 @@ def test_thousands_of_other_interfaces_and_addresses_are_sorted_in_a_moment() ->
 
 def test_route_that_the_kernel_makes_by_itself() -> None:
     addresses, subnet = addressing().addresses, Route("10.0.0.0/24")
-    connected = {subnet, Route("fd00::/64")}
-    assert connected_routes([*connected], addresses) == connected
-    assert not connected_routes([Route("0.0.0.0/0")], [Address("10.0.0.2/0")])
+    assert len(connected_routes([subnet, Route("fd00::/64")], addresses)) == 2
+    for dst, address in (("0.0.0.0/0", "10.0.0.2/0"), ("10.0.0.2/32", "10.0.0.2/32")):
+        assert not connected_routes([Route(dst)], [Address(address)])
     cases: list[dict[str, Any]] = [{"gateway": "10.0.0.1"}, {"dst": "10.0.0.0/16"}, {"table": 100}]
     for change in (*cases, {"priority": 5}, {"mtu": 1300}):
         assert not connected_routes([subnet._replace(**change)], addresses)
