@@ -183,11 +183,8 @@ def _is_gone(call: Call, attachment: AttachmentId) -> bool:
     What a killed ADD has left is removed. Records are read again, since an ADD may have ended.
     """
     for record in call.registry.records_of(attachment):
-        container_link = None
-        if not record.is_complete:
-            container_link = links.find_link(call.tx, call.registry, record)
-        if container_link is not None:
-            netns, link = container_link
+        if not record.is_complete and (found := links.find_link(call.tx, call.registry, record)):
+            netns, link = found
             links.delete(call.tx, [link], netns)
         if links.link_exists(call.tx, call.registry, record):
             call.warn(f"not removed, since its container still exists: {record.describe()}")

@@ -256,9 +256,10 @@ def _read_ipsec(side: Side) -> Iterator[tuple[Finding, int]]:
 
 def _read_full_tables(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int]]:
     host, (version, cache) = side.topology.host, ("6", "ndisc") if ":" in ends[-1] else ("4", "arp")
-    limit, neighbours = f"net/ipv{version}/neigh/default/gc_thresh3", "neighbours, one for all"
+    limit = f"net/ipv{version}/neigh/default/gc_thresh3"
+    neighbours = "neighbours, one for all namespaces,"
     for file, column, key, content in (
-        (f"{cache}_cache", "table_fulls", limit, f"{neighbours} namespaces,"),  # the host has it
+        (f"{cache}_cache", "table_fulls", limit, neighbours),  # only the host has this file
         ("nf_conntrack", "drop", "net/netfilter/nf_conntrack_max", f"connections of {side}"),
     ):
         output = side.run(("cat", f"/proc/net/stat/{file}")).stdout.decode()
