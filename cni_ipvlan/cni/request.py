@@ -30,7 +30,7 @@ _LONGEST_IDENTIFIER = 255  # bytes; IPAM plugins use identifiers as file names
 # Less the terminating NUL: IFNAMSIZ and ALTIFNAMSIZ, <linux/if.h>.
 _INTERFACE_NAME_BYTES = 15
 ALTERNATIVE_NAME_BYTES = 127
-_SEPARATORS = frozenset(b"/:\0 \t\n\v\f\r\xa0")
+_SEPARATORS = "/:\0 \t\n\v\f\r"
 _RESERVED = ("all", "default")
 
 
@@ -173,18 +173,29 @@ def interface_name_fault(name: str, longest: int = _INTERFACE_NAME_BYTES) -> str
     __dev_alloc_name() then expands or refuses, and "all" and "default", which
     sysctl_dev_name_is_allowed() refuses since /proc/sys/net/ipv4/conf uses them.
     """
+    if fault := _libcni_name_fault(name, longest):
+        return fault
+    # The kernel's isspace() uses Latin-1, which includes the byte 0xa0.
+    character = next((each for each in name if 0xA0 in each.encode()), "")
+    faults = {
+        "the kernel reserves that name for the settings of all interfaces": name in _RESERVED,
+        "the kernel treats % as a pattern": "%" in name,
+        f"{character!r} is not allowed in it": character != "",
+    }
+    return next((fault for fault, is_fault in faults.items() if is_fault), "")
+
+
+def _libcni_name_fault(name: str, longest: int = _INTERFACE_NAME_BYTES) -> str:
+    """Return why libcni, too, would not accept a name for an interface (pkg/utils, utils.go)."""
     try:
         encoded = name.encode("utf-8")
     except UnicodeEncodeError:
         return "it is not valid UTF-8"
-    # The kernel's isspace() uses Latin-1, which includes the byte 0xa0.
-    character = next((each for each in name if _SEPARATORS.intersection(each.encode())), "")
+    character = next((each for each in name if each in _SEPARATORS), "")
     faults = {
         "it is empty": not encoded,
         f"it has {len(encoded)} bytes; {longest} are allowed": len(encoded) > longest,
         "it is the name of a directory": name in (".", ".."),
-        "the kernel reserves that name for the settings of all interfaces": name in _RESERVED,
-        "the kernel treats % as a pattern": "%" in name,
         f"{character!r} is not allowed in it": character != "",
     }
     return next((fault for fault, is_fault in faults.items() if is_fault), "")
@@ -198,12 +209,12 @@ def _check_environment(environment: Mapping[str, str], command: str) -> None:
         raise CniError(INVALID_ENVIRONMENT, f"{command} needs {what}")
     checks: dict[str, Callable[[str], str]]
     checks = {"CNI_CONTAINERID": identifier_fault, "CNI_IFNAME": interface_name_fault}
+    if command == "DEL":  # that after a refused ADD must not fail for ever
+        checks["CNI_IFNAME"] = _libcni_name_fault
     faults = [
         f"{name} is {shortened(repr(environment[name]))}; {fault}"
         for name, check in checks.items()
         if name in required and (fault := check(environment[name]))
-        # libcni and Multus let these pass: the DEL after the refused ADD must not fail for ever.
-        if command != "DEL" or environment[name] not in _RESERVED
     ]
     if faults:
         raise CniError(INVALID_ENVIRONMENT, "; ".join(faults))

@@ -75,7 +75,7 @@ def test_the_chain_may_hand_over_its_master_by_an_altname(setup: Setup) -> None:
 
 # The kernel refuses these names, and ADD must not stop halfway.
 def test_a_name_that_no_interface_can_have_leaves_nothing(setup: Setup) -> None:
-    for name in ("lo", "all", "default"):
+    for name in ("lo", "all", "default", "eth%d", "à"):
         with setup.unchanged():
             assert setup.runtime.add(setup.container, network(), CNI_IFNAME=name).error()["msg"]
             setup.runtime.delete(setup.container, network(), CNI_IFNAME=name).succeeds()
