@@ -352,9 +352,10 @@ a policy that drops | pair; two: iptables-legacy -P INPUT DROP; trace one two
 a policy that drops answers | pair; one: iptables-legacy -P INPUT DROP; trace one two
     => the policy of ONE drops packets: iptables-legacy -P INPUT DROP
     => exec container1 iptables-legacy -t filter -I INPUT -s 10.1.0.3 -j ACCEPT
-IPv6 dropped | ipv6; two: ip6tables-legacy -A INPUT -p ipv6-icmp --icmpv6-type echo-request -j DROP;
-    trace one two
-    => a rule of TWO drops packets: ip6tables-legacy => ip6tables-legacy -t filter -D INPUT
+questions for an IPv6 neighbour dropped | switch; add one fd00:1::2/64;
+    other: ip address add fd00:1::1/64 dev eth0 nodad;
+    other: ip6tables-legacy -A INPUT -p ipv6-icmp --icmpv6-type 135 -j DROP; trace one fd00:1::1
+    => a rule of /run/netns/other drops packets => -t filter -D INPUT
 the router drops | routed; neighbour: iptables-legacy -A FORWARD -d 10.9.0.1 -j DROP;
     trace one 10.9.0.1
     => a rule of /run/netns/neighbour drops packets: iptables-legacy -A FORWARD

@@ -271,7 +271,9 @@ def _find_drops(
 
     # In mode l2 packets leave by a master without the host's routes and rules.
     counts = {side: count(side) for side in (*routed_sides, *(each.side for each in ports))}
-    answers = paths[0].sides[0].topology.ask(*questions)
+    # In IPv6 the first one is asked alone: whoever asks for a neighbour is known to that one then.
+    alone, ask = 1 if ":" in ends[-1] else 0, paths[0].sides[0].topology.ask
+    answers = [*ask(*questions[:alone]), *ask(*questions[alone:])]
     drops = [rule for side in counts for rule in filters.find_drops(counts[side], count(side))]
     return drops, answers
 
