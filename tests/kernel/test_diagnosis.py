@@ -534,8 +534,7 @@ IPv6 is switched off beside IPv4, for another's IPv6 address | ipv6;
     => echo 0 >/proc/sys/net/ipv6/conf/net1/disable_ipv6
 the MTU is too small for IPv6 | ipv6; one: ip address add 10.1.0.2/24 dev net1;
     one: ip link set dev net1 mtu 1200; probe --netns one --to fd00:1::1
-    => net1 in ONE can have no IPv6 address (its MTU is 1200)
-    => ip link set dev net1 mtu 1280
+    => net1 in ONE can have no IPv6 address (its MTU is 1200) => ip link set dev net1 mtu 1280
 link-local addresses alone, to the outside | ipv6; one: ip address add 10.1.0.2/24 dev net1;
     one: ip -6 address flush dev net1 scope global;
     probe --netns one --to fd00:9::1 => net1 in ONE has no IPv6 address but link-local ones
