@@ -7,6 +7,7 @@ Names of interfaces, namespaces and pods, labels, and the output of programs may
 import errno
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -76,6 +77,8 @@ def echo_err(*lines: str) -> None:
 
 
 def _print(lines: Sequence[str], *, err: bool) -> None:
+    if sys.stdout is None and not err:  # as Python has it where it is closed
+        raise OSError(errno.EBADF, "it is closed")
     safe = "\n".join(_ESCAPE.join(map(printable, line.split(_ESCAPE_MARK))) for line in lines)
     # color=True, or click would take the colours out, even on a terminal that TERM calls dumb.
     click.echo(safe, err=err, nl=bool(lines), color=True)

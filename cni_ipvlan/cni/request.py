@@ -31,6 +31,7 @@ _LONGEST_IDENTIFIER = 255  # bytes; IPAM plugins use identifiers as file names
 _INTERFACE_NAME_BYTES = 15
 ALTERNATIVE_NAME_BYTES = 127
 _SEPARATORS = "/:\0 \t\n\v\f\r"
+_LATIN_1_SPACE = 0xA0
 _RESERVED = ("all", "default")
 
 
@@ -175,8 +176,8 @@ def interface_name_fault(name: str, longest: int = _INTERFACE_NAME_BYTES) -> str
     """
     if fault := _libcni_name_fault(name, longest):
         return fault
-    # The kernel's isspace() uses Latin-1, which includes the byte 0xa0.
-    character = next((each for each in name if 0xA0 in each.encode()), "")
+    # The kernel's isspace() uses Latin-1.
+    character = next((each for each in name if _LATIN_1_SPACE in each.encode()), "")
     faults = {
         "the kernel reserves that name for the settings of all interfaces": name in _RESERVED,
         "the kernel treats % as a pattern": "%" in name,

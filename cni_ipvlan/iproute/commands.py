@@ -278,12 +278,17 @@ def namespace_number(process: int) -> Argv:
 
 
 def route_get(address: str, **words: str) -> Argv:
-    """Ask how packets to an address leave; it fails if there is no route.
+    """Ask how echo requests to an address leave; it fails if there is no route.
 
     ``words`` are of ip-route(8)'s ``get``: ``iif`` with ``from`` asks for what comes in.
     """
     selectors = (word for pair in words.items() if pair[1] for word in pair)
-    return ("ip", "-j", "route", "get", address, *selectors)
+    return ("ip", "-j", "route", "get", address, *of_echoes(address), *selectors)
+
+
+def of_echoes(address: str) -> tuple[str, str]:
+    """Return the words by which rules for echoes to an address apply; ICMP has two numbers."""
+    return ("ipproto", "58" if ":" in address else "1")
 
 
 def ping(address: str, *senders: str, mtu: int = 0, seconds: int = 2) -> Argv:

@@ -119,7 +119,9 @@ vepa with hairpin | switch; switch: bridge link set dev p0 hairpin on;
 private, to the outside | gateway; add one 10.1.0.2/24 10.1.0.1 flag=private;
     add two 10.1.0.3/24 10.1.0.1 flag=private; probe --netns one --to 10.1.0.1
 IPv6 | ipv6; trace one two
-IPv6, to the gateway | ipv6; probe --netns one
+an address that is down elsewhere, too | switched; third; b: ip link set dev eth0 down;
+    b: ip address add 10.1.0.1/24 dev eth0; trace one 10.1.0.1
+    => everything answers, but 10.1.0.1 is also an address of eth0 in /run/netns/b
 dual stack | pair; one: ip address add fd00:1::2/64 dev net1 nodad;
     two: ip address add fd00:1::3/64 dev net1 nodad; trace one two
 dual stack, of which one has lost IPv6 | pair; one: ip address add fd00:1::2/64 dev net1 nodad;
@@ -206,8 +208,11 @@ too wide a prefix | routed; one: ip address flush dev net1; one: ip address add 
     => net1 in ONE has 10.1.0.2/8, so 10.9.0.1 seems to be near => correct the prefix length
 a prefix whose broadcast address the other has | add one 10.1.0.2/25; add two 10.1.0.127/24;
     trace one two => ONE takes 10.1.0.127 for a broadcast address => correct the prefix length
-a local route | pair; one: ip route add local 10.1.0.3 dev lo; trace one two
-    => ONE takes 10.1.0.3 for a local address => ip route delete local 10.1.0.3 table local
+a local route | pair; two: ip route add local 10.1.0.2 dev lo; trace one two
+    => TWO takes 10.1.0.2 for a local address => exec container2 ip route delete local 10.1.0.2 dev
+a router that answers for a whole subnet | routed; neighbour: ip link set dev lo up;
+    neighbour: ip address add 10.9.0.9/24 dev lo; trace one 10.9.0.1
+    => neighbour takes 10.9.0.1 for a local address => ip route delete local 10.9.0.0/24 dev lo
 no route back to who was told of a nearer way | gateway; add one 10.1.0.2/24 10.1.0.1;
     neighbour: ip address add 10.2.0.1/24 dev eth0; neighbour: net/ipv4/ip_forward=1;
     add two 10.2.0.3/24 - name=other; trace one two => TWO has no route to 10.1.0.2
@@ -246,9 +251,9 @@ a nexthop object that throws away | routed; far: ip link set dev lo up;
     => /run/netns/far throws away what goes to 10.1.0.2: blackhole 10.1.0.0/16
     => exec far ip -4 route delete 10.1.0.0/16 nhid 7
 a rule that prohibits, beside another | pair; one: ip rule add to 10.7.0.0/16 prohibit priority 9;
-    one: ip rule add to 10.1.0.3 prohibit priority 9; trace one two
-    => prohibit by the rule 9: from all to 10.1.0.3
-    => ip -4 rule delete priority 9 from all to 10.1.0.3 prohibit
+    one: ip rule add to 10.1.0.3 ipproto icmp prohibit priority 9; trace one two
+    => prohibit by the rule 9: from all to 10.1.0.3 ipproto icmp
+    => ip -4 rule delete priority 9 from all to 10.1.0.3 ipproto icmp prohibit
 a rule for one port, and a blackhole | pair; one: ip rule add ipproto tcp dport 80 blackhole;
     one: ip route add blackhole 10.1.0.3; trace one two
     => ONE throws away what goes to 10.1.0.3: blackhole 10.1.0.3
@@ -257,7 +262,8 @@ the way back is a blackhole, and a strict rp_filter | routed;
     neighbour: net/ipv4/conf/eth0/rp_filter=1; neighbour: ip route add blackhole 10.1.0.2;
     trace one 10.9.0.1 => /run/netns/neighbour throws away what goes to 10.1.0.2: blackhole
     => exec neighbour ip -4 route delete blackhole 10.1.0.2
-no rule for the table main | pair; one: ip rule delete lookup main; trace one two
+no rule for the table main | pair; one: ip rule delete lookup main;
+    one: ip rule add from 10.1.0.99 lookup main; trace one two
     => ONE has no route to 10.1.0.3 => exec container1 ip -4 rule add priority 32766 lookup main
 no rule for the table local | pair; two: ip rule delete lookup local; trace one two
     => TWO has 10.1.0.3, but takes it for another's
@@ -283,8 +289,6 @@ a tunnel whose ends differ | host: ip address add 10.9.0.1/24 dev eth0;
     neighbour: ip address add 10.1.0.1/24 dev t1; add one 10.1.0.2/24 - master=t1;
     trace one 10.1.0.1 => t1 of the host, a tunnel to t1 in /run/netns/neighbour, lets nothing pass
     => exec neighbour ip -d link show t1
-a router without the gateway's address | routed; neighbour: ip address delete 10.1.0.1/24 dev eth0;
-    trace one 10.9.0.1 => nobody answers for 10.1.0.1, the gateway to 10.9.0.1
 two networks with one subnet | wires; neighbour: ip address add 10.1.0.1/24 dev eth1;
     neighbour: net/ipv4/conf/all/arp_ignore=1; add one 10.1.0.2/24;
     add one 10.1.0.4/24 - master=eth1 name=other CNI_IFNAME=net2; trace one 10.1.0.1
@@ -331,12 +335,11 @@ sent elsewhere | pair; one: iptables-legacy -t nat -A OUTPUT -d 10.1.0.3 -j DNAT
     => exec container1 iptables-legacy -t nat -D OUTPUT -d 10.1.0.3/32 -j DNAT
 a filter of tc | pair; two: tc qdisc add dev net1 clsact;
     two: tc filter add dev net1 ingress matchall action drop; trace one two
-    => the qdisc clsact on net1 of TWO, or a filter there, drops packets
-    => exec container2 tc qdisc delete dev net1 clsact
+    => a filter of tc of TWO drops packets: dev net1 ingress chain 0 pref
+    => exec container2 tc filter delete dev net1 ingress chain 0 pref
 a filter of tc on the master | pair; host: tc qdisc add dev eth0 clsact;
     host: tc filter add dev eth0 egress matchall action drop; probe --netns one
-    => the qdisc clsact on eth0 of the host, or a filter there, drops packets
-    => tc qdisc delete dev eth0 clsact
+    => a filter of tc of the host drops packets: dev eth0 egress => tc filter delete dev eth0 egress
 the gateway's address at another container | gateway; add one 10.1.0.2/24 10.1.0.1;
     add two 10.1.0.1/24; probe --netns one
     => 10.1.0.1 is an address of => no two networks or nodes may hand out one range
@@ -416,9 +419,9 @@ vepa without hairpin | switch; add one 10.1.0.2/24 - flag=vepa; add two 10.1.0.3
     => exec switch bridge link set dev p0 hairpin on
 the host without a route to its own in l3 | addressed; add one 10.7.0.2/24 - mode=l3; trace one host
     => lets no packets pass between a host and its own ipvlan interfaces => set hostAccess
-the host with another route to its own in l3 | addressed; add one 10.7.0.2/24 - mode=l3; wires;
-    host: ip route add default dev eth1; trace host one
-    => lets no packets pass between a host and its own ipvlan interfaces => set hostAccess
+a rule beside hostAccess | access; host: ip rule add to 10.1.0.2 lookup 99;
+    host: ip route add 10.1.0.0/24 dev eth0 table 99; trace one host
+    => does not send to 10.1.0.2 by it, as a rule says => correct the rule: ip rule
 the host and its own | addressed; add one 10.1.0.2/24; trace one host
     => lets no packets pass between a host and its own ipvlan interfaces => set hostAccess
 the host is the gateway of its own to others | addressed; add one 10.1.0.2/24 10.1.0.10;

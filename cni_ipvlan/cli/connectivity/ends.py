@@ -51,7 +51,9 @@ def find_ends(
         holders = topology.find_holders(address)
         if not holders:
             return [End(address, [address], is_exact=True)]
-        port = min(holders, key=lambda each: (each not in segment, not each.link.is_ipvlan))
+        port = min(
+            holders, key=lambda e: (e not in segment, not e.link.is_up, not e.link.is_ipvlan)
+        )
         if port.side is topology.host:
             return [End("the host", [address], topology.host, is_exact=True)]
         holder = None if port.is_loopback else port

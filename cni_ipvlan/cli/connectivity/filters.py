@@ -110,7 +110,8 @@ def _read_iptables(
                 advice = f"let them pass: {' && '.join(side.command(*each) for each in argvs)}"
                 yield Finding(PROBLEM, "filter", text, advice), int(policy_packets)
             else:
-                rule = f"{name} -A {chain} {words}"
+                option = f"-t {table} " if table != "filter" else ""
+                rule = f"{name} {option}-A {chain} {words}"
                 remove = side.command(name, "-t", table, "-D", chain, *split(words))
                 yield _report_rule(side, ends, target.lower(), rule, remove), int(packets)
 
@@ -276,7 +277,25 @@ def _read_tc(side: Side, devices: set[str]) -> Iterator[tuple[Finding, int]]:
         device, kind = each["dev"], each["kind"]
         if device in devices and kind not in _QDISCS:
             text = f"the qdisc {kind} on {device} of {side}, or a filter there, drops packets"
-            parent = kind if kind in ("clsact", "ingress") else "root"
-            remove = side.command("tc", "qdisc", "delete", "dev", device, parent)
+            remove = side.command("tc", "qdisc", "delete", "dev", device, "root")
             advice = f"if it is not meant so: {remove}"
+            if kind in ("clsact", "ingress"):  # others may have filters there, too
+                yield from _read_tc_filters(side, device)
+                show = side.command("tc", "filter", "show", "dev", device)
+                advice = f"look at its filters: {show} ingress; {show} egress"
             yield Finding(PROBLEM, "filter", text, advice), each["drops"]
+
+
+def _read_tc_filters(side: Side, device: str) -> Iterator[tuple[Finding, int]]:
+    for direction in ("ingress", "egress"):
+        show = ("tc", "-s", "-j", "filter", "show", "dev", device, direction)
+        for each in json.loads(side.run(show).stdout):
+            options = each.get("options", {})
+            handle = options.get("fh") or options.get("handle")
+            values = {"chain": each["chain"], "pref": each["pref"], "handle": handle}
+            place = (word for key, value in values.items() for word in (key, str(value)))
+            words = ("dev", device, direction, *place, str(each["kind"]))
+            text = f"a filter of tc of {side} drops packets: {' '.join(words)}"
+            remove = side.command("tc", "filter", "delete", *words)
+            drops = (action["stats"]["drops"] for action in options.get("actions", ()))
+            yield Finding(PROBLEM, "filter", text, f"if it is not meant so: {remove}"), sum(drops)

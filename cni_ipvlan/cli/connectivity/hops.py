@@ -140,8 +140,12 @@ def check_host(hop: Hop) -> Iterator[Finding]:
         source = ("src", hop.source) if master.side.has_address(hop.source) else ()
         route = (next_hop, "dev", name, *source)
         text = f"the host has {name} beside {port}, but does not send to {next_hop} by it"
-        command = master.side.command("ip", "route", "replace", *route)
-        yield Finding(PROBLEM, "host access", text, f"add the route: {command}")
+        advice = f"add the route: {master.side.command('ip', 'route', 'replace', *route)}"
+        diversion = routing.show_route(master.side, sender.link.name, next_hop, hop.source)
+        if " table " in diversion:
+            text = f"{text}, as a rule says; the route: {diversion}"
+            advice = f"correct the rule: {master.side.command('ip', 'rule')}"
+        yield Finding(PROBLEM, "host access", text, advice)
     else:
         replace = commands.neighbour_replace(next_hop, master.link.mac, port.link.name)
         command = port.side.command(*replace)
@@ -158,6 +162,8 @@ def _advise_host_access(port: Port, master: Port) -> str:
     link, command, name = port.link, master.side.command, f"ipvl{master.link.ifindex}"
     if not link.is_ipvlan:
         return "use another interface of the host, or one of the same kind on that master"
+    if master.bind_device:
+        return f"use another interface of the host: {master} is in a VRF, where hostAccess can't be"
     if link.flag != "bridge":
         return f"use flag bridge; with {link.flag}, hostAccess would be of no help"
     lines = [

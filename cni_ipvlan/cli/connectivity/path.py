@@ -46,6 +46,12 @@ class Path:
         route = side.get_route(self.target, **words)
         if not route.device:
             self.findings += _explain_failure(side, entry, self, route.error)
+        elif (
+            route.is_local
+            and not side.has_address(self.target)
+            and self._topology.find_holders(self.target)
+        ):
+            self.findings.append(routing.report_own(side, self.target, route))
         return route
 
     def _send(self, side: Side, route: RouteLookup) -> None:
@@ -233,6 +239,8 @@ def _explain_failure(side: Side, entry: Port | None, path: Path, answer: str) ->
     elif entry and any(path.source in port.ips for port in side.ports.values()):
         text = f"{path.source} is also an address of {side}, which therefore drops it"
         yield facts.report_duplicate(text)
+    elif entry and (lookup := side.get_route(path.source)).is_local:
+        yield routing.report_own(side, path.source, lookup)
     elif entry and (findings := [*routing.check_forwarding(entry, target)]):
         previous, next_hop = path.sides[-2], side.get_route(target).gateway
         is_loop = previous.has_address(next_hop)

@@ -8,7 +8,7 @@ from typing import Any
 from cni_ipvlan.cli.connectivity import facts
 from cni_ipvlan.cli.connectivity.topology import Port, Side, is_near, of_family
 from cni_ipvlan.cli.output import PROBLEM, Finding
-from cni_ipvlan.iproute import queries
+from cni_ipvlan.iproute import commands, queries
 
 # The kernel lets no packets pass between such interfaces and the host of their master.
 _SEPARATED_KINDS = (*queries.IPVLAN_KINDS, *queries.MACVLAN_KINDS)
@@ -18,15 +18,21 @@ _TYPES = {  # types of routes and rules, by the answer of ip route get
     "Network is unreachable": ("unreachable", "throw"),  # the first is a rule's
     "Permission denied": ("prohibit",),
 }
+_KEYS = {"priority", "src", "table", "protocol"}  # of a rule for all packets
 # With one of these keys, a rule is not about echoes.
 _OTHER_KEYS = {"fwmark", "oif", "tos", "sport", "sport_start", "dport", "dport_start"}
 
 
 def show_route(side: Side, device: str, target: str, source: str = "") -> str:
-    """Return the route by which packets leave a side, as ip prints it."""
-    words = (target, "oif", device, *(("from", source) if side.has_address(source) else ()))
-    output = side.run(("ip", "route", "get", "fibmatch", *words)).stdout.decode()
+    """Return the route by which packets leave a side, by an interface if given, as ip prints it."""
+    words = (*(("oif", device) if device else ()), *_words_from(side, source))
+    words += commands.of_echoes(target)
+    output = side.run(("ip", "route", "get", "fibmatch", target, *words)).stdout.decode()
     return " ".join(output.split()) or "not known"
+
+
+def _words_from(side: Side, source: str) -> tuple[str, ...]:
+    return ("from", source) if side.has_address(source) else ()
 
 
 def report_detour(port: Port, device: str, target: str, source: str = "") -> Finding:
@@ -34,7 +40,8 @@ def report_detour(port: Port, device: str, target: str, source: str = "") -> Fin
     side, route = port.side, show_route(port.side, device, target, source)
     text = f"packets to {target} leave {side} by {device}, not by {port.link.name}"
     text += f"; the route: {route}"
-    advice = f"a better route or a rule says so: {side.command('ip', 'route', 'get', target)}"
+    command = side.command("ip", "route", "get", target, *_words_from(side, source))
+    advice = f"a better route or a rule says so: {command}"
     if (destination := find_route(port, target)) and not {"table", "known"} & {*route.split()}:
         command = side.command("ip", "route", "replace", target, *destination)
         advice = f"correct that, or have them leave by {port.link.name}: {command}"
@@ -53,7 +60,7 @@ def find_route(sender: Port, target: str) -> tuple[str, ...]:
     routers = (each for each in sender.segment if each.side is not side and not each.link.is_ipvlan)
     for each in routers:
         ips = [ip for ip in of_family(target, each.addresses) if is_near(ip, sender.addresses)]
-        is_router = ips and each.side.read_sysctl(key)
+        is_router = ips and (each.side.read_sysctl(key) or each.side.has_address(target))
         # A router that would send packets back is of no use.
         if is_router and each.side.get_route(target).device not in ("", each.link.name):
             return ("via", ips[0])
@@ -102,6 +109,15 @@ def report_local_route(side: Side, target: str, source: str) -> Finding:
 
 def _report_blackhole(text: str, command: str) -> Finding:
     return Finding(PROBLEM, "blackhole", text, f"if it is not meant so: {command}")
+
+
+def report_own(side: Side, target: str, route: queries.RouteLookup) -> Finding:
+    """Return that a side takes another's address for its own, or for a broadcast address."""
+    shown = show_route(side, "", target)
+    text = f"{side} takes {target} for a {route.kind} address, by the route {shown}"
+    command = side.command("ip", "route", "delete", *shown.split())
+    advice = f"correct the prefix length of its addresses, or else delete the route: {command}"
+    return Finding(PROBLEM, "local", text, advice)
 
 
 def report_loop(target: str, one: Side, other: Side) -> Finding:
@@ -155,9 +171,11 @@ def format_subnets(addresses: Sequence[str]) -> str:
 def _restore_rule(side: Side, target: str, table: str, priority: str) -> str:
     """Return the command that restores the kernel's rule for a table; empty if it exists."""
     ip = ("ip", "-6" if ":" in target else "-4")
-    tables = [each.get("table") for each in side.entries(*ip, "-j", "rule", "show")]
+    rules = side.entries(*ip, "-j", "rule", "show")
+    # A rule for some packets only has more keys.
+    general = [each.get("table") for each in rules if each.keys() <= _KEYS and each["src"] == "all"]
     command = side.command(*ip, "rule", "add", "priority", priority, "lookup", table)
-    return "" if not tables or table in tables else command
+    return "" if not rules or table in general else command
 
 
 def find_blackholes(
@@ -188,7 +206,8 @@ def find_blackholes(
         if (is_from and is_to) == ("not" in rule) or (src == "all" and answer is None):
             continue
         words = (*(("not",) if "not" in rule else ()), "from", src, "to", dst)
-        words += ("iif", rule["iif"]) if "iif" in rule else ()
+        for key in ("iif", "ipproto"):
+            words += (key, rule[key]) if key in rule else ()
         rule_text = f"by the rule {priority}: {' '.join(words)}"
         if rule.get("action") == kind:
             # Others may have the same priority.

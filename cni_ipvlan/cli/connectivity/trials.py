@@ -104,11 +104,12 @@ def _report_echo(question: Question, route: RouteLookup) -> Iterator[Finding]:
 
 
 def _try_sizes(question: Question, route: RouteLookup) -> Iterator[Finding]:
-    """Yield whether a packet of the interface's whole MTU gets through."""
+    """Yield whether a packet of the whole MTU, of the interface or a route, gets through."""
     side, target, sender = question.side, question.target, question.side.ports.get(route.device)
     if route.is_local or sender is None:
         return
-    mtu = sender.link.mtu
+    mtus = re.findall(r" mtu (\d+)", routing.show_route(side, route.device, target, route.source))
+    mtu = min([sender.link.mtu, *map(int, mtus)])
     (completed,) = side.topology.ask(question.ping(mtu))
     if completed.status == 0:
         yield Finding(OK, "path", f"packets of {mtu} bytes reach {target}")
@@ -163,10 +164,13 @@ def _try_back(question: Question, route: RouteLookup) -> Iterator[Finding]:
 
 
 def _check_duplicates(question: Question, route: RouteLookup) -> Iterator[Finding]:
-    """Yield that several have the address, so that any of them may have answered."""
+    """Yield that others have the address, or take it for theirs, and may have answered."""
     port, next_hop = question.end.port, route.gateway or question.target
     if port and not route.is_local:
         yield from facts.check_holders(port, next_hop, question.receiver)
+    if route.gateway:  # which may have answered itself
+        path = Path(question.side, question.source, question.target, question.device)
+        yield from (each for each in path.findings if each.subject == "local")
 
 
 def _check_local(question: Question, route: RouteLookup) -> Iterator[Finding]:
@@ -177,10 +181,7 @@ def _check_local(question: Question, route: RouteLookup) -> Iterator[Finding]:
     if receiver and side.has_address(target):
         yield facts.report_duplicate(f"{target} is an address of {side}, too, which so asks itself")
     elif receiver:
-        text = f"{side} takes {target} for a {route.kind} address"
-        command = side.command("ip", "route", "delete", route.kind, target, "table", "local")
-        advice = f"correct the prefix length of its addresses, or else delete the route: {command}"
-        yield Finding(PROBLEM, "route", text, advice)
+        yield routing.report_own(side, target, route)
     elif question.purpose == "gateway":
         text = f"the gateway {target} is an address of {side} itself"
         yield Finding(PROBLEM, "route", text, "correct the gateway, in the routes or in ipam")

@@ -15,7 +15,7 @@ _SUBJECTS = (
     "down",  # no route is there then, either
     "not permitted",  # who can't look should not guess
     *("address", "blackhole", "filter", "service", "source"),
-    *("delivery", "rp_filter", "detour", "forwarding", "neighbour"),
+    *("local", "delivery", "rp_filter", "detour", "forwarding", "neighbour"),
     *("host access", "flag", "host", "carrier", "mode", "bridge", "leaves by", "route", "return"),
     *("duplicate", "vlan", "echo"),
     *("masters", "path", "ttl", "not asked", "tentative", "refused", *_VAGUE),

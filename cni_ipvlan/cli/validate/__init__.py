@@ -69,7 +69,20 @@ def check_config(network: NetworkConfig) -> list[Problem]:
         if all(step == other for step, other in zip(network.path, path, strict=False))
         for key in network.root.duplicates[path]
     ]
-    return [*duplicates, *_locate(network, problems)]
+    return [*duplicates, *_locate(network, problems), *_check_file(network)]
+
+
+def _check_file(network: NetworkConfig) -> Iterator[Problem]:
+    """Yield that a runtime would not take a configuration from such a file, or such a list."""
+    suffix = os.path.splitext(network.source)[1]
+    if suffix in (".conf", ".conflist") and (network.path[:1] == ("plugins",)) != (
+        suffix == ".conflist"
+    ):
+        text = "runtimes take a list, and nothing else, from a file called *.conflist"
+        yield Problem((), text, is_warning=True)
+    if "ipvlan" in network.before:
+        text = "a list may have ipvlan once: a runtime gives both interfaces one name"
+        yield Problem((*network.path, "type"), text)
 
 
 def _locate(network: NetworkConfig, problems: Iterable[Problem]) -> Iterator[Problem]:
