@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _CHUNK = 4096  # PIPE_BUF: a pipe that polls writable takes so many bytes without blocking
 _MOST_STDIN = 1 << 20  # bytes; etcd does not store larger objects
+_MOST_WITH_RESULT = 8 << 20  # of verbs that get ADD's result, or all valid attachments, besides
+_WITH_RESULT = ("DEL", "CHECK", "GC")
 _SLICE_MILLISECONDS = 100  # signals are checked between slices: they don't end poll(2)
 _PATIENCE_SLICES = 50  # to wait for a reader of stderr
 _NEED_STDOUT = ("ADD", "VERSION")
@@ -52,7 +54,8 @@ def _serve(environment: Mapping[str, str]) -> int:
     from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
     from cni_ipvlan.log import Log
 
-    content = _read()
+    is_with_result = environment["CNI_COMMAND"] in _WITH_RESULT
+    content = _read(_MOST_WITH_RESULT if is_with_result else _MOST_STDIN)
     if content is None:
         return 1
     interrupts = Interrupts()
@@ -102,16 +105,16 @@ def _print(answer: bytes) -> int:
     return 0
 
 
-def _read() -> bytes | None:
+def _read(most: int = _MOST_STDIN) -> bytes | None:
     """Return standard input; if it can't be read, print an error document and return None."""
     stdin, why = bytearray(), ""
     try:
-        while len(stdin) <= _MOST_STDIN and (chunk := os.read(_STDIN, 1 << 16)):
+        while len(stdin) <= most and (chunk := os.read(_STDIN, 1 << 16)):
             stdin += chunk
     except OSError as error:
         why = f"{error.strerror}"
-    if len(stdin) > _MOST_STDIN:
-        why = f"it has more than {_MOST_STDIN} bytes"
+    if len(stdin) > most:
+        why = f"it has more than {most >> 20} MiB"
     if not why:
         return bytes(stdin)
     from cni_ipvlan.cni import LATEST_VERSION, strict_json

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     # since an attachment whose result can't be delivered must not stay.
     Perform = Callable[[Request, Callable[[Result], None]], None]
 
+_MOST_RESULT = 4 << 20  # bytes; CHECK and DEL get it on stdin, with the configuration
+
 
 def serve(
     environment: Mapping[str, str],
@@ -48,6 +50,8 @@ def serve(
         from cni_ipvlan.cni import result as results
 
         document = strict_json.encode(results.render(result, request.version))
+        if len(document) > _MOST_RESULT:
+            raise CniError(IO_FAILURE, f"the result has more than {_MOST_RESULT >> 20} MiB")
         delivered = True
         try:
             write(document)

@@ -1,4 +1,7 @@
-"""DEL: detach a container. The second step is tried even if the first fails."""
+"""DEL: detach a container. The second step is tried even if the first fails.
+
+Only when both have succeeded, the records are removed: by them GC can do what is left.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from cni_ipvlan.plugin import features, ipam, links
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.state.attachment import Record
 
+# Records whose links were not seen to go, and records of other containers than this one.
+_Outcome = tuple[list[Record], list[Record]]
 # The errors of opening a path that is not a namespace's.
 _LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
 
@@ -27,6 +32,7 @@ def delete(node: Node, request: Request) -> None:
             environment = {**request.environment, "CNI_NETNS": ""}
             request = request._replace(netns="", environment=environment)
         failures, link_failures = Failures(), Failures()
+        outcome: _Outcome = ([], [])
         with failures.noted(), node.call(request) as call:
             try:
                 wait_for_release = _release_addresses(call)
@@ -37,11 +43,13 @@ def delete(node: Node, request: Request) -> None:
                     node.runner.interrupts.deferred(),
                     node.call(request) as link_call,
                 ):
-                    _remove_links(link_call)
+                    outcome = _remove_links(link_call)
             wait_for_release()
         with failures.noted():
             link_failures.raise_any()
         failures.raise_any()
+        with node.call(request) as call:
+            _remove_records(call, *outcome)
 
 
 def _leads_to_no_container(path: str) -> bool:
@@ -60,7 +68,7 @@ def _leads_to_no_container(path: str) -> bool:
 def detach(call: Call) -> None:
     """Do what DEL does, within a transaction."""
     _release_addresses(call)()
-    _remove_links(call)
+    _remove_records(call, *_remove_links(call))
 
 
 def _release_addresses(call: Call) -> Callable[[], None]:
@@ -75,7 +83,8 @@ def _release_addresses(call: Call) -> Callable[[], None]:
     return lambda: None
 
 
-def _remove_links(call: Call) -> None:
+def _remove_links(call: Call) -> _Outcome:
+    """Remove the links and what they share."""
     tx, registry, attachment = call.tx, call.registry, call.attachment
     was_on_host = links.delete_temporary(tx, attachment)
     container = _find_container(call.request)
@@ -104,18 +113,24 @@ def _remove_links(call: Call) -> None:
         was_seen = any(links.has_recorded_master(link, record) for link in record_links)
         if not (was_moving or was_seen):
             unseen_records.append(record)
+    features.release(call, attachment, records, makes_master=True, include_unrecorded=True)
+    return unseen_records, [each for each in records if each.netns_identity != identity]
+
+
+def _remove_records(call: Call, unseen_records: list[Record], other_records: list[Record]) -> None:
+    """Remove the records last, as GC releases the addresses by them if the IPAM plugin has not."""
+    registry = call.registry
     is_ending = any(not each.has_container for each in unseen_records)
-    other_records = (each for each in records if each.netns_identity != identity)
     try:
-        link_remains = any(links.link_exists(tx, registry, each) for each in other_records)
+        if any(links.link_exists(call.tx, registry, each) for each in other_records):
+            return
         # A master keeps its mode if its link was not seen to go.
-        for master in () if link_remains else registry.remove_all(attachment, unseen_records):
+        for master in registry.remove_all(call.attachment, unseen_records):
             from cni_ipvlan.plugin import modes
 
             modes.remove_stale_note(call, master, is_ending=is_ending)
     except OSError as error:
         call.warn(f"cannot remove the record of the attachment: {error}")
-    features.release(call, attachment, records, makes_master=True, include_unrecorded=True)
 
 
 def _remove_from_container(

@@ -111,6 +111,11 @@ def test_delete_removes_the_link_and_reports_when_ipam_fails(setup: Setup) -> No
             answer = setup.runtime.delete(added.container, added.conf, **added.environment)
             assert answer.error()["code"] == error[0]
             assert error[1] in answer.error()["msg"]
+            assert setup.container.links().keys() == {"lo"}
+            setup.ipam("DEL", script="")
+            environment = {"CNI_COMMAND": "GC", "CNI_PATH": setup.fake.path}
+            setup.runtime.call_raw({**added.conf, "cniVersion": "1.1.0"}, environment).succeeds()
+            assert setup.fake.calls[-2:] == ["GC", "DEL"]
 
 
 def test_delete_removes_the_link_when_the_ipam_plugin_has_vanished(setup: Setup) -> None:
