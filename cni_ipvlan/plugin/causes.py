@@ -96,6 +96,12 @@ _CAUSES = (
         (("File exists", "ip link"),),
     ),
     Cause(
+        codes.COMMAND_FAILED,
+        "that VLAN was moved to another namespace",
+        "move it back, or use another ID; ip -all netns exec ip -d link show type vlan may show it",
+        (("VLAN device already exists", "type vlan"),),
+    ),
+    Cause(
         INVALID_CONFIGURATION,
         "the MTU is too small",
         "set mtu to 68 or more, for IPv6 to 1280 or more",

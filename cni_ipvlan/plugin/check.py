@@ -82,8 +82,10 @@ def _find_differences(call: Call, conf: NetConf, netns: Namespace) -> Iterator[s
     yield from _mac_differences(tx, link, reported, master_netns)
     if master_query is not None:
         answer = tx.finish(master_query).stdout
-        yield from _master_differences(link, conf, answer, master_netns, netns)
-    if not conf.master or conf.vlan:  # the default route may have changed
+        candidates, names = _select_masters(queries.links(answer), conf)
+        masters = [Master(each, master_netns) for each in candidates]
+        yield from _master_differences(link, masters, names, netns)
+    if not conf.master:  # the default route may have changed
         records = call.registry.records_of(call.attachment)
         if records and link.parent_index not in (0, records[0].master[1]):
             yield "it has another master"
@@ -151,23 +153,30 @@ def _mac_differences(
 
 
 def _query_master(tx: Transaction, conf: NetConf, master_netns: Namespace | None) -> Running | None:
-    """Start to ask for the configured master, or for all links if it may be one of several."""
-    if conf.vlan or not (conf.master or conf.masters):  # then the record names it
+    """Start to ask for the configured master, or for all links if it is found among these."""
+    if not (conf.vlan or conf.master or conf.masters):  # then the record names it
         return None
-    argv = commands.link_show(conf.master or None)
+    argv = commands.link_show(None if conf.vlan else conf.master or None)
     return tx.start(Command(argv, netns=master_netns, accept=commands.ABSENT))
 
 
-def _master_differences(
-    link: Link, conf: NetConf, output: bytes, master_netns: Namespace | None, netns: Namespace
-) -> list[str]:
-    candidates = queries.links(output)
-    if conf.masters:
-        candidates = matching_links(candidates, conf)
+def _select_masters(links: list[Link], conf: NetConf) -> tuple[list[Link], str]:
+    """Return the links that the configuration means by its master, and how it names them."""
     names = " or ".join(map(repr, conf.masters or (conf.master,)))
-    if not candidates:
+    candidates = matching_links(links, conf) if conf.masters or conf.vlan else links
+    if conf.vlan:
+        is_any = not (conf.master or conf.masters)
+        parents = {each.name for each in (links if is_any else candidates)}
+        names = f"VLAN {conf.vlan}{'' if is_any else f' of {names}'}"
+        candidates = [e for e in links if e.vlan == conf.vlan and e.parent in parents]
+    return candidates, names
+
+
+def _master_differences(
+    link: Link, masters: list[Master], names: str, netns: Namespace
+) -> list[str]:
+    if not masters:
         return [f"its master {names} does not exist any more"]
-    masters = (Master(each, master_netns) for each in candidates)
     master = next((each.link for each in masters if each.carries(link, netns)), None)
     if master is None:
         return [f"its master is not {names}"]

@@ -51,7 +51,8 @@ def find_master(tx: Transaction, conf: NetConf, container: Namespace | None) -> 
 
 def matching_links(links: Sequence[Link], conf: NetConf) -> list[Link]:
     """Return the links that a name or a pattern of the option master fits."""
-    return [link for entry in conf.masters for link in _links_of_entry(entry, links)]
+    entries = (*conf.masters, conf.master)
+    return [link for entry in entries for link in _links_of_entry(entry, links)]
 
 
 def _find_name(tx: Transaction, conf: NetConf, netns: Namespace | None) -> str:

@@ -95,6 +95,7 @@ class HostAccess(Feature):
         """STATUS: raise CniError if ``extend`` would refuse every container."""
         _routes_via_host(master, addresses, conf)
         _require_host_addresses(master, addresses)
+        _find_host_link(tx, link_name(master.link.ifindex))
         if addresses:
             check_permitted(tx, master, addresses)
 
@@ -107,13 +108,7 @@ class HostAccess(Feature):
         sources, destinations = _first_by_family(host_ips), _reachable(host_ips, addresses)
         if not destinations:  # in a chain whose prevResult has no addresses
             return record
-        host_link = _query_link(tx, name)
-        if host_link is not None and not is_host_link(host_link):
-            raise CniError(
-                codes.INTERFACE_NAME_TAKEN,
-                f"the host has an interface {name!r} already, which is not this plugin's",
-                "hostAccess needs that name\ntry: rename that interface",
-            )
+        host_link = _find_host_link(tx, name)
         if record.mode == "l2" and (warning := describe_strict_filter(tx, master)):
             call.warn(warning)
         old_routes = _routes_to(tx, destinations, name) if host_link else []
@@ -438,6 +433,18 @@ def _query_link(tx: Transaction, name: str) -> Link | None:
         return None
     query = Command(commands.link_show(name), accept=commands.ABSENT)
     return next(iter(queries.links(tx.run(query).stdout)), None)
+
+
+def _find_host_link(tx: Transaction, name: str) -> Link | None:
+    """Return the host's own interface, if it exists; raises CniError if another has its name."""
+    link = _query_link(tx, name)
+    if link is not None and not is_host_link(link):
+        raise CniError(
+            codes.INTERFACE_NAME_TAKEN,
+            f"the host has an interface {name!r} already, which is not this plugin's",
+            "hostAccess needs that name\ntry: rename that interface",
+        )
+    return link
 
 
 def _record_removal(call: Call, record: Record) -> None:

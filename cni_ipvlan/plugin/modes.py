@@ -12,7 +12,7 @@ that of the first of these that exists:
    container's owner can forge what is seen there, it counts if it agrees with root's record,
    or if the kernel confirms that its parent is this master;
 3. none, if the kernel reports that the master carries no ipvlan in any namespace: then the
-   records are removed. The kernel is asked before a mode is refused, or a record is believed;
+   records leave the master. The kernel is asked before a mode is refused, or a record is believed;
 4. an interface on the host;
 5. root's note of the mode, if nothing was found when namespaces were searched;
 6. an interface found in any namespace, if the kernel confirms its parent. Root may have made
@@ -166,7 +166,7 @@ def _find_conflict(
         return None
     is_unused = is_free(tx, master)
     if is_unused:
-        current = _remove_records(registry, master, record)  # 3
+        current = _clear_records(registry, master, record)  # 3
     elif current is None:
         host_link = next(iter(master.slaves), None)
         if host_link:
@@ -214,8 +214,8 @@ def _find_recorded(
     return None
 
 
-def _remove_records(registry: Registry, master: Master, new_record: Record) -> ModeInUse | None:
-    """Remove the records on a free master; return the mode of an attachment being created."""
+def _clear_records(registry: Registry, master: Master, new_record: Record) -> ModeInUse | None:
+    """Have the records leave a free master; return the mode of an attachment being created."""
     registry.drop_note(master.key)
     current = None
     for record in list(registry.records(master.key)):
@@ -224,7 +224,7 @@ def _remove_records(registry: Registry, master: Master, new_record: Record) -> M
         if registry.is_live(record.attachment.key):
             current = ModeInUse(record, record.describe())
         else:
-            registry.remove_all(record.attachment)
+            registry.leave_master(record)
     return current
 
 

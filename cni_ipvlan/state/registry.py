@@ -21,6 +21,8 @@ its master, so that nothing that is read under a lock grows with the node:
     the host has routes to the attachment. INDEX is the index of its interface. NUMBER is the number
     of the master's namespace in the container, if the master is in another one. Both are added when
     they are known. ``.adding`` is there until the ADD has done its work.
+``on-0.0/…``
+    the record of an attachment whose interface is gone, so that GC can release its addresses
 ``on-NAMESPACE.MASTER/mode`` or ``…/mode.searched``
     a note of the master's mode. It was the record of an attachment that was deleted although its
     interface was not seen to go. It stays until the kernel says that the master carries no ipvlan.
@@ -50,6 +52,7 @@ _OPEN_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 _MOST_RECORD = 1 << 16  # bytes; its names and paths have less than 5 KiB together
 HOST, VLAN, DHCP = "host-", "vlan-", "dhcp-"
 _LOCKS, _MASTER, _WITH_HOST, _ADDING = "locks", "on-", ".host", ".adding"
+_NO_MASTER = (0, 0)
 _INDEX = "@"  # nothing before it in a file's name has it
 _SEARCHED_NOTE, _NOTE = _NOTES = ("mode.searched", "mode")
 
@@ -205,9 +208,18 @@ class Registry:
             has_same_key = os.path.basename(path).startswith(key)
             if record.disproves(other) if other else has_same_key:
                 self._replace_by_note(path)
+                if other and other.attachment != record.attachment:
+                    self.leave_master(other)
         record = record._replace(is_complete=True, ifindex=ifindex)
         self._rename(own_path, self._path(record))
         return record
+
+    def leave_master(self, record: Record) -> None:
+        """Record that an attachment has no interface any more, but perhaps still its addresses."""
+        new_record = record._replace(master=_NO_MASTER, vlan=0, host_routes=(), ifindex=0)
+        self._write(self._path(new_record), new_record)
+        if record.master != _NO_MASTER:
+            self._remove_record(self._path(record))
 
     def remove(self, record: Record, *, is_unseen: bool = False) -> list[tuple[int, int]]:
         """Remove a record, and no other one about the same attachment.
@@ -378,7 +390,12 @@ class Registry:
         """Remove a record, and note the mode of its master, which is that of the last ADD."""
         master = _master_of(path)
         record, last_record, note = self._read(path), self.last_record(master), self.note(master)
-        if record and last_record and (note is None or not last_record.has_mode_of(note)):
+        if (
+            master != _NO_MASTER
+            and record
+            and last_record
+            and (note is None or not last_record.has_mode_of(note))
+        ):
             self.drop_note(master)
             note_path = os.path.join(self._directory_of(master), _NOTE)
             if last_record.has_mode_of(record) and not self._is_read_only:

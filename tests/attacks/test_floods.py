@@ -56,9 +56,15 @@ def test_a_configuration_of_more_than_1_mib_is_refused(setup: Setup, ipvlan: Exe
     with setup.unchanged():
         error = ipvlan.start(call_environment("ADD", setup.container), conf).end(10).error()
     assert error["code"] == 5
-    assert f"more than {MIB} bytes" in error["msg"]
-    setup.add(args={"note": "x" * (MIB - 4096)})
+    assert "more than 1 MiB" in error["msg"]
+    added = setup.add(args={"note": "x" * (MIB - 4096)})
     assert setup.container.addresses("net1") == ["10.1.0.2/24"]
+    conf = stdin_of({**added.conf, "prevResult": {**added.result, "dns": {"domain": "x" * 4096}}})
+    for verb in ("CHECK", "DEL"):
+        ipvlan.start(call_environment(verb, setup.container), conf).end(10).succeeds()
+    domain = f"$(head -c {4 * MIB} /dev/zero | tr '\\0' x)"
+    script = """printf '{"ips": [{"address": "10.1.0.2/24"}], "dns": {"domain": "%s"}}' """
+    setup.expect_error(5, "the result has more than 4 MiB", ipam=setup.ipam(script=script + domain))
 
 
 FEW, MANY = 2, 6

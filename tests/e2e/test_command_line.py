@@ -19,6 +19,7 @@ from setup import Setup
 
 DEAF = [
     (">/dev/full", "ipvlan: cannot write to standard output: No space left on device\n"),
+    (">&-", "ipvlan: cannot write to standard output: it is closed\n"),
     ("3> >(:); wait $!; exec >&3", ""),
 ]
 

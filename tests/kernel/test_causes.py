@@ -28,6 +28,8 @@ PROVOKED = f"""
 {codes.INTERFACE_NAME_TAKEN} | {SLAVE}; {SLAVE}
 {codes.INTERFACE_NAME_TAKEN} | ip netns add other; ip -n other link add name taken type dummy;
     ip link set dev eth0 netns /run/netns/other name taken
+{codes.COMMAND_FAILED} | ip link add link eth0 name v netns other type vlan id 5;
+    ip link add link eth0 name eth0.5 type vlan id 5
 {INVALID_CONFIGURATION} | ip link add link eth0 name slave mtu 10 type ipvlan
 {codes.NOT_PERMITTED} | {NO_ROOT} {SLAVE}
 {codes.NOT_PERMITTED} | {NO_ROOT} tee /proc/sys/net/ipv4/conf/eth0/arp_notify

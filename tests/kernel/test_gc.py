@@ -258,6 +258,7 @@ def test_gc_asks_any_ipam_plugin_to_release_what_a_call_is_not_working_on(setup:
     conf = network(cniVersion="1.1.0", ipam=setup.ipam(ips=["10.1.0.2/24"]))
     setup.add(conf)
     setup.node.remove(setup.container)
+    setup.add(network(name="other"), at=setup.container2, CNI_CONTAINERID="two").delete()
     with lock("one"):
         setup.runtime.call_raw(conf, {**GC, "CNI_PATH": setup.fake.path}).succeeds()
     valid = {KEY: [{"containerID": "one", "ifname": "net1"}]}

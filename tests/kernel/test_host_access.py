@@ -242,6 +242,8 @@ def test_an_address_of_another_host_or_container_is_refused(setup: Setup) -> Non
 def test_an_interface_of_that_name_is_left_alone(setup: Setup) -> None:
     setup.host.ip(f"link add name {host_link(setup)} type dummy")
     setup.expect_error(105, "which is not this plugin's", conf=CONF)
+    error = setup.runtime.status({**CONF, "cniVersion": "1.1.0"}).error()
+    assert "which is not this plugin's" in error["msg"]
 
 
 @pytest.mark.parametrize("ending", ["DEL", "GC"])

@@ -15,11 +15,13 @@ from sampling import sample
 from setup import Setup
 
 from cni_ipvlan.plugin import ipam
+from cni_ipvlan.state.registry import Registry
 
 ADDRESS = "10.1.0.2/24"
 RESULT: dict[str, Any] = {"cniVersion": "1.0.0", "ips": [{"address": ADDRESS}]}
 SAYS_GOOD = f"echo '{json.dumps(RESULT)}'"
 LEASED = host_local("10.1.0.0/24")
+DAEMON = "setsid sleep 9 </dev/null >/dev/null 2>&1 &"  # which inherits the attachment's lock
 STRANGE = [
     "sleep 1",
     "sleep 1000 &",  # which holds its streams
@@ -36,8 +38,10 @@ def answer(setup: Setup, document: dict[str, Any]) -> Conf:
 
 
 def test_add_takes_what_is_strange_but_right(setup: Setup) -> None:
-    for script in sample(STRANGE, 2):
+    for script in (DAEMON, *sample(STRANGE, 2)):
         added = setup.add(ipam=setup.ipam(script=f"{script}\n{SAYS_GOOD}"))
+        (record,) = Registry().all_records()
+        assert not Registry().is_live(record.attachment.key)
         assert added.container.addresses("net1") == [ADDRESS]
         added.delete()
     for number in (0, 7):
@@ -256,9 +260,10 @@ def test_endless_ipam(setup: Setup, kind: type[FakeIpam], monkeypatch: pytest.Mo
     assert (error["code"], "it had not ended after 1 s" in error["msg"]) == (109, True)
     assert added.container.links().keys() == {"lo"}
     setup.ipam("DEL", script="")
+    added.delete()
     error = setup.expect_error(109, ipam=setup.ipam(script=NEVER_ENDS))
     assert error["msg"].endswith("was killed: it had not ended after 1 s")
-    assert setup.fake.calls == ["ADD", "DEL", "ADD", "DEL"]
+    assert setup.fake.calls == ["ADD", "DEL", "DEL", "ADD", "DEL"]
 
 
 # A plugin whose leases are a cluster's: by pod, beyond this node, released by others as well.

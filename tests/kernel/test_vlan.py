@@ -37,6 +37,8 @@ def test_it_is_made_and_carries_the_container(setup: Setup, mode: str) -> None:
         assert setup.host.sysctl("net/ipv6/conf/eth0.100/accept_ra") == "0"
         assert setup.container.can_ping("10.1.0.1") == (mode == "l2")  # l3 needs a route over there
         added.check()
+        added.check("its master VLAN 8 of 'eth0' does not exist any more", vlan=8)
+        added.check("its master VLAN 100 of 'lo' does not exist any more", master="lo")
         added.delete()
 
 

@@ -17,7 +17,7 @@ PATH = cast("path.Path", SimpleNamespace(source="10.1.0.2", target="10.9.0.1", s
 def make_port(strict: int, device: str) -> Port:
     """Return eth0, with that rp_filter, of a host that answers by another interface."""
     side: Any = SimpleNamespace(netns=None, addresses=[], ports={}, entries=lambda *_: [])
-    side.get_route = lambda *_, **__: SimpleNamespace(device=device)
+    side.get_route = lambda *_, **__: SimpleNamespace(device=device, is_local=False)
     side.read_sysctl = lambda key: strict if "eth0/rp_filter" in key else 1 - ("rp_" in key)
     side.command = lambda *argv: " ".join(argv)
     side.sysctl_command = lambda key, value: f"{key} {value}"

@@ -55,7 +55,7 @@ def test_a_rule_that_could_have_dropped_an_echo() -> None:
 def test_a_rule_that_changes_addresses_is_suspected() -> None:
     rule = "-A POSTROUTING -p icmp -j SNAT --to-source 10.7.0.1"
     outputs = [{"iptables-save": f"*nat\n[{count}:84] {rule}\nCOMMIT\n"} for count in (1, 2)]
-    text = "a rule of the host changes addresses: iptables -A"
+    text = "a rule of the host changes addresses: iptables -t nat -A"
     assert [each for each in find_drops(*outputs) if each.startswith(f"nat: {text} POSTROUTING")]
 
 

@@ -151,7 +151,10 @@ def validate(*arguments: object) -> tuple[int, str]:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    return tmp_path / "a.conf"
+    return tmp_path / "a.json"
+
+
+TWICE = "a list may have ipvlan once"
 
 
 def write(file: Path, **changes: Any) -> Path:
@@ -310,7 +313,7 @@ def test_directory_means_all_networks_in_it(tmp_path: Path) -> None:
     status, out = validate(tmp_path, tmp_path / "given", tmp_path / "a.conf")
 
     assert status == 1
-    files = [line.split(":")[0] for line in out.splitlines()]
+    files = [*dict.fromkeys(line.split(":")[0] for line in out.splitlines())]
     names = ("a.conf", "b.json", "c.conflist", "d.yaml", "e.yml", "deep/er/f.conf", "given")
     assert files == [f"{tmp_path}/{name}" for name in names]
 
@@ -348,6 +351,7 @@ def test_keys_of_a_list_are_told_once(file: Path) -> None:
     assert out.splitlines() == [
         f"{file}:2: $.name: duplicate key; the last one is used",
         f'{file}:1: $.cniVersion: cniVersion is "3.0"; allowed: {", ".join(SUPPORTED_VERSIONS)}',
+        f"{file}:3: $.plugins[1].type: {TWICE}: a runtime gives both interfaces one name",
     ]
 
 
@@ -364,14 +368,23 @@ def test_document_is_named_if_it_is_not_the_first(tmp_path: Path) -> None:
 
 
 def test_other_plugins_of_a_list_are_named(file: Path) -> None:
-    plugins = [{"type": each} for each in ("bridge", "ipvlan", "tuning", "ipvlan")]
+    plugins = [{"type": each} for each in ("bridge", "ipvlan", "tuning")]
     file.write_text(json.dumps({"cniVersion": "1.0.0", "name": "chain", "plugins": plugins}))
     message = f"{file}: of the list chain, only ipvlan was checked, not bridge, tuning\n"
-    assert ipvlan("validate", str(file)) == (0, "2 networks: no problems\n", message)
+    assert ipvlan("validate", str(file)) == (0, "1 network: no problems\n", message)
     _, out = validate("--json", file)
     assert json.loads(out)["notChecked"] == [
         {"file": str(file), "network": "chain", "plugins": ["bridge", "tuning"]}
     ]
+
+
+def test_what_runtimes_refuse(tmp_path: Path) -> None:
+    for name, changes, text in (
+        ("list.conf", {"plugins": [CONF]}, ":1: warning: runtimes take a list"),
+        ("single.conflist", {}, ":1: warning: runtimes take a list"),
+        ("twice.conflist", {"plugins": [CONF, CONF]}, f"$.plugins[1].type: {TWICE}"),
+    ):
+        assert text in validate(write(tmp_path / name, **changes))[1]
 
 
 def test_a_plugin_of_a_list_that_has_no_type_is_a_problem(file: Path) -> None:

@@ -136,7 +136,8 @@ def test_complete_record_removes_what_it_disproves(written: Registry, directory:
 
     written.finish(RECORD)
 
-    remaining = [record._replace(master=MASTER) for record in written.all_records()]
+    records = (record for record in written.all_records() if any(record.master))
+    remaining = [record._replace(master=MASTER) for record in records]
     assert RECORD._replace(is_complete=True) in remaining
     assert remaining.count(other_interface) == remaining.count(has_routes) == 2
     assert OTHER_RECORD in remaining
