@@ -216,8 +216,12 @@ def link_delete(name: str) -> Argv:
 
 
 def address_add(address: str, name: str) -> Argv:
-    """Give a link an address with its prefix length."""
-    return ("ip", "address", "add", address, "dev", name)
+    """Give a link an address with its prefix length, in IPv4 with the subnet's broadcast address.
+
+    Programs ask the interface for that. ip gives none to a prefix of 31 or 32 bits.
+    """
+    broadcast = () if ":" in address else ("broadcast", "+")
+    return ("ip", "address", "add", address, "dev", name, *broadcast)
 
 
 def _show(what: str, name: str | None = None, kind: str | None = None) -> Argv:

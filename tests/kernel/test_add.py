@@ -35,6 +35,9 @@ def test_the_result_is_read_back_from_the_kernel(setup: Setup) -> None:
         ],
     }
     assert setup.container.addresses("net1") == addresses
+    (link,) = setup.container.query("address", "show", "dev", "net1")
+    broadcasts = [each.get("broadcast") for each in link["addr_info"]]
+    assert broadcasts[:2] == ["10.1.0.255", None]
     assert setup.container.sysctl("net/ipv4/conf/net1/arp_notify") == "1"
     assert setup.container.sysctl("net/ipv6/conf/net1/ndisc_notify") == "1"
     for state in ("down", "up"):

@@ -242,7 +242,7 @@ def test_a_script_lets_the_plugin_allocate_and_uses_what_it_answers(setup: Setup
     env = """| env CNI_COMMAND="$1" 'CNI_ARGS=A=it'"'"'s' CNI_CONTAINERID=one """
     assert env in dry.text
     assert f"{PLUGINS}/host-local; }}\n" in dry.text
-    assert 'ip netns exec container1 ip address add "$address" dev net1  # add' in dry.text
+    assert 'ip address add "$address" dev net1 broadcast +  # add' in dry.text
     assert "ip netns exec container1 ip route add $route dev net1  # add" in dry.text
     assert plan["assumptions"] == []
     create, move, allocate, *_, route, _ = plan["steps"]
@@ -265,7 +265,7 @@ def test_a_script_lets_the_plugin_allocate_and_uses_what_it_answers(setup: Setup
 def test_static_is_run_since_it_allocates_nothing(setup: Setup) -> None:
     text = setup.dry_run().text
     assert "# already run, since it changes nothing: allocate addresses with static\n" in text
-    assert " ip address add 10.1.0.2/24 dev net1  # add the address" in text
+    assert " ip address add 10.1.0.2/24 dev net1 broadcast +  # add the address" in text
     assert "assumed" not in text
     assert "\narping -D -w 1 -I eth0 10.1.0.2  #" in setup.dry_run(checkIPv4Conflict=True).text
 

@@ -114,7 +114,7 @@ def test_each_command_begins_and_ends_under_one_number(setup: Setup, user: User)
     creation = re.search(rf"^\[(\d+)\] \+ {words}", err, re.MULTILINE)
     assert creation
     assert f"\n[{creation[1]}]     undo: ip link delete dev {creation[2]}\n" in err
-    assert "]     address add 10.1.0.2/24 dev net1\n" in err
+    assert "]     address add 10.1.0.2/24 dev net1 broadcast +\n" in err
 
 
 def test_an_undo_says_that_it_undoes(setup: Setup, user: User) -> None:

@@ -98,7 +98,7 @@ COMMANDS = [
     ip link set dev NAME arp off
     ip link set dev NAME broadcast ff:ff:ff:ff:ff:ff
     ip link delete dev NAME
-    ip address add ADDRESS dev NAME
+    ip address add ADDRESS dev NAME [broadcast +]
     ip route add PREFIX [via GATEWAY] dev NAME [mtu NUMBER] [advmss NUMBER] [metric NUMBER] \
         [table NUMBER] [scope NUMBER]
     ip route add GATEWAY dev NAME src GATEWAY metric NUMBER

@@ -21,7 +21,7 @@ def test_several_ip_commands_are_lines_of_one() -> None:
         ("ip", "-j", "-d", "-N", "-batch", "-"),
         "give it; bring it up",
         NAMESPACE,
-        b"address add 10.0.0.2/24 dev it@s\nlink set dev net1 up\n"
+        b"address add 10.0.0.2/24 dev it@s broadcast +\nlink set dev net1 up\n"
         b"address show dev net1\nroute show table all dev net1\n",
     )
 

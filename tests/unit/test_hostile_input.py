@@ -241,7 +241,8 @@ def test_the_fake_runner_lets_an_add_come_to_its_end(
     assert (answer[0], runner.commands.count(("/cni/host-local",))) == (status, calls)
     if status == 0:
         run = {" ".join(command) for command in runner.commands}
-        assert {f"ip -j -d address add {each} dev net1" for each in addresses} <= run
+        added = {each.partition(" dev")[0].removeprefix("ip -j -d address add ") for each in run}
+        assert set(addresses) <= added
         assert "ip -j -d route add ::/0 dev net1" in run
         assert len(list((tmp_path / "registry").glob("on-*/*"))) == 1
 
