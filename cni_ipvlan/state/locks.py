@@ -93,9 +93,11 @@ class Lock:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
-        for file in self._files:
-            if kind is None:  # a daemon that an IPAM plugin has started would keep the lock
-                fcntl.fcntl(file, fcntl.F_OFD_SETLK, _flock_structure(fcntl.F_UNLCK))
+        while self._files:
+            file = self._files.pop()
+            with suppress(OSError):
+                if kind is None:  # a daemon that an IPAM plugin has started would keep the lock
+                    fcntl.fcntl(file, fcntl.F_OFD_SETLK, _flock_structure(fcntl.F_UNLCK))
             os.close(file)
 
     def _lock_byte(self, byte: int) -> bool:
