@@ -95,7 +95,7 @@ class Lock:
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         while self._files:
             file = self._files.pop()
-            with suppress(OSError):
+            with suppress(OSError):  # it is closed all the same, or its own call would wait for it
                 if kind is None:  # a daemon that an IPAM plugin has started would keep the lock
                     fcntl.fcntl(file, fcntl.F_OFD_SETLK, _flock_structure(fcntl.F_UNLCK))
             os.close(file)

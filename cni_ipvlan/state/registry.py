@@ -207,19 +207,18 @@ class Registry:
             # One with the same key that can't be read was left by a call that was killed.
             has_same_key = os.path.basename(path).startswith(key)
             if record.disproves(other) if other else has_same_key:
-                self._replace_by_note(path)
                 if other and other.attachment != record.attachment:
-                    self.leave_master(other)
+                    self._keep_without_master(path, other)
+                self._replace_by_note(path)
         record = record._replace(is_complete=True, ifindex=ifindex)
         self._rename(own_path, self._path(record))
         return record
 
     def leave_master(self, record: Record) -> None:
-        """Record that an attachment has no interface any more, but perhaps still its addresses."""
-        new_record = record._replace(master=_NO_MASTER, vlan=0, host_routes=(), ifindex=0)
-        self._write(self._path(new_record), new_record)
-        if record.master != _NO_MASTER:
-            self._remove_record(self._path(record))
+        """Record that an attachment has no interface on its master any more."""
+        path = self._path(record)
+        self._keep_without_master(path, record)
+        self._remove_record(path)
 
     def remove(self, record: Record, *, is_unseen: bool = False) -> list[tuple[int, int]]:
         """Remove a record, and no other one about the same attachment.
@@ -403,6 +402,16 @@ class Registry:
                 return
             self._write(note_path, last_record)
         self._remove_record(path)
+
+    def _keep_without_master(self, path: str, record: Record) -> None:
+        """Copy a record that will be removed, since its addresses may still be allocated.
+
+        A call that works on the attachment, as its DEL may, has removed or will remove the record.
+        """
+        copy = record._replace(master=_NO_MASTER, vlan=0, host_routes=(), ifindex=0)
+        with self.try_attachment_lock(record.attachment.key) as is_locked:
+            if is_locked and os.path.lexists(path):
+                self._write(self._path(copy), copy)
 
     def _rename(self, path: str, new_path: str) -> None:
         if not self._is_read_only:

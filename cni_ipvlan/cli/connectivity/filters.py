@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from ipaddress import ip_address, ip_network
-from itertools import product
 from shlex import split
 from typing import Any
 
@@ -19,7 +18,6 @@ from cni_ipvlan.cli.output import PROBLEM, Finding
 
 # These drop packets only when they are full.
 _QDISCS = ("cake", "fq", "fq_codel", "mq", "pfifo", "pfifo_fast", "sfq")
-_FILTERING = ("clsact", "ingress")
 _DROPS = re.compile(
     r"\[(\d+):\d+\] -A (\S+) (.*-j (DROP|REJECT|NFQUEUE|[DS]NAT|MASQUERADE|REDIRECT)\b.*)"
     r"|:(\S+) DROP \[(\d+):\d+\]"
@@ -76,9 +74,7 @@ def count_drops(
     counts: dict[Finding, int] = {}
     is_routed = is_routed or bool(side.read_sysctl("net/bridge/bridge-nf-call-iptables"))
     packet_rules = (_read_iptables(side, ends, devices), _read_ipsec(side)) if is_routed else ()
-    # Filters of tc come before their qdiscs.
-    tc_rules = _read_tc_filters(side, devices), _read_tc(side, devices)
-    frame_rules = _read_nft(side, ends, devices, is_routed), *tc_rules
+    frame_rules = _read_nft(side, ends, devices, is_routed), _read_tc(side, devices)
     for rules in (*packet_rules, *frame_rules, _read_full_tables(side, ends)):
         with suppress(ValueError, KeyError, TypeError):  # a program may be missing, or an old one
             counts.update(rules)
@@ -276,28 +272,24 @@ def _read_full_tables(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding
             yield Finding(PROBLEM, "filter", text, f"let it hold more: {command}"), count
 
 
-def _list_qdiscs(side: Side, devices: set[str]) -> list[dict[str, Any]]:
-    """Return the qdiscs of interfaces that drop not only when they are full."""
-    qdiscs = json.loads(side.run(("tc", "-s", "-j", "qdisc", "show")).stdout)
-    return [each for each in qdiscs if each["dev"] in devices and each["kind"] not in _QDISCS]
-
-
 def _read_tc(side: Side, devices: set[str]) -> Iterator[tuple[Finding, int]]:
-    for each in _list_qdiscs(side, devices):
+    for each in json.loads(side.run(("tc", "-s", "-j", "qdisc", "show")).stdout):
         device, kind = each["dev"], each["kind"]
-        text = f"the qdisc {kind} on {device} of {side}, or a filter there, drops packets"
+        if device not in devices or kind in _QDISCS:
+            continue
         remove = side.command("tc", "qdisc", "delete", "dev", device, "root")
         advice = f"if it is not meant so: {remove}"
-        if kind in _FILTERING:  # others may have filters there, too
+        if kind in ("clsact", "ingress"):  # others may have filters there, too
+            with suppress(ValueError, KeyError, TypeError):  # an old program lacks something
+                yield from _read_tc_filters(side, device)
             show = side.command("tc", "filter", "show", "dev", device)
             advice = f"look at its filters: {show} ingress; {show} egress"
+        text = f"the qdisc {kind} on {device} of {side}, or a filter there, drops packets"
         yield Finding(PROBLEM, "filter", text, advice), each["drops"]
 
 
-def _read_tc_filters(side: Side, devices: set[str]) -> Iterator[tuple[Finding, int]]:
-    qdiscs = _list_qdiscs(side, devices)
-    filtering = {each["dev"] for each in qdiscs if each["kind"] in _FILTERING}
-    for device, direction in product(sorted(filtering), ("ingress", "egress")):
+def _read_tc_filters(side: Side, device: str) -> Iterator[tuple[Finding, int]]:
+    for direction in ("ingress", "egress"):
         show = ("tc", "-s", "-j", "filter", "show", "dev", device, direction)
         for each in json.loads(side.run(show).stdout):
             options = each.get("options", {})

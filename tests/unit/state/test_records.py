@@ -142,9 +142,21 @@ def test_complete_record_removes_what_it_disproves(written: Registry, directory:
     assert remaining.count(other_interface) == remaining.count(has_routes) == 2
     assert OTHER_RECORD in remaining
     assert not {other, same_place} & set(remaining)
+    kept = {each.attachment for each in written.all_records() if not any(each.master)}
+    assert kept == {same_place.attachment, OTHER_NETWORK}
     note = written.note(MASTER)
     assert note in [each._replace(is_complete=True) for each in (other, same_place)]
     assert not (directory / f"on-{MASTER[0]}.{MASTER[1]}" / ATTACHMENT.key).exists()
+
+
+def test_a_record_that_leaves_its_master_is_kept_unless_a_call_removes_it(
+    written: Registry,
+) -> None:
+    with written.attachment_lock(OTHER.key, never, strict=True):
+        written.leave_master(OTHER_RECORD)
+    written.leave_master(RECORD)
+    written.leave_master(FOREIGN_RECORD._replace(container_id="removed"))
+    assert sorted(written.all_records()) == [RECORD._replace(master=(0, 0)), FOREIGN_RECORD]
 
 
 def test_equal_digests_do_not_disprove_a_record(written: Registry, directory: Path) -> None:
