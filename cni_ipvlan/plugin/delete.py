@@ -18,8 +18,8 @@ from cni_ipvlan.plugin import features, ipam, links
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.state.attachment import Record
 
-# Records whose links were not seen to go, and records of other containers than this one.
-_Outcome = tuple[list[Record], list[Record]]
+# All records, those whose links were not seen to go, and those of other containers than this one.
+_Outcome = tuple[list[Record], list[Record], list[Record]]
 # The errors of opening a path that is not a namespace's.
 _LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
 
@@ -32,7 +32,7 @@ def delete(node: Node, request: Request) -> None:
             environment = {**request.environment, "CNI_NETNS": ""}
             request = request._replace(netns="", environment=environment)
         failures, link_failures = Failures(), Failures()
-        outcome: _Outcome = ([], [])
+        outcome: _Outcome = ([], [], [])
         with failures.noted(), node.call(request) as call:
             try:
                 wait_for_release = _release_addresses(call)
@@ -84,7 +84,7 @@ def _release_addresses(call: Call) -> Callable[[], None]:
 
 
 def _remove_links(call: Call) -> _Outcome:
-    """Remove the links and what they share."""
+    """Remove the links; return the records about them."""
     tx, registry, attachment = call.tx, call.registry, call.attachment
     was_on_host = links.delete_temporary(tx, attachment)
     container = _find_container(call.request)
@@ -113,24 +113,29 @@ def _remove_links(call: Call) -> _Outcome:
         was_seen = any(links.has_recorded_master(link, record) for link in record_links)
         if not (was_moving or was_seen):
             unseen_records.append(record)
-    features.release(call, attachment, records, makes_master=True, include_unrecorded=True)
-    return unseen_records, [each for each in records if each.netns_identity != identity]
+    other_records = [each for each in records if each.netns_identity != identity]
+    return records, unseen_records, other_records
 
 
-def _remove_records(call: Call, unseen_records: list[Record], other_records: list[Record]) -> None:
-    """Remove the records last, as GC releases the addresses by them if the IPAM plugin has not."""
-    registry = call.registry
+def _remove_records(
+    call: Call, records: list[Record], unseen_records: list[Record], other_records: list[Record]
+) -> None:
+    """Remove the records, and then a VLAN to which none is left.
+
+    This is not done if the IPAM plugin has failed, as GC releases the addresses by the records.
+    """
+    registry, attachment = call.registry, call.attachment
     is_ending = any(not each.has_container for each in unseen_records)
     try:
-        if any(links.link_exists(call.tx, registry, each) for each in other_records):
-            return
+        link_remains = any(links.link_exists(call.tx, registry, each) for each in other_records)
         # A master keeps its mode if its link was not seen to go.
-        for master in registry.remove_all(call.attachment, unseen_records):
+        for master in () if link_remains else registry.remove_all(attachment, unseen_records):
             from cni_ipvlan.plugin import modes
 
             modes.remove_stale_note(call, master, is_ending=is_ending)
     except OSError as error:
         call.warn(f"cannot remove the record of the attachment: {error}")
+    features.release(call, attachment, records, makes_master=True, include_unrecorded=True)
 
 
 def _remove_from_container(
