@@ -46,8 +46,8 @@ class Lock:
     """The lock of a name, in a file that is made if need be; raises OSError if it can't be used.
 
     It is released when its context is left. If it ``is_inherited``, commands that are started
-    while it is held keep it, too, if their call fails or is killed. A second byte shows whether the
-    process that took it still lives.
+    while it is held keep it, too, if their call is killed. A second byte shows whether the process
+    that took it still lives.
     """
 
     def __init__(self, path: str, name: str, *, is_inherited: bool = False) -> None:
@@ -92,12 +92,12 @@ class Lock:
     def __enter__(self) -> Lock:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+    def __exit__(self, *_error: object) -> None:
         while self._files:
             file = self._files.pop()
+            # Closing is not enough: a daemon that an IPAM plugin has started would keep the lock.
             with suppress(OSError):  # it is closed all the same, or its own call would wait for it
-                if kind is None:  # a daemon that an IPAM plugin has started would keep the lock
-                    fcntl.fcntl(file, fcntl.F_OFD_SETLK, _flock_structure(fcntl.F_UNLCK))
+                fcntl.fcntl(file, fcntl.F_OFD_SETLK, _flock_structure(fcntl.F_UNLCK))
             os.close(file)
 
     def _lock_byte(self, byte: int) -> bool:

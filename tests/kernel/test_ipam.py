@@ -15,13 +15,15 @@ from sampling import sample
 from setup import Setup
 
 from cni_ipvlan.plugin import ipam
+from cni_ipvlan.state.attachment import AttachmentId
 from cni_ipvlan.state.registry import Registry
 
 ADDRESS = "10.1.0.2/24"
 RESULT: dict[str, Any] = {"cniVersion": "1.0.0", "ips": [{"address": ADDRESS}]}
 SAYS_GOOD = f"echo '{json.dumps(RESULT)}'"
 LEASED = host_local("10.1.0.0/24")
-DAEMON = "setsid sleep 9 </dev/null >/dev/null 2>&1 &"  # which inherits the attachment's lock
+# It inherits the attachment's lock.
+DAEMON = "setsid --fork sh -c 'echo; exec sleep 9 </dev/null >/dev/null 2>&1' | read -r _"
 STRANGE = [
     "sleep 1",
     "sleep 1000 &",  # which holds its streams
@@ -44,6 +46,9 @@ def test_add_takes_what_is_strange_but_right(setup: Setup) -> None:
         assert not Registry().is_live(record.attachment.key)
         assert added.container.addresses("net1") == [ADDRESS]
         added.delete()
+    failing = setup.ipam(script=f"{DAEMON}\necho '{{\"code\": 11, \"msg\": \"later\"}}'; exit 1")
+    setup.expect_error(11, "later", ipam=failing)
+    assert not Registry().is_live(AttachmentId("net", "one", "net1").key)
     for number in (0, 7):
         ips = [{"address": ADDRESS, "interface": number, "unknown": None}]
         added = setup.add(ipam=answer(setup, {**RESULT, **UNUSED, "ips": ips}))
