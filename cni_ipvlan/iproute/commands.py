@@ -276,9 +276,9 @@ def neighbour_show(name: str, address: str = "") -> Argv:
     return ("ip", "-j", "neighbour", "show", *(("to", address) if address else ()), "dev", name)
 
 
-def namespace_number(process: int) -> Argv:
+def namespace_number(process: str) -> Argv:
     """Print the current network namespace's number for the namespace of a process."""
-    return ("lsns", "--json", "--type", "net", "--output", "NS,NETNSID", "--task", str(process))
+    return ("lsns", "--json", "--type", "net", "--output", "NS,NETNSID", "--task", process)
 
 
 def route_get(address: str, **words: str) -> Argv:

@@ -60,7 +60,7 @@ def keep_open(netns: Namespace) -> Iterator[str]:
         if identity_of(descriptor) != netns.identity:
             raise FileNotFoundError(errno.ENOENT, "the namespace was replaced", netns.path)
         # A path through this process, so that children need not inherit the descriptor.
-        yield f"/proc/{os.getpid()}/fd/{descriptor}"
+        yield f"/proc/{own_process()}/fd/{descriptor}"
 
 
 @contextmanager
@@ -81,6 +81,11 @@ def _open(path: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def own_process() -> str:
+    """Return our process's number in /proc, which may be that of another PID namespace."""
+    return os.readlink("/proc/self")
 
 
 def own_identity() -> tuple[int, int]:

@@ -181,7 +181,11 @@ def _read_records(read: Callable[..., list[Record]], *arguments: object) -> list
 
 
 def _find_container(request: Request) -> Namespace | None:
-    """Return the container's namespace, or None if it is gone or never was a container's."""
+    """Return the container's namespace, or None if it is gone or never was a container's.
+
+    Raises OSError if that can't be known, as without /proc.
+    """
+    namespace.own_identity()
     try:
         return namespace.find(request.netns)
     except (ValueError, namespace.NotANamespaceError):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, OF_OLDER_PLUGINS, CniError, Failures
 from cni_ipvlan.cni.request import Request, identifier_fault, interface_name_fault
 from cni_ipvlan.cni.strict_json import quote
 from cni_ipvlan.config import netconf
+from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.commands import OPTIONAL, Command
 from cni_ipvlan.plugin import features, host_local, inventory, ipam, links, modes
 from cni_ipvlan.plugin.host_local import Lease
@@ -104,9 +105,10 @@ def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failure
     plugin = ipam.find_releasing_plugin(call)
     recorded = dict.fromkeys(record.attachment for record in call.registry.all_records())
     attachments = [each for each in recorded if each.network == call.request.network]
+    attachments = [each for each in attachments if each not in valid]
+    paths = _find_paths() if attachments else {}
     if plugin == "host-local":
         attachments += _find_unrecorded(call, {*valid, *recorded})
-    attachments = [each for each in attachments if each not in valid]
     for first in range(0, len(attachments), _BATCH_SIZE):
         with ExitStack() as locks:
             releases = []
@@ -116,7 +118,7 @@ def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failure
                     continue
                 # If the namespace of one can't be read, the others are released all the same.
                 with failures.noted(), call.node.call(call.request) as attachment_call:
-                    if _is_gone(attachment_call, attachment):
+                    if _is_gone(attachment_call, attachment, paths):
                         releases.append((attachment, _start_release(call, attachment, plugin)))
             for attachment, wait in releases:
                 with failures.noted(), call.node.call(call.request) as attachment_call:
@@ -177,12 +179,23 @@ def _remove_empty_leases(call: Call, leases: Sequence[Lease]) -> None:
         call.tx.run(Command(argv, purpose, accept=OPTIONAL), seconds=_LOCK_SECONDS)
 
 
-def _is_gone(call: Call, attachment: AttachmentId) -> bool:
+def _find_paths() -> dict[tuple[int, int], str]:
+    """Return a path to each namespace by its identity, in case that a record's has gone."""
+    deadline = time.monotonic() + _SEARCH_SECONDS
+    return {each.identity: each.path for each in namespace.find_others(deadline)}
+
+
+def _is_gone(
+    call: Call, attachment: AttachmentId, paths: Mapping[tuple[int, int], str]
+) -> bool:
     """Whether an attachment has no interface any more; the caller holds its lock.
 
     What a killed ADD has left is removed. Records are read again, since an ADD may have ended.
+    ``paths`` are others to their containers.
     """
-    for record in call.registry.records_of(attachment):
+    for each in call.registry.records_of(attachment):
+        path = each.netns if each.has_container else paths.get(each.netns_identity, each.netns)
+        record = each._replace(netns=path)
         if not record.is_complete and (found := links.find_link(call.tx, call.registry, record)):
             netns, link = found
             links.delete(call.tx, [link], netns)

@@ -29,7 +29,6 @@ declares the mode with an interface on the host.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -283,7 +282,8 @@ def _unknown_mode_error(master: Master, record: Record, suspects: Sequence[Attac
         TRY_AGAIN_LATER,
         f"the master {master.link.name!r} carries ipvlan interfaces, but they can't be "
         "found, so their mode is unknown",
-        "they may be going away with a container that has just ended\n"
+        "they may be going away with a container that has just ended, or be in a namespace that a "
+        f"search of {_SEARCH_SECONDS:g} s does not reach\n"
         f"try: if they stay, declare the mode as root: {_declaring_command(master, record)}\n"
         "that sets the mode of all interfaces on the master; delete it when ADD has succeeded",
     )
@@ -313,7 +313,8 @@ def _is_proven(tx: Transaction, master: Master, link: Link, netns: Namespace | N
     if netns is None or master.netns is not None:
         return True
     try:
-        output = tx.run(Command(commands.namespace_number(os.getpid()), netns=netns)).stdout
+        query = commands.namespace_number(namespace.own_process())
+        output = tx.run(Command(query, netns=netns)).stdout
     except (CommandError, ProgramNotFoundError):  # it is gone, or may not be entered
         return False
     return link.parent_netns == queries.namespace_number(output, namespace.own_identity()[1])

@@ -70,21 +70,25 @@ STRANGE: dict[str, list[Preparation]] = {
         limit(resource.RLIMIT_CORE, 0),
         *(partial(os.umask, 0), partial(os.nice, 19), os.setsid),
     ],
+    "the /proc of another PID namespace": [],
 }
+FIRST = {"the /proc of another PID namespace": f"exec unshare --pid --fork {COMMAND}"}
 
 
 @pytest.mark.parametrize("name", STRANGE)
 def test_attachment_lives_and_ends_with(setup: Setup, name: str) -> None:
-    preparations = STRANGE[name]
+    def call_so(verb: str, conf: Conf) -> Answer:
+        return call(verb, setup, conf, *STRANGE[name], first=FIRST.get(name, ""))
+
     with setup.unchanged():
-        answer = call("ADD", setup, CONF, *preparations)
+        answer = call_so("ADD", CONF)
         assert setup.container.addresses("net1") == ["10.1.0.2/24"], answer
         assert answer.stderr == ""
         assert RECORDS.stat().st_mode & 0o77 == 0
         assert {path.stat().st_mode & 0o77 for path in RECORDS.rglob("*")} == {0}
         conf = {**CONF, "prevResult": answer.result()}
-        call("CHECK", setup, conf, *preparations).succeeds()
-        call("DEL", setup, conf, *preparations).succeeds()
+        call_so("CHECK", conf).succeeds()
+        call_so("DEL", conf).succeeds()
 
 
 def mount(path: str, option: str) -> str:
@@ -145,6 +149,13 @@ def test_add_works_or_undoes_everything_with(setup: Setup, name: str) -> None:
         assert setup.container.links().keys() == {"lo"}
         call("DEL", setup, conf).succeeds()
         assert setup.node.snapshot() == before
+
+
+def test_delete_does_not_take_a_container_for_gone_without_proc(setup: Setup) -> None:
+    with setup.unchanged():
+        call("ADD", setup, CONF).result()
+        assert call("DEL", setup, CONF, first="umount -l /proc").error()["code"] == 5
+        call("DEL", setup, CONF).succeeds()
 
 
 def test_a_lease_that_can_not_be_released_is_named(setup: Setup) -> None:

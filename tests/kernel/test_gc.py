@@ -116,9 +116,12 @@ def test_gc_forgets_containers_that_have_vanished(setup: Setup) -> None:
     setup.add()
     added = setup.add(at=setup.container2)
     records = {path.name for path in RECORDS.glob("on-*/*")}
-    setup.node.remove(setup.container)
-    with setup.unchanged():
-        setup.runtime.gc({**CONF, "name": "another"}).succeeds()  # whose they are not
+    with Path(setup.container.path).open():  # in which an interface lives as long
+        setup.node.remove(setup.container)
+        with setup.unchanged():
+            setup.runtime.gc({**CONF, "name": "another"}).succeeds()  # whose they are not
+            answer = setup.runtime.gc(CONF, [("two", "net1")])
+            assert "not removed, since its container still exists: net1 in /proc/" in answer.stderr
 
     setup.runtime.gc(CONF, [("two", "net1")]).succeeds()
 
