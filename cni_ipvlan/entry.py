@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
+_READ_CHUNK = 1 << 16
 _CHUNK = 4096  # PIPE_BUF: a pipe that polls writable takes so many bytes without blocking
 _MOST_STDIN = 1 << 20  # bytes; etcd does not store larger objects
 _MOST_WITH_RESULT = 8 << 20  # of verbs that get ADD's result, or all valid attachments, besides
@@ -109,7 +110,7 @@ def _read(most: int = _MOST_STDIN) -> bytes | None:
     """Return standard input; if it can't be read, print an error document and return None."""
     stdin, why = bytearray(), ""
     try:
-        while len(stdin) <= most and (chunk := os.read(_STDIN, 1 << 16)):
+        while len(stdin) <= most and (chunk := _read_chunk()):
             stdin += chunk
     except OSError as error:
         why = f"{error.strerror}"
@@ -123,6 +124,19 @@ def _read(most: int = _MOST_STDIN) -> bytes | None:
     failure = CniError(IO_FAILURE, f"cannot read standard input: {why}")
     _print(strict_json.encode(failure.document(LATEST_VERSION)))
     return None
+
+
+def _read_chunk() -> bytes:
+    """Read some of standard input; wait for it even if whoever shares it has made it not block."""
+    try:
+        return os.read(_STDIN, _READ_CHUNK)
+    except BlockingIOError:
+        import select
+
+        poll = select.poll()
+        poll.register(_STDIN, select.POLLIN)
+        poll.poll()
+        return os.read(_STDIN, _READ_CHUNK)
 
 
 def _write(descriptor: int, text: bytes, wait: Callable[[int], None]) -> None:

@@ -211,7 +211,7 @@ def _check_environment(environment: Mapping[str, str], command: str) -> None:
     checks: dict[str, Callable[[str], str]]
     checks = {"CNI_CONTAINERID": identifier_fault, "CNI_IFNAME": interface_name_fault}
     if command == "DEL":  # that after a refused ADD must not fail for ever
-        checks["CNI_IFNAME"] = _libcni_name_fault
+        checks = {"CNI_CONTAINERID": _libcni_identifier_fault, "CNI_IFNAME": _libcni_name_fault}
     faults = [
         f"{name} is {shortened(repr(environment[name]))}; {fault}"
         for name, check in checks.items()
@@ -232,9 +232,14 @@ def _check_network_name(config: Mapping[str, Any]) -> None:
 
 def identifier_fault(text: str) -> str:
     """Return why a network or a container may not have a name; empty if it may."""
+    is_long = len(text) > _LONGEST_IDENTIFIER
+    length = f"it has {len(text)} bytes; {_LONGEST_IDENTIFIER} are allowed" if is_long else ""
+    return _libcni_identifier_fault(text) or length
+
+
+def _libcni_identifier_fault(text: str) -> str:
+    """Return why libcni, too, would not accept such a name (pkg/utils, utils.go)."""
     is_plain = text.isascii() and all(each.isalnum() or each in "_.-" for each in text)
     if not is_plain or not text[:1].isalnum():
         return "it must start with a letter or digit, followed by letters, digits, '_', '.' or '-'"
-    if len(text) > _LONGEST_IDENTIFIER:
-        return f"it has {len(text)} bytes; {_LONGEST_IDENTIFIER} are allowed"
     return ""

@@ -34,11 +34,16 @@ class Interrupts:
         self.is_deferring = False
 
     def install(self) -> None:
-        """Install the handlers, and reset the inherited signal mask."""
+        """Install the handlers, and reset the inherited signal mask.
+
+        SIGHUP and SIGINT stay ignored if they are: nohup(1) does so, a shell for a job with &.
+        """
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for number in SIGNALS:
-            signal.signal(number, self._catch)
+            is_ignored = signal.getsignal(number) == signal.SIG_IGN
+            if not (is_ignored and number in (signal.SIGHUP, signal.SIGINT)):
+                signal.signal(number, self._catch)
 
     @property
     def count(self) -> int:

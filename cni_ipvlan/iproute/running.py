@@ -173,7 +173,8 @@ class Running(dict[str, str]):
         """Read what it has printed, bound its time, and notice its end."""
         for pipe in self._pipes.keys() & ready:
             self._read(pipe)
-        self._bound()
+        if self._pidfd not in ready:  # if we were stopped meanwhile, it has not taken that time
+            self._bound()
         if self._pidfd in ready or self._is_stuck():
             self.end()
 

@@ -185,9 +185,7 @@ def _find_paths() -> dict[tuple[int, int], str]:
     return {each.identity: each.path for each in namespace.find_others(deadline)}
 
 
-def _is_gone(
-    call: Call, attachment: AttachmentId, paths: Mapping[tuple[int, int], str]
-) -> bool:
+def _is_gone(call: Call, attachment: AttachmentId, paths: Mapping[tuple[int, int], str]) -> bool:
     """Whether an attachment has no interface any more; the caller holds its lock.
 
     What a killed ADD has left is removed. Records are read again, since an ADD may have ended.

@@ -55,3 +55,17 @@ def redirect(ipvlan: Executable, verb: str, netns: str, redirections: str) -> tu
     finally:
         os.close(writer)
     return done.returncode, done.stderr
+
+
+def test_stdin_is_waited_for_even_if_it_does_not_block(ipvlan: Executable) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    with subprocess.Popen(
+        [ipvlan.path], stdin=reader, stdout=subprocess.PIPE, env={"CNI_COMMAND": "VERSION"}
+    ) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        os.write(writer, b"{}")
+        os.close(writer)
+        os.close(reader)
+        assert b"supportedVersions" in process.communicate()[0]

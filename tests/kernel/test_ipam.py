@@ -46,7 +46,7 @@ def test_add_takes_what_is_strange_but_right(setup: Setup) -> None:
         assert not Registry().is_live(record.attachment.key)
         assert added.container.addresses("net1") == [ADDRESS]
         added.delete()
-    failing = setup.ipam(script=f"{DAEMON}\necho '{{\"code\": 11, \"msg\": \"later\"}}'; exit 1")
+    failing = setup.ipam(script=f'{DAEMON}\necho \'{{"code": 11, "msg": "later"}}\'; exit 1')
     setup.expect_error(11, "later", ipam=failing)
     assert not Registry().is_live(AttachmentId("net", "one", "net1").key)
     for number in (0, 7):

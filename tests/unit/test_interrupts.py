@@ -138,14 +138,18 @@ def test_plugin_that_undoes_has_its_time_until_a_signal(seconds: float, signals:
 
 
 def test_caller_that_ignored_and_blocked_signals_is_overruled() -> None:
+    """But not nohup(1), nor a shell that starts a job in the background."""
     message = outcome("""
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         interrupts.install()
         say(runner.run(Command(("sh", "-c", "exit 3"))).status)
         say(runner.run(Command(("sh", "-c", "kill -TERM $$"))).status)
-        os.kill(os.getpid(), signal.SIGTERM)
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), number)
         say_which()
         """)
     assert message == ["3", "-15", "SIGTERM"]

@@ -86,6 +86,9 @@ def test_other_container_ids_are_refused(container_id: str) -> None:
     assert error.code == errors.INVALID_ENVIRONMENT
     assert f"CNI_CONTAINERID is {container_id!r}" in error.msg
     assert "CNI_IFNAME is 'c/d'" in error.msg
+    too_long = environment(CNI_CONTAINERID="A" * 256)
+    assert find_error(too_long, stdin()).msg.endswith("it has 256 bytes; 255 are allowed")
+    parse({**too_long, "CNI_COMMAND": "DEL"}, stdin())  # that after it must not fail for ever
 
 
 RESERVED = "the kernel reserves that name for the settings of all interfaces"

@@ -68,6 +68,10 @@ def test_command_and_its_children_are_killed_in_time(runner: Runner, tmp_path: P
     assert (done.status, done.killed_because) == (3, "")
     child = int(done.stdout)
     wait_until(lambda: not is_running(child))
+    started = runner.start(shell("exit 4"), seconds=0.3)
+    time.sleep(0.6)  # as if we were stopped
+    done = runner.finish(started)
+    assert (done.status, done.killed_because) == (4, "")
 
 
 def test_nothing_can_fail_after_the_start(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
