@@ -121,7 +121,7 @@ def list_existing(node: Node, network: str) -> tuple[dict[str, str], ...]:
 
     Raises CniError if not all namespaces can be read: GC would release what is in the others.
     """
-    unseen = ["what only root may see"] if machine.missing_capabilities() else []
+    unseen = ["what only root may see"] if machine.missing_capabilities(machine.TO_SEE_ALL) else []
     # A dry run's transaction would take what it may not read to be empty.
     tx = Transaction(node.runner)
     owners = [each.owner for each in inventory.search(tx, node.registry, report=unseen.append)]
@@ -140,13 +140,25 @@ def list_existing(node: Node, network: str) -> tuple[dict[str, str], ...]:
     return tuple({"containerID": each.container_id, "ifname": each.ifname} for each in present)
 
 
+def check_whole_ids(node: Node, network: str, valid: Iterable[Mapping[str, str]]) -> None:
+    """Raise UsageError if an ID is only the start of a recorded one: GC knows no short ones."""
+    records = _select(node.registry.all_records(), network=network)
+    recorded = {each.container_id for each in records}
+    for word in {each["containerID"] for each in valid} - recorded:
+        if longer := next((each for each in sorted(recorded) if matches_id(each, word)), ""):
+            raise click.UsageError(f"{word!r} is no container's ID; did you mean {longer!r}?")
+
+
 def find_container_id(node: Node, network: str, ifname: str, netns: str) -> str:
     """Return the ID of a container, whose namespace may be gone; raises UsageError."""
     attachment = f"attachment {ifname!r} of the network {network!r} in {netns}"
     try:
         records, owners = _read_container(node, netns)
-    except PermissionError:
+    except PermissionError as error:
         why = _NEEDS_ROOT
+        if error.filename == netns:
+            needed = machine.why_not_permitted(("CAP_SYS_ADMIN", "CAP_SYS_PTRACE"))
+            why = f"{netns} may not be opened: {needed}"
     else:
         containers = _find_ids(network, ifname, records, owners)
         if len(containers) == 1:

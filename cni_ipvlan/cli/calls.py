@@ -184,11 +184,14 @@ def _parse_attachment(text: str) -> dict[str, str]:
     container_id, _, ifname = text.partition("/")
     if not container_id or not ifname:
         raise click.BadParameter(f"{text!r} is not ID/IFNAME")
-    return {"containerID": container_id, "ifname": ifname}
+    return {
+        "containerID": options.container_id(container_id),
+        "ifname": options.interface_name(ifname),
+    }
 
 
 @options.command(
-    "ipvlan gc -c examples/ipvlan0.yaml 4bd23c/net1 90a1f3/net1 --dry-run",
+    "ipvlan gc -c examples/ipvlan0.yaml 4bd23c81a90f/net1 90a1f3/net1 --dry-run",
     "ipvlan gc -c examples/ipvlan0.yaml --keep-existing",
 )
 @click.argument("valid", type=_parse_attachment, nargs=-1, metavar="[ID/IFNAME]…")
@@ -222,6 +225,7 @@ def gc(
     failures = Failures()
     for network in networks:
         with failures.noted():
+            attachments.check_whole_ids(read_only_node(), network.name, valid)
             if keep_existing:
                 valid = attachments.list_existing(read_only_node(), network.name)
             config = {**network.config, "cni.dev/valid-attachments": valid}
@@ -246,10 +250,16 @@ def _choose_network(values: _Values) -> configs.NetworkConfig:
 def _call_attachment(command: str, network_config: _Values, values: _Values) -> None:
     """Make a call about an attachment; raises UsageError if its container ID is not found."""
     config, netns, ifname = dict(network_config), values["netns"], values["ifname"]
+    if "-" == values["prev_result"] == values["config"]:
+        raise click.UsageError("only one of --config and --prev-result can be - (standard input)")
     _raise_version(config, command)
     if values["prev_result"]:
         previous, result = read_result(values["prev_result"], "--prev-result")
         if command == "CHECK":
+            if not result.interfaces and {"ip4", "ip6"} & previous.keys():  # CNI 0.2.0 has none
+                ips = tuple(each._replace(interface=0) for each in result.addresses)
+                own = results.Interface(ifname, sandbox=netns)
+                result = result._replace(interfaces=(own,), addresses=ips)
             previous = results.render(result, str(config.get("cniVersion")))
         config["prevResult"] = previous
     container_id = values["container_id"] or attachments.find_container_id(

@@ -295,7 +295,7 @@ class _Reader(NamedTuple):
             supported = [each for each in SUPPORTED_VERSIONS if each in versions]
             inherited |= {"cniVersion": supported[-1]} if supported else {}
         plugins = [each if isinstance(each, dict) else {} for each in value["plugins"]]
-        types = tuple(str(plugin.get("type")) for plugin in plugins)
+        types = tuple(str(plugin.get("type") or "one without a type") for plugin in plugins)
         for index, plugin in enumerate(plugins):
             plugin_path, kind = (*path, "plugins", index), plugin.get("type")
             if "ipvlan" in types and not isinstance(kind, str):

@@ -14,6 +14,7 @@ from cni_ipvlan.start.namedtuple import NamedTuple
 # namespaces, and CAP_SYS_PTRACE opens those of other processes.
 _BITS = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21}
 ALWAYS_NEEDED = ("CAP_NET_ADMIN", "CAP_SYS_ADMIN")
+TO_SEE_ALL = (*ALWAYS_NEEDED, "CAP_SYS_PTRACE")  # namespaces of this node
 _MODPROBE_DIRECTORIES = ("etc/modprobe.d", "run/modprobe.d", "usr/lib/modprobe.d")
 
 LOADED = "loaded"

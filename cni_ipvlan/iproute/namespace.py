@@ -107,6 +107,17 @@ def leads_to(path: str, identity: tuple[int, int]) -> bool:
         return False
 
 
+def is_hidden(path: str) -> bool:
+    """Whether we may not look where a path leads: of a process with more capabilities than ours."""
+    try:
+        os.stat(path)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):  # it leads nowhere
+        pass
+    return False
+
+
 def identity_of(path: str | int) -> tuple[int, int]:
     """Return (device, inode) of the namespace at a path or descriptor; raises OSError."""
     status = os.stat(path)

@@ -92,6 +92,8 @@ def make_addressing(conf: NetConf, master: Master, allocated: Result | None) -> 
     addresses, routes = usable_parts(source, plugin, conf.mtu or master.link.mtu, mtu_name)
     if conf.check_ipv4_conflict:
         check_count(addresses, "checkIPv4Conflict")
+    if conf.host_access:
+        check_count(addresses, "hostAccess")
     dns = conf.dns or source.dns or previous.dns
     parts = addresses, routes, others, dns
     return Addressing(*parts, is_conflict_likely=conf.check_ipv4_conflict)

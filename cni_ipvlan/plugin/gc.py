@@ -14,6 +14,7 @@ from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.commands import OPTIONAL, Command
 from cni_ipvlan.plugin import features, host_local, inventory, ipam, links, modes
+from cni_ipvlan.plugin.codes import NOT_PERMITTED
 from cni_ipvlan.plugin.host_local import Lease
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.start import json
@@ -192,8 +193,13 @@ def _is_gone(call: Call, attachment: AttachmentId, paths: Mapping[tuple[int, int
     ``paths`` are others to their containers.
     """
     for each in call.registry.records_of(attachment):
-        path = each.netns if each.has_container else paths.get(each.netns_identity, each.netns)
-        record = each._replace(netns=path)
+        path = each.netns if each.has_container else paths.get(each.netns_identity, "")
+        if not path and namespace.is_hidden(each.netns):
+            text = (
+                f"{each.netns} may not be opened, so it is not known whether its container exists"
+            )
+            raise CniError(NOT_PERMITTED, text, "try: give this process CAP_SYS_PTRACE")
+        record = each._replace(netns=path or each.netns)
         if not record.is_complete and (found := links.find_link(call.tx, call.registry, record)):
             netns, link = found
             links.delete(call.tx, [link], netns)

@@ -32,7 +32,7 @@ from cni_ipvlan.iproute.commands import Argv, Command, Undo
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import codes, links
-from cni_ipvlan.plugin.addressing import Addressing, check_count, parse_address
+from cni_ipvlan.plugin.addressing import Addressing, parse_address
 from cni_ipvlan.plugin.master import Master, key_of
 from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.plugin.shared import Feature, disable_autoconfiguration, is_only
@@ -187,10 +187,10 @@ class HostAccess(Feature):
             index = record.master[1]
             with _lock(call, index):
                 is_last = is_only(registry.records_with_routes(record.master), attachment)
-                if is_last and not _has_unrecorded_routes(tx, registry, record):
-                    _remove_link(tx, link_name(index))  # and with it all its routes
-                else:
-                    _remove_routes(tx, _routes_of(tx, record), link_name(index))
+                is_last = is_last and not _has_unrecorded_routes(tx, registry, record)
+                _remove_routes(tx, _routes_of(tx, record), link_name(index))
+                if is_last:
+                    _remove_link(tx, link_name(index))
                 registry.drop_routes(record)
         if not records:
             _release_unrecorded(call, attachment)
@@ -225,10 +225,9 @@ def _release_unrecorded(call: Call, attachment: AttachmentId) -> None:
                 each for each in routes if each.priority == number and each.ip not in others
             ]
             are_all_own = bool(own_routes) and own_routes == routes
+            _remove_routes(tx, own_routes, link.name)
             if are_all_own and is_only(registry.records_with_routes(key), attachment):
                 _remove_link(tx, link.name)
-            else:
-                _remove_routes(tx, own_routes, link.name)
 
 
 def usable_addresses(master: Master) -> list[str]:
@@ -287,9 +286,8 @@ def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address
     each must be in a subnet of the host's own global addresses on the master, which the host
     reaches directly, or in a subnet that root has reserved as unreachable. It must not be the first
     or last address of the subnet, nor a next hop of any route. The host must not have a route to it
-    alone, which would have a lower metric. Raises CniError, too, if there are too many addresses.
+    alone, which would have a lower metric.
     """
-    check_count(addresses, "hostAccess")
     argvs = (commands.route_show("table", "all"), commands.nexthop_show())
     routes, nexthops = tx.run_batch(*map(Command, argvs)).stdout.split(b"\n")
     gateways = set(map(ip_address, (*queries.next_hops(routes), *queries.next_hops(nexthops))))

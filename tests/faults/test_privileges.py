@@ -1,16 +1,20 @@
 """What runs as root trusts nothing that others can write to, and needs little of root."""
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import faulty
 from faulty import Faults
-from lab import RECORDS, SHARED_VENV, NetNS
+from lab import RECORDS, SHARED_VENV, NetNS, wait_until
 from runtime import Answer, Conf, call_environment, host_local, network, stdin_of
 from setup import Setup
+
+from cni_ipvlan.iproute import namespace
 
 CONF = network(ipam=host_local("10.1.0.0/24", "fd00:1::/64", routes=[{"dst": "0.0.0.0/0"}]))
 NEEDED = {"net_admin": 112, "sys_admin": 112}  # each with the error of an ADD without it
@@ -22,10 +26,15 @@ def with_capabilities(change: str, verb: str, container: NetNS | str, conf: Conf
 
     Such a root can't look into the home of who made the clone.
     """
+    return run_with(change, (), call_environment(verb, container), stdin_of(conf))
+
+
+def run_with(change: str, words: Sequence[str], environment: Conf, stdin: bytes = b"") -> Answer:
+    caps = ("setpriv", "--bounding-set", change, "--inh-caps", "-all")
     done = subprocess.run(
-        ["setpriv", "--bounding-set", change, "--inh-caps", "-all", f"{SHARED_VENV}/bin/ipvlan"],
-        input=stdin_of(conf),
-        env=call_environment(verb, container),
+        [*caps, f"{SHARED_VENV}/bin/ipvlan", *words],
+        input=stdin,
+        env=environment,
         capture_output=True,
         check=False,
     )
@@ -53,6 +62,22 @@ def test_root_that_may_not_open_a_processes_namespace_learns_why(setup: Setup) -
     assert error["details"] == (
         "try: run as the host's root with all capabilities: this process lacks CAP_SYS_PTRACE"
     )
+
+
+def test_what_root_may_not_see_is_not_gone(setup: Setup, tmp_path: Path) -> None:
+    conf = network(cniVersion="1.0.0", ipam=host_local("10.1.0.0/24"))
+    (tmp_path / "net.conf").write_text(json.dumps(conf))
+    words = ("gc", "-c", str(tmp_path / "net.conf"), "--keep-existing", "--json")
+    with subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE) as process:
+        path = f"/proc/{process.pid}/ns/net"
+        wait_until(lambda: not namespace.leads_to(path, namespace.own_identity()))
+        setup.add(conf, at=NetNS(path))
+        with setup.unchanged():
+            failed = run_with("-sys_ptrace", words, dict(os.environ))
+            assert (failed.status, "not seen: " in failed.stdout.decode()) == (1, True)
+            gc = {**conf, "cniVersion": "1.1.0", "cni.dev/valid-attachments": []}
+            error = with_capabilities("-sys_ptrace", "GC", "", gc).error()
+            assert (error["code"], "may not be opened" in error["msg"]) == (112, True)
 
 
 def test_no_file_is_written_but_those_that_are_kept(setup: Setup, tmp_path: Path) -> None:

@@ -231,6 +231,13 @@ def test_a_script_leaves_alone_what_was_made_meanwhile(setup: Setup, option: Con
         status, out = second.run()
 
     assert (status, "was made meanwhile; make the dry run again" in out) == (1, True)
+    removal = setup.dry_run("del", **option)
+    setup.dry_run(at=setup.container2, **option).succeeds()
+    host_links = setup.host.links()
+    status, out = removal.run()
+    assert (status, "is kept, since it may be in use" in out) == (0, True)
+    assert "net1" in setup.container2.links()
+    assert setup.host.links() == host_links
 
 
 def test_a_script_lets_the_plugin_allocate_and_uses_what_it_answers(setup: Setup) -> None:
@@ -260,6 +267,13 @@ def test_a_script_lets_the_plugin_allocate_and_uses_what_it_answers(setup: Setup
     of_ipv6 = [step["purpose"] for step in plan["steps"] if step["ipv6Only"]]
     purpose = "wait for IPv6 duplicate address detection"
     assert of_ipv6 == ["add the address <IPv6 address: …>/<length>", purpose]
+
+
+@with_host_address
+def test_a_script_adds_a_route_of_both_ipam_and_host_access_once(setup: Setup) -> None:
+    answer = {"ips": [{"address": "10.1.0.2/24"}], "routes": [{"dst": "10.1.0.10/32"}]}
+    setup.fake.answer("ADD", answer)
+    setup.dry_run(hostAccess=True, ipam=setup.fake.conf).succeeds()
 
 
 def test_static_is_run_since_it_allocates_nothing(setup: Setup) -> None:

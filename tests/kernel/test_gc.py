@@ -54,6 +54,7 @@ def test_what_exists_on_this_node_is_kept_if_all_of_it_was_seen(
     with monkeypatch.context() as patched:
         patched.setattr(machine, "missing_capabilities", lambda *_: ["CAP_NET_ADMIN"])
         assert "not seen: " in user.run(command)[2]
+    assert "did you mean 'three'?" in user.run(f"{command.rpartition(' ')[0]} thre/net1")[2]
     assert len(find_leases()) == 3
     user.check_output(command)
     assert len(find_leases()) == 2

@@ -155,7 +155,7 @@ def _check_addresses(
     if not own_addresses and not ranges:
         return
     why = "only root can see which addresses containers have"
-    unseen = [why] if machine.missing_capabilities() else []
+    unseen = [why] if machine.missing_capabilities(machine.TO_SEE_ALL) else []
     attachments = inventory.search(tools.tx, tools.registry, report=unseen.append)
     for holder in inventory.select_of_master(attachments, master):
         netns, owner = holder.netns, holder.owner

@@ -6,6 +6,7 @@ No other file is executed, and each of these once, with a limit of time.
 import json
 import os
 from collections.abc import Iterator
+from shlex import quote
 from typing import Any
 
 from cni_ipvlan.cli.calls import DEFAULT_ORIGIN, name_options
@@ -20,7 +21,7 @@ from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.plugin import about, dhcp, explain
 
 _SECONDS = 5.0
-_INSTALL = "scripts/install-node installs it there"
+_DEFAULT_DIRECTORY = "/opt/cni/bin"  # install-node's
 _WHICH = "give those of your runtime with --cni-path"
 _FIRST_IS_CALLED = f"a runtime that searches there first calls that one; {_WHICH}"
 
@@ -53,8 +54,11 @@ def _find_executables(tools: Tools) -> list[str]:
 
 def _identify(tools: Tools, path: str) -> Finding:
     """Run ``path`` without CNI_COMMAND: a plugin then prints its name and version."""
+    directory = os.path.dirname(path) or tools.directories[0]
+    option = "" if directory == _DEFAULT_DIRECTORY else f" --bin-dir {quote(directory)}"
+    install = f"scripts/install-node{option} installs it there"
     if not path:
-        return Finding(PROBLEM, "plugins", "none of these directories has ipvlan", _INSTALL)
+        return Finding(PROBLEM, "plugins", "none of these directories has ipvlan", install)
     if not os.access(path, os.X_OK):
         return Finding(PROBLEM, "plugins", f"{path} is not executable", f"chmod +x {path}")
     answer = _run(tools, path)
@@ -62,11 +66,11 @@ def _identify(tools: Tools, path: str) -> Finding:
     first, _, rest = text.partition("\n")
     if answer.status:
         why = answer.killed_because or first or f"exit status {answer.status}"
-        advice = f"{rest}\ninstall it again: {_INSTALL}".strip()
+        advice = f"{rest}\ninstall it again: {install}".strip()
         return Finding(PROBLEM, "plugins", f"{path} does not run: {why}", advice)
     if text == about():
         return Finding(OK, "plugins", f"{path} is this program")
-    return Finding(WARNING, "plugins", f"{path} is a different program: {first[:60]}", _INSTALL)
+    return Finding(WARNING, "plugins", f"{path} is a different program: {first[:60]}", install)
 
 
 def check_ipam(tools: Tools, plugin: str, version: str) -> Iterator[Finding]:

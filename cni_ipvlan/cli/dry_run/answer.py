@@ -20,6 +20,7 @@ from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.iproute.runner import Runner
 from cni_ipvlan.log import Log
 from cni_ipvlan.plugin.addressing import (
+    check_count,
     check_not_host_addresses,
     connected_routes,
     usable_parts,
@@ -75,6 +76,7 @@ def ipam_answer(
     if parent:
         check_not_host_addresses(tx, parent, addresses)
         if host_access:
+            check_count(addresses, "hostAccess")
             check_permitted(tx, parent, addresses)
     values: dict[str, list[str]] = {"ipv4": [], "ipv6": [], "route": []}
     for address in addresses:

@@ -11,10 +11,18 @@ from shlex import join, quote
 from cni_ipvlan.cli.dry_run import answer
 from cni_ipvlan.cli.dry_run.predict import Prediction, is_allocation, list_assumptions
 from cni_ipvlan.cli.output import styled
-from cni_ipvlan.iproute.commands import ABSENT, OPTIONAL, Command
+from cni_ipvlan.iproute.commands import (
+    ABSENT,
+    OPTIONAL,
+    Command,
+    link_add_macvlan_refused,
+    link_delete,
+)
 from cni_ipvlan.iproute.dry_run import ADD_LINK
 from cni_ipvlan.iproute.runner import own_programs
+from cni_ipvlan.plugin.links import key_of
 
+ADD_ROUTE = ("ip", "route", "add")
 _MOST_ASSUMPTIONS = 10
 _VARIABLES = {"container": "CNI_CONTAINERID", "interface": "CNI_IFNAME", "namespace": "CNI_NETNS"}
 _MOST_CHARACTERS = 1000  # of a line; a terminal without line editing cuts lines at 4096
@@ -45,8 +53,22 @@ answer=$(ipam ADD) || {{
 }}  {purpose}
 checked=$(printf '%s\\n' "$answer" | {reader})  {check}
 answered() {{ printf '%s\\n' "$checked" | sed -n "s/^$1 //p"; }}
+has_route() {{ answered route | cut -d ' ' -f 1 | grep -qxF "$1"; }}
 ipv4=$(answered ipv4)
 ipv6=$(answered ipv6)"""
+
+
+# Others may use what attachments share by then, as a script has no locks; and a dry run can't ask
+# whether a VLAN is free before the container's interface is removed.
+_IN_USE = """\
+in_use() {{
+    ip link show dev "$1" >/dev/null 2>&1 || return
+    if ! {{ ip route show dev "$1"; ip -6 route show dev "$1"; }} | grep -q . &&
+        {probe} 2>&1 | grep -q 'Invalid argument'; then
+        return 1
+    fi
+    echo "$1 is kept, since it may be in use" >&2
+}}"""
 
 
 def render(prediction: Prediction) -> str:
@@ -74,11 +96,21 @@ def describe_attachment(environment: Mapping[str, str]) -> list[str]:
 def _independent_steps(prediction: Prediction) -> Iterator[str]:
     """Yield steps that are all tried, as DEL, CHECK and GC do; the status is 1 if one fails."""
     yield "status=0"
+    if any(map(_removes_shared, prediction.plan.changes)):
+        probe = join(link_add_macvlan_refused("$1")).replace("'$1'", '"$1"')
+        yield _IN_USE.format(probe=probe)
     for step in (*prediction.plan.changes, *prediction.queries):
         # An IPAM plugin may be older than GC.
         is_needed = step.accept != OPTIONAL and step.parameters.get("CNI_COMMAND") != "GC"
-        yield _step(prediction, step, "|| status=1" if is_needed else "|| :")
+        condition = f"in_use {quote(step.argv[-1])} || " if _removes_shared(step) else ""
+        yield condition + _step(prediction, step, "|| status=1" if is_needed else "|| :")
     yield "exit $status"
+
+
+def _removes_shared(step: Command) -> bool:
+    """Whether a step removes a link of the host that others may use: a VLAN, or hostAccess' own."""
+    is_of_host = step.netns is None and not key_of(step.argv[-1])
+    return is_of_host and step.argv[:-1] == link_delete("")[:-1]
 
 
 def _undoable_steps(prediction: Prediction) -> Iterator[str]:
@@ -105,6 +137,8 @@ def _undoable_steps(prediction: Prediction) -> Iterator[str]:
         is_looped = any(word in answer.STAND_INS for word in step.argv)
         families = [family for family, steps in prediction.family_changes.items() if step in steps]
         condition = f'[ -z "$ipv{families[0]}" ] || ' if families and not is_looped else ""
+        if prediction.reader and step.argv[:3] == ADD_ROUTE and step.netns and not is_looped:
+            condition += f"has_route {quote(step.argv[3])} || "
         otherwise = "|| :" if step.accept in (ABSENT, OPTIONAL) else ""
         yield condition + _step(prediction, step, otherwise)
     result = '"$answer"' if prediction.reader else _one_line(json.dumps(prediction.result).encode())

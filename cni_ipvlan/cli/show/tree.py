@@ -47,7 +47,7 @@ def inspect(
 
     ``networks`` are those of the node. Routes and gateways are read only ``with_routes``.
     """
-    unseen = [NEEDS_ROOT] if machine.missing_capabilities() else []
+    unseen = [NEEDS_ROOT] if machine.missing_capabilities(machine.TO_SEE_ALL) else []
     host_links = queries.links(tx.run(commands.Command(commands.link_show())).stdout)
     host_masters = [Master(link) for link in host_links]
     attachments, state = _find_attachments(tx, registry, networks, unseen.append)

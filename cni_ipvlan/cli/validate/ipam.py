@@ -349,9 +349,15 @@ def _check_routes(ipam: IpamConfig, mode: str) -> Iterator[Problem]:
 
 
 def _find_hop_fault(ipam: IpamConfig, hop: Address, pools: list[Pool], family: int) -> str:
-    """Return why packets of a family (4 or 6) can't be sent to an address; empty if they can."""
+    """Return why packets of a family (4 or 6) can't be sent to an address; empty if they can.
+
+    0.0.0.0 and :: mean no gateway.
+    """
+    hop = getattr(hop, "ipv4_mapped", None) or hop
     if hop.version != family:
         return f"but IPv{family} needs an IPv{family} address"
+    if hop.is_unspecified:
+        return ""
     if ipam.is_static and hop in [each.first for each in ipam.pools]:
         return "the container's own address"
     if any(hop in each for each in ipam.on_link):

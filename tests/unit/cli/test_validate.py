@@ -74,6 +74,7 @@ VALID: list[dict[str, Any]] = [
     {"ipam": ranges([{"subnet": "fd00::/64"}])},
     {"ipam": {"type": "dhcp", "anything": {"else": 5}}},
     {"ipam": route(dst="fd00::/8", gw="fe80::1")},
+    *({"ipam": route(dst="10.9.0.0/16", gw=gw)} for gw in ("0.0.0.0", "::ffff:10.1.0.1")),
     {"ipam": pool(routes=[*DEFAULT, {**DEFAULT[0], "gw": "10.1.0.1"}])},  # the same twice
     {"ipam": pool(routes=[*DEFAULT, {**DEFAULT[0], "gw": "10.1.0.9", "priority": 7}])},
     {"ipam": static("fd00::2/64", routes=[{"dst": "fd00::/64"}])},
