@@ -137,6 +137,11 @@ class Neighbour(NamedTuple):
     mac: str = ""
     state: str = ""
 
+    @property
+    def is_permanent(self) -> bool:
+        """Whether a person or program has set it, so that nobody is asked."""
+        return self.state == "PERMANENT"
+
 
 def links(output: bytes) -> list[Link]:
     """Read ``ip -j -d link show``, or ``address show`` with the addresses.

@@ -122,6 +122,12 @@ IPv6 | ipv6; trace one two
 an address that is down elsewhere, too | switched; third; b: ip link set dev eth0 down;
     b: ip address add 10.1.0.1/24 dev eth0; trace one 10.1.0.1
     => everything answers, but 10.1.0.1 is also an address of eth0 in /run/netns/b
+a host with two interfaces on the network | switched;
+    switch: ip link add name p2 up type veth peer name eth1 netns other;
+    switch: ip link set dev p2 master br0; other: ip link set dev eth1 up;
+    other: ip address add 10.1.0.51/24 dev eth1; trace one 10.1.0.51
+one that begins no connection | pair; one: iptables-legacy -A INPUT -p icmp --icmp-type 8 -j DROP;
+    trace one two => everything answers, but 10.1.0.2 does not answer when TWO begins
 dual stack | pair; one: ip address add fd00:1::2/64 dev net1 nodad;
     two: ip address add fd00:1::3/64 dev net1 nodad; trace one two
 dual stack, of which one has lost IPv6 | pair; one: ip address add fd00:1::2/64 dev net1 nodad;
@@ -366,6 +372,19 @@ the router drops | routed; neighbour: iptables-legacy -A FORWARD -d 10.9.0.1 -j 
 the host's policy drops in l3s | l3s; neighbour: ip route add 10.1.0.2 via 10.1.0.10;
     host: iptables-legacy -P INPUT DROP; trace one 10.1.0.1
     => the policy of the host drops packets => iptables-legacy -t filter -I INPUT -s 10.1.0.1 -j
+masqueraded, and a wrong neighbour | routed; far: ip route delete default;
+    neighbour: iptables-legacy -t nat -A POSTROUTING -o far0 -j MASQUERADE;
+    far: ip neighbour replace 10.9.0.2 lladdr 02:00:00:00:00:99 dev eth0 nud permanent;
+    trace one 10.9.0.1 => eth0 in /run/netns/far takes 02:00:00:00:00:99 for 10.9.0.2 (permanent)
+    => exec far ip neighbour delete 10.9.0.2
+a router that sends nothing of its own | routed; neighbour: iptables-legacy -P OUTPUT DROP;
+    neighbour: ip address flush dev far0; trace one 10.9.0.1
+    => /run/netns/neighbour has no route to 10.9.0.1 => exec neighbour ip route add 10.9.0.1
+a qdisc of a class, and one that tc prints wrongly | routed;
+    neighbour: tc qdisc add dev far0 root handle 1: prio; neighbour: ip link add name d0 type dummy;
+    neighbour: tc qdisc add dev far0 parent 1:2 handle 20: netem loss 100%;
+    neighbour: tc qdisc add dev d0 root hfsc; probe --netns one --to 10.9.0.1
+    => the qdisc netem on far0 => tc qdisc delete dev far0 parent 1:2 handle 20:
 masqueraded in l3 | l3; neighbour: ip route add 10.1.0.2 via 10.1.0.10;
     host: iptables-legacy -t nat -A POSTROUTING -s 10.1.0.2 -j MASQUERADE; trace one 10.1.0.1
     => changes addresses, so that in mode l3 answers don't come back => use mode l3s; or
@@ -559,6 +578,11 @@ ports of different VLANs | switched; switch: ip link set dev br0 type bridge vla
     probe --netns one
     => br0 in /run/netns/switch does not let frames of VLAN 1 pass p1 in /run/netns/switch untagged
     => exec switch bridge vlan add dev p1 vid 1 pvid untagged
+a port of another VLAN than all | switched; third;
+    switch: ip link set dev br0 type bridge vlan_filtering 1;
+    switch: bridge vlan delete dev p0 vid 1; switch: bridge vlan add dev p0 vid 30 pvid untagged;
+    probe --netns one => does not let frames of VLAN 1 pass p0 in /run/netns/switch untagged
+    => exec switch bridge vlan add dev p0 vid 1 pvid untagged
 no VLAN for untagged frames | switched; switch: ip link set dev br0 type bridge vlan_filtering 1;
     switch: bridge vlan delete dev p0 vid 1; switch: bridge vlan delete dev p1 vid 1;
     probe --netns one => does not let frames of VLAN 1 pass p0 in /run/netns/switch untagged
@@ -618,6 +642,28 @@ echo ignored, and links with the same indexes | space b; space far; space a; gat
     far: ip link set dev eth0 up; far: ip address add 10.9.0.1/24 dev eth0;
     far: ip route add default via 10.9.0.2; add one 10.1.0.2/24 10.1.0.1;
     far: net/ipv4/icmp_echo_ignore_all=1; trace one 10.9.0.1 => 10.9.0.1 ignores echo requests
+a second network in common | pair; wires;
+    host: ip link add name net2 link eth1 netns one type ipvlan mode l2 private;
+    host: ip link add name net2 link eth1 netns two type ipvlan mode l2 private;
+    one: ip link set dev net2 up; one: ip address add 10.2.0.2/24 dev net2;
+    two: ip link set dev net2 up; two: ip address add 10.2.0.3/24 dev net2;
+    trace one two => flag private keeps its interfaces apart => use flag bridge
+ARP by two interfaces | switch; host: ip link add name eth1 up type veth peer name p2 netns switch;
+    switch: ip link set dev p2 up master br0; add one 10.1.0.2/24; add two 10.1.0.3/24;
+    host: ip link add name net2 link eth1 netns one type ipvlan mode l2;
+    one: ip link set dev net2 up; one: ip address add 10.1.0.4/24 dev net2; trace two 10.1.0.4
+    => net1 in ONE answers for 10.1.0.4, too, which is an address of net2 in ONE
+    => net/ipv4/conf/net1/arp_ignore' && ip netns exec
+a router's address was found twice | add two fd00:1::1/64;
+    neighbour: ip address add fd00:1::1/64 dev eth0; neighbour: sleep 3;
+    two: ip address flush dev net1; add one fd00:1::2/64 fd00:1::1; probe --netns one
+    => eth0 in /run/netns/neighbour does not use fd00:1::1: another host has it, too
+    => exec neighbour ip address delete fd00:1::1/64 dev eth0 && ip netns exec
+no route in mode l3 | l3; one: ip route delete default; trace one 10.9.0.1
+    => ONE has no route to 10.9.0.1 => ip route add 10.9.0.1 dev net1
+no IPv6 on the master in mode l3 | add one fd00:1::2/64 - mode=l3;
+    host: net/ipv6/conf/eth0/disable_ipv6=1; trace one fd00:9::1
+    => eth0 of the host can have no IPv6 address => echo 0 >/proc/sys
 a MAC address twice | switch; host: ip link set dev eth0 address 02:00:00:00:00:05;
     other: ip link set dev eth0 address 02:00:00:00:00:05; add one 10.1.0.2/24 10.1.0.1;
     probe --netns one => have the same MAC address, 02:00:00:00:00:05 => give one of them another
@@ -674,6 +720,15 @@ all is well | pair; probe --netns one => everything answers
 echo ignored | pair; neighbour: net/ipv4/icmp_echo_ignore_all=1; trace one 10.1.0.1
     => answers ARP or ND
 a gateway that leads nowhere | pair; probe --netns one --to 10.9.0.1 => its gateway 10.1.0.1 (
+a namespace elsewhere with the gateway's address | routed; space vm;
+    vm: ip link add name d0 up type dummy; vm: ip address add 10.1.0.1/24 dev d0;
+    neighbour: net/ipv4/ip_forward=0; probe --netns one --to 10.9.0.1 => its gateway 10.1.0.1 (
+echo ignored, and a namespace elsewhere with the address | pair; space vm;
+    vm: ip link add name d0 up type dummy; vm: ip address add 10.1.0.1/24 dev d0;
+    neighbour: net/ipv4/icmp_echo_ignore_all=1; trace one 10.1.0.1 => answers ARP or ND
+another host answers | gateway; host: ip link add name d0 up type dummy; add one 10.1.0.2/24;
+    add two 10.1.0.1/24 - master=d0 name=other; trace one two
+    => is not on its network: another host has that address, too
 a wrong neighbour | pair;
     one: ip neighbour replace 10.1.0.1 lladdr 02:00:00:00:00:99 dev net1 nud permanent;
     trace one 10.1.0.1 => answers for it

@@ -12,6 +12,8 @@ import os, resource, signal, sys, time
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
 from cni_ipvlan.iproute.runner import Runner
+for number in (signal.SIGHUP, signal.SIGINT):  # whoever runs the tests may ignore them
+    signal.signal(number, signal.SIG_DFL)
 interrupts = Interrupts()
 runner = Runner("", lambda *_: None, interrupts)
 

@@ -109,8 +109,10 @@ def trace_command(one: str, other: str, as_json: bool) -> int:
     topology = Topology(calls.read_only_node(), one, other)
     starts = _find_ends(topology, "A", one)
     ends = _find_ends(topology, "B", other, near=starts[0].port)
-    start, end = _choose_pair(topology, starts, ends)
-    questions, is_exact = list(_list_questions(start, end)), start.is_exact or end.is_exact
+    pairs = _choose_pairs(topology, starts, ends)
+    start, end = pairs[0]
+    questions = [question for pair in pairs for question in _list_questions(*pair)]
+    is_exact = start.is_exact or end.is_exact
     findings: list[Finding] = []
     if start.side is None:
         text = f"{start.name} is not on this node, so nothing can be sent from there"
@@ -122,7 +124,8 @@ def trace_command(one: str, other: str, as_json: bool) -> int:
         findings = findings or [Finding(PROBLEM, "family", text, "ipvlan show lists addresses")]
     elif not is_exact:
         findings += _compare_families(start, end)
-    return _report(topology, [start, end], findings, questions, as_json=as_json)
+    asked_ends = [end for pair in pairs for end in pair]
+    return _report(topology, asked_ends, findings, questions, as_json=as_json)
 
 
 def _find_ends(
@@ -134,15 +137,21 @@ def _find_ends(
         raise options.option_error(error.message, argument) from None
 
 
-def _choose_pair(topology: Topology, starts: Sequence[End], ends: Sequence[End]) -> tuple[End, End]:
-    """Return the ends with one master; or else the first one, and what answers it, if anything."""
+def _choose_pairs(
+    topology: Topology, starts: Sequence[End], ends: Sequence[End]
+) -> list[tuple[End, End]]:
+    """Return for each master the first ends on it; or else the first end, and what answers it."""
+    pairs: dict[Port, tuple[End, End]] = {}
     for start, end in product(starts, ends):
         if start.port and end.port and start.port.chain[-1] is end.port.chain[-1]:
-            return start, end
+            pairs.setdefault(start.port.chain[-1], (start, end))
+    if pairs:
+        return list(pairs.values())
     start, first = starts[0], ends[0]
     attempts = [(end, each) for end in ends for each in _list_questions(start, end) if ends[1:]]
     results = zip(attempts, topology.ask(*(each.ping() for _, each in attempts)), strict=True)
-    return start, next((end for (end, _), completed in results if completed.status == 0), first)
+    answering = next((end for (end, _), completed in results if completed.status == 0), first)
+    return [(start, answering)]
 
 
 def _list_questions(start: End, end: End) -> Iterator[Question]:
@@ -155,7 +164,10 @@ def _list_questions(start: End, end: End) -> Iterator[Question]:
             target = next(near, targets[0])
             source = sources[0] if start.is_exact else ""
             device = start.port.bind_device if start.port else ""
-            yield Question(start, start.side, target, "tried", source, device, end.port)
+            # Of an address that is on no network of the start's, it may be an unrelated one.
+            is_known = not end.is_exact or not start.port or end.port in start.port.segment
+            receiver = end.port if is_known else None
+            yield Question(start, start.side, target, "tried", source, device, receiver)
 
 
 def _compare_families(start: End, end: End) -> Iterator[Finding]:

@@ -19,6 +19,16 @@ def report_duplicate(text: str) -> Finding:
     return Finding(PROBLEM, "duplicate", text, _CONFLICT)
 
 
+def check_unused(port: Port, address: str) -> Iterator[Finding]:
+    """Yield that an interface does not use an IPv6 address of its, as another host had it."""
+    for each in port.link.addresses:
+        if each.is_duplicate and each.address.partition("/")[0] == address:
+            text = f"{port} does not use {address}: another host has it, too (duplicate detection)"
+            argvs = (("ip", "address", verb, each.address, "dev") for verb in ("delete", "add"))
+            command = " && ".join(port.side.command(*argv, port.link.name) for argv in argvs)
+            yield Finding(PROBLEM, "duplicate", text, f"if nobody has it any more: {command}")
+
+
 def _check_link(port: Port) -> Iterator[Finding]:
     link, master, record = port.link, port.parent, port.record
     kind = f"mode {link.mode} {link.flag}" if link.is_ipvlan else f"a {link.kind or 'device'}"
@@ -88,12 +98,13 @@ def _ask_for_duplicates(port: Port) -> Iterator[Finding]:
     addresses = of_family("0.0.0.0", port.addresses) if asker.link.is_up else []
     argvs = (commands.arping_duplicate(each, asker.link.name) for each in addresses)
     answers = topology.ask(*((asker.side, argv) for argv in argvs))
+    own_macs = {each.link.mac for each in port.side.ports.values()}  # any may answer, by arp_ignore
     for address, completed in zip(addresses, answers, strict=True):
         mac = queries.answering_mac(completed.stdout).lower()
         if not completed.was_run:
             text = f"arping is missing, so other hosts were not asked for {address}"
             yield Finding(WARNING, "not looked", text, "install it: apt install iputils-arping")
-        elif completed.status == commands.DUPLICATE_ANSWERED and mac != port.link.mac:
+        elif completed.status == commands.DUPLICATE_ANSWERED and mac not in own_macs:
             yield report_duplicate(f"another host on the network has {address}, too: {mac}")
         elif completed.status == 0:
             yield Finding(OK, "duplicate", f"no other host answers for {address}")

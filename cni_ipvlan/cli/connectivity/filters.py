@@ -64,17 +64,28 @@ def has_nat_rule(side: Side, target: str) -> bool:
 
 
 def count_drops(
-    side: Side, ends: Sequence[str], devices: set[str], *, is_routed: bool
+    side: Side, ends: Sequence[str], devices: set[str], *, is_routed: bool, has_own: bool
 ) -> dict[Finding, int]:
     """Return how many packets each rule has dropped that may drop echoes between two addresses.
 
     The keys are the findings that blame the rules. ``devices`` are the interfaces of this side by
-    which echoes go; unless they are routed, they pass only as frames.
+    which echoes go; unless they are routed, they pass only as frames. Where they only pass, the
+    rules for what this side sends and gets itself count if it ``has_own``: ICMP errors.
     """
+    # In IPv6 every router sends and gets what finds neighbours.
+    is_holder = any(map(side.has_address, ends)) or bool(_list_children(side, ends))
+    other_hooks = set() if has_own or is_holder or ":" in ends[-1] else {"input", "output"}
     counts: dict[Finding, int] = {}
-    is_routed = is_routed or bool(side.read_sysctl("net/bridge/bridge-nf-call-iptables"))
-    packet_rules = (_read_iptables(side, ends, devices), _read_ipsec(side)) if is_routed else ()
-    frame_rules = _read_nft(side, ends, devices, is_routed), _read_tc(side, devices)
+    key = f"nf_call_{'ip6' if ':' in ends[-1] else 'ip'}tables"
+    bridges = (each for name, each in side.ports.items() if name in devices)
+    is_routed = is_routed or any(
+        each.details.get(key) or side.read_sysctl(f"net/bridge/bridge-{key.replace('_', '-')}")
+        for each in bridges
+        if each.link.kind == "bridge"
+    )
+    iptables = _read_iptables(side, ends, devices, other_hooks)
+    packet_rules = (iptables, _read_ipsec(side)) if is_routed else ()
+    frame_rules = _read_nft(side, ends, devices, other_hooks, is_routed), _read_tc(side, devices)
     for rules in (*packet_rules, *frame_rules, _read_full_tables(side, ends)):
         with suppress(ValueError, KeyError, TypeError):  # a program may be missing, or an old one
             counts.update(rules)
@@ -91,7 +102,7 @@ def find_drops(before: dict[Finding, int], after: dict[Finding, int]) -> list[Fi
 
 
 def _read_iptables(
-    side: Side, ends: Sequence[str], devices: set[str]
+    side: Side, ends: Sequence[str], devices: set[str], other_hooks: set[str]
 ) -> Iterator[tuple[Finding, int]]:
     for program in find_programs(side, ends[-1]):
         name, table = program.removesuffix("-save"), ""
@@ -102,6 +113,8 @@ def _read_iptables(
             if match is None or not is_rule or _is_of_others(unquoted, ends, devices):
                 continue
             packets, chain, words, target, policy_chain, policy_packets = match.groups()
+            if (chain or policy_chain).lower() in other_hooks:
+                continue
             if policy_chain:
                 text = f"the policy of {side} drops packets: {name} -P {policy_chain} DROP"
                 matches = _list_matches(side, ends, policy_chain.lower())
@@ -163,20 +176,22 @@ def _is_of_others(line: str, ends: Sequence[str], devices: set[str]) -> bool:
 
 
 def _read_nft(
-    side: Side, ends: Sequence[str], devices: set[str], is_routed: bool
+    side: Side, ends: Sequence[str], devices: set[str], other_hooks: set[str], is_routed: bool
 ) -> Iterator[tuple[Finding, int]]:
     ruleset = _list_ruleset(side)
     hooked = [each["chain"] for each in ruleset if "hook" in each.get("chain", ())]
     # Tables with such chains are not iptables', whatever their names: iptables-save omits them.
     native = {(each["family"], each["table"]) for each in hooked if not each["name"].isupper()}
+    routed = ("ip", "ip6", "inet")
     other_chains = {
         (each["family"], each["table"], each["name"])
         for each in hooked
-        if "dev" in each and devices.isdisjoint(re.findall(r"[^' \[\],]+", str(each["dev"])))
+        if ("dev" in each and devices.isdisjoint(re.findall(r"[^' \[\],]+", str(each["dev"]))))
+        or (each["hook"] in other_hooks and each["family"] in routed)
     }
     other_family = "ip" if ":" in ends[-1] else "ip6"
     other_families = {other_family, *(("arp",) if other_family == "ip" else ())}
-    other_families |= set() if is_routed else {"ip", "ip6", "inet"}
+    other_families |= set() if is_routed else {*routed}
     for entry in ruleset:
         item = entry.get("rule") or entry.get("chain") or {}
         expressions = item.get("expr", [])
@@ -273,11 +288,19 @@ def _read_full_tables(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding
 
 
 def _read_tc(side: Side, devices: set[str]) -> Iterator[tuple[Finding, int]]:
-    for each in json.loads(side.run(("tc", "-s", "-j", "qdisc", "show")).stdout):
-        device, kind = each["dev"], each["kind"]
-        if device not in devices or kind in _QDISCS:
+    for device in sorted(filter(None, devices)):
+        with suppress(ValueError, KeyError, TypeError):  # tc prints some kinds as broken JSON
+            yield from _read_qdiscs(side, device)
+
+
+def _read_qdiscs(side: Side, device: str) -> Iterator[tuple[Finding, int]]:
+    qdiscs = json.loads(side.run(("tc", "-s", "-j", "qdisc", "show", "dev", device)).stdout)
+    for each in qdiscs:
+        kind, parent = each["kind"], each.get("parent", "")
+        if kind in _QDISCS:
             continue
-        remove = side.command("tc", "qdisc", "delete", "dev", device, "root")
+        place = ("parent", parent, "handle", each["handle"]) if parent[:-1] else ("root",)
+        remove = side.command("tc", "qdisc", "delete", "dev", device, *place)
         advice = f"if it is not meant so: {remove}"
         if kind in ("clsact", "ingress"):  # others may have filters there, too
             with suppress(ValueError, KeyError, TypeError):  # an old program lacks something
@@ -285,7 +308,10 @@ def _read_tc(side: Side, devices: set[str]) -> Iterator[tuple[Finding, int]]:
             show = side.command("tc", "filter", "show", "dev", device)
             advice = f"look at its filters: {show} ingress; {show} egress"
         text = f"the qdisc {kind} on {device} of {side}, or a filter there, drops packets"
-        yield Finding(PROBLEM, "filter", text, advice), each["drops"]
+        # One with classes counts what is dropped below it, too.
+        children = (e for e in qdiscs if e.get("parent", "").startswith(each["handle"]))
+        drops = each["drops"] - sum(child["drops"] for child in children)
+        yield Finding(PROBLEM, "filter", text, advice), drops
 
 
 def _read_tc_filters(side: Side, device: str) -> Iterator[tuple[Finding, int]]:

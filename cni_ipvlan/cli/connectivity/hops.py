@@ -105,8 +105,12 @@ def _check_vlan_filter(
 
     The bridge itself may be either port.
     """
-    port_vlans = (vlan for vlan, flags in (entry.bridge_vlans or {}).items() if "PVID" in flags)
-    vlan = (*tags[bridge][-1:], *port_vlans, 1)[0]
+    vlan = (*tags[bridge][-1:], _find_pvid(entry) or 1)[0]
+    if not (tags[entry] or tags[exit_port]):
+        pvids = [_find_pvid(each) for each in bridge.side.ports.values() if each.upper is bridge]
+        other_vlan = _find_pvid(exit_port)
+        if other_vlan and pvids.count(other_vlan) > pvids.count(vlan):  # entry is the odd one
+            entry, exit_port, vlan = exit_port, entry, other_vlan
     for port, flag in ((entry, "PVID"), (exit_port, "Egress Untagged")):
         flags, is_tagged = (port.bridge_vlans or {}).get(vlan), bool(tags[port])
         # With its tag, a frame may also come in by a port that gives others this tag.
@@ -117,6 +121,12 @@ def _check_vlan_filter(
             command = port.side.command("bridge", "vlan", "add", "dev", port.link.name, *words)
             text += "with its tag" if is_tagged else "untagged"
             yield Finding(PROBLEM, "vlan", text, f"let them: {command}")
+
+
+def _find_pvid(port: Port) -> int:
+    """Return the VLAN of a bridge's port for untagged frames, 0 for none."""
+    vlans = (port.bridge_vlans or {}).items()
+    return next((vlan for vlan, flags in vlans if "PVID" in flags), 0)
 
 
 def check_host(hop: Hop) -> Iterator[Finding]:
@@ -251,15 +261,27 @@ def _check_neighbour(hop: Hop) -> Iterator[Finding]:
         if hop.neighbour.state:  # else it was not asked
             yield report_unanswered(hop)
     elif receiver and mac != receiver.link.mac and sender.parent is not receiver:
-        yield report_wrong_neighbour(hop, f"{receiver} has {receiver.link.mac}")
+        others = (each for each in receiver.side.ports.values() if each.link.mac == mac)
+        other = next(others, None)
+        if other is None or hop.neighbour.is_permanent:
+            yield report_wrong_neighbour(hop, f"{receiver} has {receiver.link.mac}")
+            return
+        text = f"{other} answers for {hop.next_hop}, too, which is an address of {receiver}"
+        command = other.side.sysctl_command(f"net/ipv4/conf/{other.link.name}/arp_ignore", 1)
+        advice = f"have it answer for its own only: {command} && {_ask_again(hop)}"
+        yield Finding(PROBLEM, "neighbour", text, advice)
 
 
 def report_wrong_neighbour(hop: Hop, truth: str) -> Finding:
     """Return that a neighbour's MAC address is wrong."""
     sender, (_, mac, state) = hop.sender, hop.neighbour
     text = f"{sender} takes {mac} for {hop.next_hop} ({state.lower()}), but {truth}"
-    delete = ("ip", "neighbour", "delete", hop.next_hop, "dev", sender.link.name)
-    return Finding(PROBLEM, "neighbour", text, f"let it ask again: {sender.side.command(*delete)}")
+    return Finding(PROBLEM, "neighbour", text, f"let it ask again: {_ask_again(hop)}")
+
+
+def _ask_again(hop: Hop) -> str:
+    delete = ("ip", "neighbour", "delete", hop.next_hop, "dev", hop.sender.link.name)
+    return hop.sender.side.command(*delete)
 
 
 def report_unanswered(hop: Hop) -> Finding:
@@ -295,6 +317,8 @@ def report_unanswered(hop: Hop) -> Finding:
 
 def _explain_silence(sender: Port, receiver: Port, next_hop: str) -> Finding:
     """Return why an interface does not answer for an address on its network."""
+    if unused := next(facts.check_unused(receiver, next_hop), None):
+        return unused
     has_master_here = (sender.parent or sender).side is sender.side
     if receiver.shares_master(sender) and not sender.addresses and has_master_here:
         text = f"{sender} asks for neighbours, who can't answer it without an address"

@@ -84,11 +84,12 @@ class Path:
         self.findings += () if next_hop == self.target else self._check_detour(sender, self.target)
         output = side.run(commands.neighbour_show(route.device, next_hop)).stdout
         neighbour = next(iter(queries.neighbours(output)), Neighbour())
-        receiver = self._find_receiver(sender, next_hop, neighbour.mac)
+        receiver = self._find_receiver(sender, next_hop, neighbour)
         self._follow(Hop(self.source, self.target, sender, next_hop, receiver, neighbour))
 
-    def _find_receiver(self, sender: Port, next_hop: str, mac: str) -> Port | None:
-        """Return the interface that gets the packets, if it can be seen; ``mac`` answers for it."""
+    def _find_receiver(self, sender: Port, next_hop: str, neighbour: Neighbour) -> Port | None:
+        """Return the interface that gets the packets, if it can be seen."""
+        mac = neighbour.mac
         receiver = next(iter(self._topology.find_holders(next_hop, sender)), None)
         if receiver is None:
             return None
@@ -101,7 +102,11 @@ class Path:
         if receiver and mac and receiver not in sender.segment:  # another may answer: proxy ARP
             near = [each for each in sender.segment if each is not sender and each.link.mac == mac]
             of_side = (each for each in near if each.side is receiver.side)
-            return next(of_side, (*near, receiver)[0])
+            is_known = any(each.link.mac == mac for each in receiver.side.ports.values())
+            # Else one outside has answered that has the same address.
+            if near or is_known or neighbour.is_permanent:
+                return next(of_side, (*near, receiver)[0])
+            return None
         return receiver
 
     def _check_detour(self, sender: Port, address: str) -> Iterator[Finding]:

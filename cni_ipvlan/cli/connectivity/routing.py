@@ -129,22 +129,28 @@ def report_loop(target: str, one: Side, other: Side) -> Finding:
 
 def explain_missing_route(side: Side, target: str, port: Port | None) -> Iterator[Finding]:
     """Yield that a side has no route to an address, which may be on the network of ``port``."""
-    if port and ":" in target and not of_family(target, port.addresses):
-        reason, command = facts.explain_missing_ipv6(port)
-        if reason:
-            advice = f"let it: {command}; then attach it again, for its addresses"
-            yield Finding(PROBLEM, "address", f"{port} {reason}", advice)
-            return
+    sender = next((each for each in (port.chain if port else ()) if each.side is side), None)
+    for each in filter(None, dict.fromkeys((port, sender)) if ":" in target else ()):
+        if not of_family(target, each.addresses):
+            reason, command = facts.explain_missing_ipv6(each)
+            again = (
+                "attach it again, for its addresses" if each.owner else "set its addresses again"
+            )
+            if reason:
+                yield Finding(
+                    PROBLEM, "address", f"{each} {reason}", f"let it: {command}; then {again}"
+                )
+                return
     addresses = [each for each in side.addresses if (":" in each) == (":" in target)]
     text = f"{side} has no route to {target}; its subnets: {format_subnets(addresses) or 'none'}"
-    sender = next((each for each in (port.chain if port else ()) if each.side is side), None)
     for other in side.ports.values():
         if other is sender or is_near(target, other.addresses):
             yield from facts.check_states(other.uplinks)
             text += f"; {other} is in the VRF {other.link.master}" if other.bind_device else ""
     ports = (each for each in side.ports.values() if each is not sender and each.addresses)
     destinations = (find_route(each, target) for each in (*([sender] if sender else ()), *ports))
-    destination = next(filter(None, destinations), ("via", "GATEWAY"))
+    unknown = ("dev", sender.link.name) if sender and sender.is_l3 else ("via", "GATEWAY")
+    destination = next(filter(None, destinations), unknown)
     is_container = side.netns and any(each.owner for each in side.ports.values())
     where = "to the routes of ipam, or a default route" if is_container else "there"
     advice = f"add it {where}; for now: {side.command('ip', 'route', 'add', target, *destination)}"
@@ -238,6 +244,9 @@ def _contains(prefix: str, address: str) -> bool:
 def check_forwarding(entry: Port, target: str) -> Iterator[Finding]:
     """Yield why a side neither forwards nor accepts packets that come in by ``entry``."""
     holder = next((each for each in entry.side.ports.values() if each.has_address(target)), None)
+    if holder and (unused := [*facts.check_unused(holder, target)]):
+        yield from unused
+        return
     if holder:
         text = f"{entry.side} has {target}, but takes it for another's: its table local lacks it"
         words = ("ip", "route", "add", "local", target, "dev", holder.link.name, "table", "local")

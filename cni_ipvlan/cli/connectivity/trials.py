@@ -123,7 +123,11 @@ def _try_sizes(question: Question, route: RouteLookup) -> Iterator[Finding]:
         yield Finding(WARNING, "path", text, f"set the option mtu to {path_mtu}, or mtu of a route")
         return
     path = Path(side, question.source, target, question.device)
-    narrow_ports = {str(each): each.link.mtu for each in path.ports if each.link.mtu < mtu}
+    holder, paths = question.find_holder(), [path]
+    if holder and path.source:
+        paths.append(Path(holder.side, target, path.source, holder.bind_device))
+    ports = [port for each in paths for port in each.ports]
+    narrow_ports = {str(each): each.link.mtu for each in ports if each.link.mtu < mtu}
     sizes = {*(each for each in _SIZES if each < mtu), *narrow_ports.values()}
     results = zip(sizes, side.topology.ask(*map(question.ping, sizes)), strict=True)
     largest = max((size for size, completed in results if completed.status == 0), default=0)
@@ -133,7 +137,8 @@ def _try_sizes(question: Question, route: RouteLookup) -> Iterator[Finding]:
     if not largest or statuses != [False] * 4 + [True] * 4:
         yield _report_loss(target)
         return
-    yield from _find_drops([path], [path.source, target], question.ping(mtu))[0]
+    ends = [path.source, target]
+    yield from _find_drops(paths, ends, question.ping(mtu), has_own=True)[0]
     text = f"packets of {mtu} bytes don't reach {target}, those of {largest} do; no router says why"
     text += "".join(f"; {port} has MTU {size}" for port, size in narrow_ports.items())
     command = sender.link_command("mtu", str(largest))
@@ -161,6 +166,10 @@ def _try_back(question: Question, route: RouteLookup) -> Iterator[Finding]:
         else:
             text = f"{route.source} does not answer when {holder.side} begins"
             yield Finding(WARNING, "tried back", text, "trace the other way round")
+            port, receiver = question.end.port, question.receiver
+            if port and receiver and not (route.gateway or port.is_l3 or receiver in port.segment):
+                text = f"{question.target} answers {port}, but {receiver} is not on its network"
+                yield facts.report_duplicate(f"{text}: another host has that address, too")
 
 
 def _check_duplicates(question: Question, route: RouteLookup) -> Iterator[Finding]:
@@ -197,7 +206,12 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
     request_hops, route = request_path.hops, request_path.route
     receivers = (each.receiver for each in request_hops if each.receiver)
     receiver = next((each for each in receivers if each.has_address(target)), None)
-    holder = receiver or question.find_holder()
+    # What answers for the address may be outside, and another with it on this node.
+    is_outside = any(
+        hop.neighbour.mac and not (hop.receiver or question.receiver or hop.next_hop != target)
+        for hop in request_hops
+    )
+    holder = receiver or (None if is_outside else question.find_holder())
     source = request_path.source or (*of_family(target, question.end.addresses), "")[0]
     # A router looks for the next hop for three seconds before it says that there is none.
     is_far = any(each.receiver is None and each.next_hop != target for each in request_hops[-1:])
@@ -221,10 +235,16 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
         yield Finding(PROBLEM, "address", text, advice)
     loopbacks = [question.side.ports["lo"]] if route.kind == "local" else []
     yield from [*_check_local(question, route)] or facts.check_states(loopbacks)
+    drops, answers = _find_drops(paths, [each for each in (source, target) if each], *pings)
+    rules = [each.text for each in drops if each.subject == "nat"]
+    senders = [each.sender for each in request_hops]
+    routers = [e for e in senders if any(text.startswith(f"a rule of {e.side} ") for text in rules)]
+    if holder and paths[1:] and routers:  # it gives packets its address, and gets the answers
+        address = (*of_family(target, routers[-1].addresses), source)[0]
+        paths[1] = Path(holder.side, target, address, holder.bind_device)
     for path in paths:
         yield from (*path.findings, *check_ttl(path))
     yield from check_source(request_path, paths[1:])
-    drops, answers = _find_drops(paths, [each for each in (source, target) if each], *pings)
     refusals = [*_read_refusal(question, answers[0])]
     yield from (*drops, *(refusals if is_far else ()))
     if not holder and answers[0].was_run and answers[0].status == 0:
@@ -259,7 +279,7 @@ def _check_ignored(question: Question, holder: Port | None) -> Iterator[Finding]
 
 
 def _find_drops(
-    paths: Sequence[Path], ends: Sequence[str], *questions: tuple[Side, Argv]
+    paths: Sequence[Path], ends: Sequence[str], *questions: tuple[Side, Argv], has_own: bool = False
 ) -> tuple[list[Finding], list[Completed]]:
     """Run commands, and return which rules have dropped packets meanwhile, and the answers."""
     ports = [each for path in paths for each in path.ports]
@@ -268,7 +288,8 @@ def _find_drops(
     def count(side: Side) -> dict[Finding, int]:
         side_links = [each.link for each in ports if each.side is side]
         devices = {name for link in side_links for name in (link.name, link.master)}
-        return filters.count_drops(side, ends, devices, is_routed=side in routed_sides)
+        is_routed = side in routed_sides
+        return filters.count_drops(side, ends, devices, is_routed=is_routed, has_own=has_own)
 
     # In mode l2 packets leave by a master without the host's routes and rules.
     counts = {side: count(side) for side in (*routed_sides, *(each.side for each in ports))}

@@ -20,7 +20,8 @@ _SUBJECTS = (
     *("duplicate", "vlan", "echo"),
     *("masters", "path", "ttl", "not asked", "tentative", "refused", *_VAGUE),
 )
-_NOTES = ("own", "duplicate", "loss", "gateway", "family")  # that the verdict has if all answers
+# What the verdict has besides, if all answers.
+_NOTES = ("own", "duplicate", "loss", "gateway", "family", "tried back")
 _RANKS = {subject: rank for rank, subject in enumerate(_SUBJECTS)}
 
 
