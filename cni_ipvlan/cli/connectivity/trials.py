@@ -196,7 +196,7 @@ def _check_local(question: Question, route: RouteLookup) -> Iterator[Finding]:
         yield Finding(PROBLEM, "route", text, "correct the gateway, in the routes or in ipam")
 
 
-TRIALS = (_report_echo, _try_sizes, _try_back, _check_duplicates, _check_local)
+TRIALS = (_report_echo, _try_sizes, _check_duplicates, _try_back, _check_local)
 
 
 def _explain_silence(question: Question) -> Iterator[Finding]:
