@@ -188,9 +188,7 @@ class HostAccess(Feature):
             with _lock(call, index):
                 is_last = is_only(registry.records_with_routes(record.master), attachment)
                 is_last = is_last and not _has_unrecorded_routes(tx, registry, record)
-                _remove_routes(tx, _routes_of(tx, record), link_name(index))
-                if is_last:
-                    _remove_link(tx, link_name(index))
+                _remove(tx, link_name(index), _routes_of(tx, record), with_link=is_last)
                 registry.drop_routes(record)
         if not records:
             _release_unrecorded(call, attachment)
@@ -224,10 +222,9 @@ def _release_unrecorded(call: Call, attachment: AttachmentId) -> None:
             own_routes = [
                 each for each in routes if each.priority == number and each.ip not in others
             ]
-            are_all_own = bool(own_routes) and own_routes == routes
-            _remove_routes(tx, own_routes, link.name)
-            if are_all_own and is_only(registry.records_with_routes(key), attachment):
-                _remove_link(tx, link.name)
+            is_last = bool(own_routes) and own_routes == routes
+            is_last = is_last and is_only(registry.records_with_routes(key), attachment)
+            _remove(tx, link.name, own_routes, with_link=is_last)
 
 
 def usable_addresses(master: Master) -> list[str]:
@@ -489,19 +486,24 @@ def _has_unrecorded_routes(tx: Transaction, registry: Registry, record: Record) 
     return not all(any(_is_route_of(each, route) for each in records) for route in routes)
 
 
-def _remove_routes(tx: Transaction, routes: Sequence[queries.Route], name: str) -> None:
-    if routes:
-        tx.run_batch(*_removal_commands(routes, name))
+def _remove(
+    tx: Transaction, name: str, routes: Sequence[queries.Route], *, with_link: bool
+) -> None:
+    """Remove routes of the host, and perhaps their interface, at once.
+
+    A kill in between would leave an interface without routes, which DEL and GC take for one that a
+    script has just made. A dry run's script removes the interface only if no route is left.
+    """
+    changes = [*_removal_commands(routes, name)]
+    link = _query_link(tx, name) if with_link else None
+    if link is not None and is_host_link(link):
+        argv = commands.link_delete(name)
+        changes.append(Command(argv, f"remove the host's interface {name}"))
+    if changes:
+        tx.run_batch(*changes)
 
 
 def _removal_commands(routes: Iterable[queries.Route], name: str) -> Iterator[Command]:
     for each in routes:
         argv = commands.route_delete(each.ip, name, each.priority)
         yield Command(argv, f"remove the host's route to {each.ip}")
-
-
-def _remove_link(tx: Transaction, name: str) -> None:
-    link = _query_link(tx, name)
-    if link is not None and is_host_link(link):
-        argv = commands.link_delete(name)
-        tx.run(Command(argv, f"remove the host's interface {name}", accept=commands.ABSENT))
