@@ -222,10 +222,11 @@ def gc(
         if not networks:
             where = f"{configs.DIRECTORY} has no network of ipvlan, and libcni has kept none"
             output.echo_err(f"{where}; -c FILE names one")
+    if valid:
+        attachments.check_whole_ids(read_only_node(), networks[0].name, valid)
     failures = Failures()
     for network in networks:
         with failures.noted():
-            attachments.check_whole_ids(read_only_node(), network.name, valid)
             if keep_existing:
                 valid = attachments.list_existing(read_only_node(), network.name)
             config = {**network.config, "cni.dev/valid-attachments": valid}

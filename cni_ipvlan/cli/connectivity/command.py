@@ -141,12 +141,17 @@ def _choose_pairs(
     topology: Topology, starts: Sequence[End], ends: Sequence[End]
 ) -> list[tuple[End, End]]:
     """Return for each master the first ends on it; or else the first end, and what answers it."""
-    pairs: dict[Port, tuple[End, End]] = {}
-    for start, end in product(starts, ends):
-        if start.port and end.port and start.port.chain[-1] is end.port.chain[-1]:
-            pairs.setdefault(start.port.chain[-1], (start, end))
-    if pairs:
-        return list(pairs.values())
+    pairs: dict[Port | None, tuple[End, End]] = {}  # by master, which may be one of several VLANs
+    near = [
+        (start, end)
+        for start, end in product(starts, ends)
+        if start.port and end.port and start.port.chain[-1] is end.port.chain[-1]
+    ]
+    for start, end in near:
+        if start.port and end.port and start.port.parent is end.port.parent:
+            pairs.setdefault(start.port.parent, (start, end))
+    if near:
+        return list(pairs.values()) or near[:1]
     start, first = starts[0], ends[0]
     attempts = [(end, each) for end in ends for each in _list_questions(start, end) if ends[1:]]
     results = zip(attempts, topology.ask(*(each.ping() for _, each in attempts)), strict=True)

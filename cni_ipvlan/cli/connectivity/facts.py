@@ -20,7 +20,7 @@ def report_duplicate(text: str) -> Finding:
 
 
 def check_unused(port: Port, address: str) -> Iterator[Finding]:
-    """Yield that an interface does not use an IPv6 address of its, as another host had it."""
+    """Yield that an interface does not use one of its IPv6 addresses, as another host had it."""
     for each in port.link.addresses:
         if each.is_duplicate and each.address.partition("/")[0] == address:
             text = f"{port} does not use {address}: another host has it, too (duplicate detection)"

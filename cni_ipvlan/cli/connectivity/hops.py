@@ -263,7 +263,7 @@ def _check_neighbour(hop: Hop) -> Iterator[Finding]:
     elif receiver and mac != receiver.link.mac and sender.parent is not receiver:
         others = (each for each in receiver.side.ports.values() if each.link.mac == mac)
         other = next(others, None)
-        if other is None or hop.neighbour.is_permanent:
+        if other is None or hop.neighbour.is_permanent or ":" in hop.next_hop:
             yield report_wrong_neighbour(hop, f"{receiver} has {receiver.link.mac}")
             return
         text = f"{other} answers for {hop.next_hop}, too, which is an address of {receiver}"

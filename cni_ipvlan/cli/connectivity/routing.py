@@ -131,16 +131,12 @@ def explain_missing_route(side: Side, target: str, port: Port | None) -> Iterato
     """Yield that a side has no route to an address, which may be on the network of ``port``."""
     sender = next((each for each in (port.chain if port else ()) if each.side is side), None)
     for each in filter(None, dict.fromkeys((port, sender)) if ":" in target else ()):
-        if not of_family(target, each.addresses):
-            reason, command = facts.explain_missing_ipv6(each)
-            again = (
-                "attach it again, for its addresses" if each.owner else "set its addresses again"
-            )
-            if reason:
-                yield Finding(
-                    PROBLEM, "address", f"{each} {reason}", f"let it: {command}; then {again}"
-                )
-                return
+        reason, command = facts.explain_missing_ipv6(each)
+        if reason and not of_family(target, each.addresses):
+            advice = f"let it: {command}; then give it its addresses again"
+            advice += ": attach it anew" if each.owner else ""
+            yield Finding(PROBLEM, "address", f"{each} {reason}", advice)
+            return
     addresses = [each for each in side.addresses if (":" in each) == (":" in target)]
     text = f"{side} has no route to {target}; its subnets: {format_subnets(addresses) or 'none'}"
     for other in side.ports.values():

@@ -22,7 +22,7 @@ from cni_ipvlan.iproute.dry_run import ADD_LINK
 from cni_ipvlan.iproute.runner import own_programs
 from cni_ipvlan.plugin.links import key_of
 
-ADD_ROUTE = ("ip", "route", "add")
+_ADD_ROUTE = ("ip", "route", "add")
 _MOST_ASSUMPTIONS = 10
 _VARIABLES = {"container": "CNI_CONTAINERID", "interface": "CNI_IFNAME", "namespace": "CNI_NETNS"}
 _MOST_CHARACTERS = 1000  # of a line; a terminal without line editing cuts lines at 4096
@@ -137,7 +137,7 @@ def _undoable_steps(prediction: Prediction) -> Iterator[str]:
         is_looped = any(word in answer.STAND_INS for word in step.argv)
         families = [family for family, steps in prediction.family_changes.items() if step in steps]
         condition = f'[ -z "$ipv{families[0]}" ] || ' if families and not is_looped else ""
-        if prediction.reader and step.argv[:3] == ADD_ROUTE and step.netns and not is_looped:
+        if prediction.reader and step.argv[:3] == _ADD_ROUTE and step.netns and not is_looped:
             condition += f"has_route {quote(step.argv[3])} || "
         otherwise = "|| :" if step.accept in (ABSENT, OPTIONAL) else ""
         yield condition + _step(prediction, step, otherwise)
