@@ -196,9 +196,11 @@ class Running(dict[str, str]):
         for pipe in [*self._pipes]:
             self._read(pipe)  # only once: a child that it left behind may go on writing
         self._signal(signal.SIGKILL)  # children that it left behind, in its process group
-        status = -signal.SIGKILL
+        status = 0
         if not self._is_stuck():
             status = os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
+        if self._killed_because:  # it may just have ended, but what it printed was dropped
+            status = status or -signal.SIGKILL
         self.close()
         output = bytes(self.stdout), bytes(self.stderr)
         self.completed = Completed(status, *output, self.elapsed(), self._killed_because)

@@ -130,6 +130,9 @@ def test_megabytes_go_in_and_come_out_of_both_streams_but_not_without_end(runner
     done = runner.run(Command(("yes",)))
     assert done.status == -signal.SIGKILL
     assert done.killed_because == "it printed more than 16 MiB"
+    # A pipe's content is read when its process has ended.
+    done = runner.run(shell("head -c 16777217 /dev/zero"))
+    assert (done.status, done.stdout) == (-signal.SIGKILL, b"")
 
 
 def test_environment_is_plain_or_as_given(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
