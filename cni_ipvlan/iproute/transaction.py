@@ -16,8 +16,7 @@ class Transaction:
     """Runs commands; an exception that leaves its context undoes their changes in reverse order.
 
     Each undo is best effort and independent of the others. Afterwards ``leftovers`` lists what
-    could not be undone, ``undone`` has the argument vectors of the undos that succeeded, and
-    ``has_undone`` is whether everything was undone, and there was something.
+    could not be undone, and ``has_undone`` is whether everything was, and there was something.
     ``run``, ``run_batch``, ``start`` and ``finish`` raise CommandError, ProgramNotFoundError,
     UnreadableAnswerError and InterruptedBySignalError.
     """
@@ -28,7 +27,6 @@ class Transaction:
         self._undos: list[Callable[[], object]] = []
         self._exits: list[Callable[[], object]] = []  # each of them is an undo, too
         self.leftovers: list[str] = []
-        self.undone: list[Argv] = []
         self.has_undone = False
 
     def __enter__(self) -> Transaction:
@@ -145,8 +143,6 @@ class Transaction:
             return
         command = undo.command._replace(purpose=f"undo: {change.command.purpose}")
         completed = self._runner.run(command)
-        if not completed.status:
-            self.undone.append(command.argv)
         # A plugin's "not found" may be about something other than its allocation.
         is_gone = command.environment is None and completed.is_absent
         if completed.status and not is_gone and not _is_same_refusal(completed, change.completed):

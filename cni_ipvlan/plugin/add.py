@@ -53,8 +53,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
             masters.append(master)
             # The record is written first, so no lock is held while the kernel creates the link.
             record = _make_record(request, conf, netns, master)
-            move: Running | None = None
-            tx.on_failure(lambda: _remove_record(call, record, has_moved=move is not None))
+            tx.on_failure(lambda: _remove_record(call, record))
             check = node.wait_check(f"the master {master.link.name}")
             modes.reserve_mode(tx, call.registry, master, record, check)
         move = _create_link(call, conf, master, netns, record)
@@ -66,7 +65,6 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         _check_netns_unchanged(request, netns)
         for feature in network_features:
             record = feature.apply(call, master, record, addressing)
-        record = record._replace(parent_netns=link.parent_netns)
         record = node.registry.finish(record, link.ifindex)
         deliver(result)
 
@@ -144,18 +142,14 @@ def _create_link(
     return tx.start(Command(argv, purpose, netns=master.netns, undo=tuple(undo)))
 
 
-def _remove_record(call: Call, record: Record, *, has_moved: bool) -> None:
+def _remove_record(call: Call, record: Record) -> None:
     """Remove the record after everything else was undone.
 
-    If the link was moved, is not there, and was not seen to go either, a note of the master's mode
-    remains. An earlier ADD's record with routes of the host stays, as its addresses may still be
-    allocated.
+    An earlier ADD's record with routes of the host stays, as its addresses may still be allocated.
     """
-    tx, names = call.tx, (links.temporary_name(record.attachment.key), record.ifname)
-    if links.link_exists(tx, call.registry, record):
+    if links.link_exists(call.tx, call.registry, record):
         raise CniError(COMMAND_FAILED, "an interface of the attachment remains; DEL removes it")
-    is_unseen = has_moved and not any(commands.link_delete(name) in tx.undone for name in names)
-    for key in call.registry.remove(record._replace(host_routes=()), is_unseen=is_unseen):
+    for key in call.registry.remove(record._replace(host_routes=())):
         modes.remove_stale_note(call, key, is_ending=not record.has_container)
 
 

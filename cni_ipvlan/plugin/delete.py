@@ -18,8 +18,7 @@ from cni_ipvlan.plugin import features, ipam, links
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.state.attachment import Record
 
-# All records, those whose links were not seen to go, and those of other containers than this one.
-_Outcome = tuple[list[Record], list[Record], list[Record]]
+_Outcome = tuple[list[Record], list[Record]]  # all records; those of other containers than this one
 # The errors of opening a path that is not a namespace's.
 _LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
 
@@ -32,7 +31,7 @@ def delete(node: Node, request: Request) -> None:
             environment = {**request.environment, "CNI_NETNS": ""}
             request = request._replace(netns="", environment=environment)
         failures, link_failures = Failures(), Failures()
-        outcome: _Outcome = ([], [], [])
+        outcome: _Outcome = ([], [])
         with failures.noted(), node.call(request) as call:
             try:
                 wait_for_release = _release_addresses(call)
@@ -86,12 +85,11 @@ def _release_addresses(call: Call) -> Callable[[], None]:
 def _remove_links(call: Call) -> _Outcome:
     """Remove the links; return the records about them."""
     tx, registry, attachment = call.tx, call.registry, call.attachment
-    was_on_host = links.delete_temporary(tx, attachment)
+    links.delete_temporary(tx, attachment)
     container = _find_container(call.request)
     identity = container.identity if container else None
     records = _read_records(registry.records_of, attachment)
     temporary = links.temporary_name(attachment.key)
-    deleted_links = []
     if container is not None:
         names = (attachment.ifname, temporary)
         deleted_links = _remove_from_container(call, records, container, names)
@@ -102,34 +100,24 @@ def _remove_links(call: Call) -> _Outcome:
                 call.warn(
                     f"not removed, since it was moved out of its container: {each.describe()}"
                 )
-    unseen_records = []
-    for record in records:
-        record_links = deleted_links
-        if record.netns_identity != identity:
-            netns = links.container_of_record(record)
-            name = attachment.ifname if record.is_complete else temporary
-            record_links = _remove_from_container(call, records, netns, (name,)) if netns else []
-        was_moving = was_on_host and not record.is_complete
-        was_seen = any(links.has_recorded_master(link, record) for link in record_links)
-        if not (was_moving or was_seen):
-            unseen_records.append(record)
     other_records = [each for each in records if each.netns_identity != identity]
-    return records, unseen_records, other_records
+    for record in other_records:
+        if netns := links.container_of_record(record):
+            name = attachment.ifname if record.is_complete else temporary
+            _remove_from_container(call, records, netns, (name,))
+    return records, other_records
 
 
-def _remove_records(
-    call: Call, records: list[Record], unseen_records: list[Record], other_records: list[Record]
-) -> None:
+def _remove_records(call: Call, records: list[Record], other_records: list[Record]) -> None:
     """Remove the records, and then a VLAN to which none is left.
 
     This is not done if the IPAM plugin has failed, as GC releases the addresses by the records.
     """
     registry, attachment = call.registry, call.attachment
-    is_ending = any(not each.has_container for each in unseen_records)
+    is_ending = not all(each.has_container for each in records)
     try:
         link_remains = any(links.link_exists(call.tx, registry, each) for each in other_records)
-        # A master keeps its mode if its link was not seen to go.
-        for master in () if link_remains else registry.remove_all(attachment, unseen_records):
+        for master in () if link_remains else registry.remove_all(attachment):
             from cni_ipvlan.plugin import modes
 
             modes.remove_stale_note(call, master, is_ending=is_ending)

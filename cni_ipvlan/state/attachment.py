@@ -77,8 +77,7 @@ class Record(NamedTuple):
     the Kubernetes pod, empty if the runtime named none. ``master`` is the inode of the master's
     namespace, and its interface index. ``vlan`` is the ID of a VLAN that the option vlan has made,
     or 0. ``host_routes`` are addresses to which the host has routes. ``ifindex`` is the index of
-    the interface, 0 until it is known. ``parent_netns`` is the number that the kernel gives the
-    master's namespace in the container, None until it is known.
+    the interface, 0 until it is known. ``parent_netns`` is None; older versions recorded a number.
     """
 
     network: str

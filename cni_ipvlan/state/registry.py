@@ -14,32 +14,32 @@
 A record is a file, in a directory on tmpfs that only root can read. It lies in the directory of
 its master, so that nothing that is read under a lock grows with the node:
 
-``on-NAMESPACE.MASTER/KEY.INTERFACE.host@INDEX.NUMBER.adding``
+``on-NAMESPACE.MASTER/KEY.INTERFACE.host@INDEX.adding``
     a record on a master (namespace inode, interface index). KEY is the attachment's, see
     ``AttachmentId.key``; INTERFACE is a digest of the container's namespace and the interface's
     name. Both only find a record: the names in it identify the attachment. ``.host`` is added while
-    the host has routes to the attachment. INDEX is the index of its interface. NUMBER is the number
-    of the master's namespace in the container, if the master is in another one. Both are added when
-    they are known. ``.adding`` is there until the ADD has done its work.
+    the host has routes to the attachment. INDEX is the index of its interface, added when it is
+    known. ``.adding`` is there until the ADD has done its work.
 ``on-0.0/…``
     the record of an attachment whose interface is gone, so that GC can release its addresses
 ``on-NAMESPACE.MASTER/mode`` or ``…/mode.searched``
-    a note of the master's mode. It was the record of an attachment that was deleted although its
-    interface was not seen to go. It stays until the kernel says that the master carries no ipvlan.
-    ``searched`` is added when no interface was found in all namespaces.
+    a note of the master's mode: the last record that had it, whose attachment was deleted, but the
+    container's owner may have hidden the interface. It stays until the kernel says that the master
+    carries no ipvlan. ``searched`` is added when no interface was found in all namespaces.
 ``locks``
     a file of which bytes are locked: one by each call, another one while a master's mode is decided
     or something that attachments share is changed (locks.py)
 
 A master's directory goes with its last record. Before December 2026, attachments with routes of the
-host had a second record, in ``host-NAMESPACE.MASTER/``, and those on a VLAN one in ``vlan-…/``: a
-node that was not started since then may have some.
+host had a second record, in ``host-NAMESPACE.MASTER/``, and those on a VLAN one in ``vlan-…/``. And
+after INDEX, there was the number of the master's namespace in the container. A node that was not
+started since then may have such records.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from cni_ipvlan.start import json
@@ -220,22 +220,18 @@ class Registry:
         self._keep_without_master(path, record)
         self._remove_record(path)
 
-    def remove(self, record: Record, *, is_unseen: bool = False) -> list[tuple[int, int]]:
+    def remove(self, record: Record) -> list[tuple[int, int]]:
         """Remove a record, and no other one about the same attachment.
 
-        If it ``is_unseen``, it becomes a note. Return the master if only a note is left of it.
+        Return the master if only a note of its mode is left.
         """
-        path = self._path(record)
-        self._replace_by_note(path) if is_unseen else self._remove_record(path)
+        self._replace_by_note(self._path(record))
         return self._select_noted([record.master])
 
-    def remove_all(
-        self, attachment: AttachmentId, unseen: Collection[Record] = ()
-    ) -> list[tuple[int, int]]:
+    def remove_all(self, attachment: AttachmentId) -> list[tuple[int, int]]:
         """Remove the records about an attachment, but not one with routes of the host.
 
-        Those in ``unseen``, whose interfaces were not seen to go, become notes. Return the masters
-        of which only a note is left.
+        Return the masters of which only a note of their mode is left.
         """
         masters = []
         for path in self._files(attachment.key):
@@ -243,7 +239,7 @@ class Registry:
             # An unreadable one was left by a call that was killed before it created anything.
             is_own = record and record.attachment == attachment and not record.host_routes
             if record is None or is_own:
-                self._replace_by_note(path) if record in unseen else self._remove_record(path)
+                self._replace_by_note(path)
                 masters.append(_master_of(path))
         for path in self._files(attachment.key, VLAN):
             self._remove_record(path)
@@ -386,22 +382,30 @@ class Registry:
         return [each for each in without_records if self.note(each)]
 
     def _replace_by_note(self, path: str) -> None:
-        """Remove a record, and note the mode of its master, which is that of the last ADD."""
-        master = _master_of(path)
-        record, last_record, note = self._read(path), self.last_record(master), self.note(master)
-        if (
-            master != _NO_MASTER
-            and record
-            and last_record
-            and (note is None or not last_record.has_mode_of(note))
-        ):
-            self.drop_note(master)
-            note_path = os.path.join(self._directory_of(master), _NOTE)
-            if last_record.has_mode_of(record) and not self._is_read_only:
-                self._rename(path, note_path)
-                return
-            self._write(note_path, last_record)
+        """Remove a record; it becomes a note if only it has the mode of its master."""
+        master, record = _master_of(path), self._read(path)
+        note_path = os.path.join(self._directory_of(master), _NOTE)
+        if record and not self._is_read_only and self._has_only_mode(path, record):
+            self._rename(path, note_path)
+            return
         self._remove_record(path)
+        # The others may have been removed at the same time.
+        if record and not self._is_read_only and self._has_only_mode(path, record):
+            self._write(note_path, record)
+
+    def _has_only_mode(self, path: str, record: Record) -> bool:
+        """Whether a record has the mode of its master, which is that of the last ADD, and no other.
+
+        ``path`` is the record's, which may be removed already.
+        """
+        master = _master_of(path)
+        directory = self._directory_of(master)
+        notes = (os.path.join(directory, name) for name in _NOTES)
+        others = (each for each in (*self._files_in(directory), *notes) if each != path)
+        if master == _NO_MASTER or any(map(record.has_mode_of, self._read_all(others))):
+            return False
+        last_record = self.last_record(master)
+        return last_record is None or last_record.has_mode_of(record)
 
     def _keep_without_master(self, path: str, record: Record) -> None:
         """Copy a record that will be removed, since its addresses may still be allocated.

@@ -172,11 +172,32 @@ def is_free(master: str) -> bool:
     return b"Invalid argument" in done.stderr
 
 
-def test_a_link_that_is_hidden_before_its_add_fails_leaves_its_mode(setup: Setup) -> None:
+@pytest.mark.parametrize(
+    ("successor", "ips"), [("", ""), ("forged", ""), ("forged", '{"address": "10.1.0.2/24"}')]
+)
+def test_a_link_that_is_hidden_during_its_add_leaves_its_mode(
+    setup: Setup, tmp_path: Path, successor: str, ips: str
+) -> None:
+    """A forged one, with a copy of its label, takes its place; ADD fails, or is followed by DEL."""
+    (hide := tmp_path / "hide").write_text(
+        'until label=$(ip -d link show net1 | sed -n "s/ *alias //p"); [ "$label" ]; do :; done\n'
+        "ip link set dev net1 netns $1 name hidden\n"
+        '[ ! "$2" ] || ip link set dev $2 down name net1 alias "$label"\n'
+    )
+    forge_from_nested(setup.container, setup.make_container(), setup.host, "l2")
     with start_user_namespaces(1) as [process]:
-        hide = f"nsenter --net={setup.container.path} ip link set dev net1 netns {process}"
-        ipam = setup.ipam(script=f"until {hide}; do :; done 2>/dev/null; exit 1")
-        setup.runtime.add(setup.container, network(ipam=ipam), CNI_PATH=setup.fake.path).error()
+        script = (
+            f"nsenter --net={setup.container.path} sh {hide} {process} {successor} 2>/dev/null\n"
+        )
+        script += f"""[ '{ips}' ] && echo '{{"cniVersion": "1.0.0", "ips": [{ips}]}}'"""
+        conf = network(ipam=setup.ipam(script=script))
+        added = setup.runtime.add(setup.container, conf, CNI_PATH=setup.fake.path)
+        if ips:
+            added.result()
+            setup.runtime.delete(setup.container, conf, CNI_PATH=setup.fake.path).succeeds()
+        else:
+            added.error()
+        assert setup.container.links().keys() == {"lo"} if ips else {"lo", "forged"}
         assert add_container(setup, mode="l3").error()["code"] == 104
         add_container(setup).result()
         delete_container(setup)

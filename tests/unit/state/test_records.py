@@ -100,7 +100,8 @@ def test_removing_one_attachment_keeps_the_others(written: Registry, directory: 
     for other in (OTHER, OTHER_NETWORK):
         assert len(list(directory.glob("on-*/*"))) > 0
         with written.attachment_lock(other.key, never, strict=True):
-            written.remove_all(other)
+            for master in written.remove_all(other):
+                written.drop_note(master)
     assert [path.name for path in directory.iterdir()] == ["locks"]
 
 
@@ -144,8 +145,7 @@ def test_complete_record_removes_what_it_disproves(written: Registry, directory:
     assert not {other, same_place} & set(remaining)
     kept = {each.attachment for each in written.all_records() if not any(each.master)}
     assert kept == {same_place.attachment, OTHER_NETWORK}
-    note = written.note(MASTER)
-    assert note in [each._replace(is_complete=True) for each in (other, same_place)]
+    assert written.note(MASTER) is None  # others have the same mode
     assert not (directory / f"on-{MASTER[0]}.{MASTER[1]}" / ATTACHMENT.key).exists()
 
 
@@ -174,6 +174,7 @@ def test_equal_digests_do_not_disprove_a_record(written: Registry, directory: Pa
 def test_a_complete_record_has_an_index(
     written: Registry, directory: Path, number: int | None, end: str
 ) -> None:
+    """Before December 2026, it had the number of the master's namespace, too."""
     older = written.finish(RECORD)
     assert older == RECORD._replace(is_complete=True)
     assert file_of(directory, ATTACHMENT).name == RECORD.file_name
@@ -217,9 +218,9 @@ def test_host_routes_were_once_in_another_directory(written: Registry, directory
     assert sorted(written.records(MASTER)) == [RECORD, OTHER_RECORD]
     written.drop_routes(routed)
     assert [*written.records_with_routes(MASTER)] == []
-    written.remove_all(ATTACHMENT)
-    written.remove_all(OTHER)
-    written.remove_all(OTHER_NETWORK)
+    for each in (ATTACHMENT, OTHER, OTHER_NETWORK):
+        for master in written.remove_all(each):
+            written.drop_note(master)
     written.remove_leftovers()
     assert [path.name for path in directory.iterdir()] == ["locks"]
 
@@ -273,33 +274,50 @@ def test_a_read_only_registry_changes_nothing(written: Registry, directory: Path
     assert list(reader.records(MASTER)) == [OTHER_RECORD]  # it has removed the other, it thinks
 
 
-def test_record_becomes_a_note_unless_seen_to_go(written: Registry, directory: Path) -> None:
-    written.remove_all(OTHER_NETWORK)
-    complete = written.finish(RECORD, 7)
+def test_a_removed_record_becomes_a_note(written: Registry, directory: Path) -> None:
+    for master in written.remove_all(OTHER_NETWORK):
+        written.drop_note(master)
+    written.finish(RECORD, 7)
 
-    assert written.remove_all(ATTACHMENT, [complete]) == []  # another attachment is there
-    assert written.note(MASTER) == RECORD._replace(is_complete=True)
-    assert written.note(MASTER, is_searched=True) is None
+    assert written.remove_all(ATTACHMENT) == []  # another attachment is there
+    assert written.note(MASTER) is None
     assert list(written.records(MASTER)) == [OTHER_RECORD]
     assert RECORD.attachment not in {each.attachment for each in written.all_records()}
 
     assert written.remove_all(OTHER) == [MASTER]
+    assert written.note(MASTER) == OTHER_RECORD._replace(is_complete=True)
+    assert written.note(MASTER, is_searched=True) is None
     written.remove_leftovers()
     assert written.masters_with_note() == [MASTER]
     assert not list(written.records(MASTER))
     written.drop_note(MASTER)
-    assert written.masters_with_note() == []
+    assert not written.masters_with_note()
     assert not (directory / f"on-{MASTER[0]}.{MASTER[1]}").exists()
+
+
+def test_of_records_that_are_removed_at_once_a_note_remains(
+    written: Registry, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, unlink = file_of(directory, OTHER), os.unlink
+
+    def remove_both(path: str) -> None:
+        monkeypatch.undo()
+        unlink(path)
+        unlink(other)
+
+    monkeypatch.setattr(os, "unlink", remove_both)
+    assert written.remove_all(ATTACHMENT) == [MASTER]
+    assert written.note(MASTER) == RECORD._replace(is_complete=True)
 
 
 def test_a_searched_note_stays_so_until_another_mode_is_noted(written: Registry) -> None:
     with written.master_lock(MASTER, never):
         written.write_searched_note(MASTER, RECORD)
-    written.remove_all(ATTACHMENT, [RECORD])
+    written.remove_all(ATTACHMENT)
     assert written.note(MASTER, is_searched=True) == RECORD._replace(is_complete=True)
     other_mode = OTHER_RECORD._replace(mode="l2")
     write(written, other_mode)
-    written.remove_all(OTHER, [other_mode])
+    written.remove_all(OTHER)
     assert written.note(MASTER, is_searched=True) is None
     assert written.note(MASTER) == other_mode._replace(is_complete=True)
 
@@ -313,7 +331,12 @@ def test_a_note_has_the_mode_of_the_last_attachment(written: Registry, directory
     vanished.symlink_to("nowhere")
     assert written.last_record(MASTER) == record
     vanished.unlink()
-    written.remove_all(ATTACHMENT, [RECORD])
+    write(written, third := RECORD._replace(ifname="net3"))
+    written.remove(third)
+    written.remove_all(ATTACHMENT)
+    assert written.note(MASTER) is None
+    write(written, third)
+    written.remove_all(OTHER)
     assert written.note(MASTER) == record._replace(is_complete=True)
     write(written, RECORD)
     assert written.note(MASTER) is None
