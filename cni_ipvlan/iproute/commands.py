@@ -35,6 +35,11 @@ _WRITER = "tee"
 # Write 1 to each file before the word ip, and run the rest. The files of IPv6 do not exist without
 # it, or if the MTU is too small for it. A failure is only reported.
 WRITE_AND_RUN = 'while [ "$1" != ip ]; do [ ! -e "$1" ] || echo 1 >"$1"; shift; done; exec "$@"'
+NETNS_NAME = "own"
+_NAME_AND_ASK = (
+    "mount -t tmpfs none /run && mkdir /run/netns && : >/run/netns/own && "
+    'mount --bind "$1" /run/netns/own && exec ip -j netns list-id nsid "$2"'
+)
 _KEYWORDS = {"source": "src", "priority": "metric"}  # ip's words for attributes of routes
 # A link's kernel parameters, as paths below /proc/sys.
 IPV6_OFF = "net/ipv6/conf/{}/disable_ipv6"  # 1: it has no IPv6
@@ -276,9 +281,14 @@ def neighbour_show(name: str, address: str = "") -> Argv:
     return ("ip", "-j", "neighbour", "show", *(("to", address) if address else ()), "dev", name)
 
 
-def namespace_number(process: str) -> Argv:
-    """Print the current network namespace's number for the namespace of a process."""
-    return ("lsns", "--json", "--type", "net", "--output", "NS,NETNSID", "--task", process)
+def netns_of_number(number: int, process: str) -> Argv:
+    """Print NETNS_NAME if the current network namespace has that number for a process's namespace.
+
+    Only ip and lsns ask for that. lsns looks at all files that are open on this machine. ip knows
+    the namespaces in a directory, so it gets one of its own, with one namespace.
+    """
+    netns = f"/proc/{process}/ns/net"
+    return ("unshare", "--mount", "sh", "-c", _NAME_AND_ASK, "sh", netns, str(number))
 
 
 def route_get(address: str, **words: str) -> Argv:

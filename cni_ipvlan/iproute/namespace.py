@@ -16,7 +16,7 @@ from cni_ipvlan.start.namedtuple import NamedTuple
 _NS_GET_NSTYPE = 0xB703  # <linux/nsfs.h>
 _NS_GET_USERNS = 0xB701
 _CLONE_NEWNET = 0x40000000  # <linux/sched.h>
-_FIRST_INODE = 0xF0000000  # PROC_DYNAMIC_FIRST, fs/proc/generic.c
+_INODES = range(0xF0000000, 1 << 32)  # from PROC_DYNAMIC_FIRST, fs/proc/generic.c
 _NAMES_DIRECTORY = "/var/run/netns"  # iproute2's NETNS_RUN_DIR; /var/run is /run
 
 
@@ -175,7 +175,7 @@ def _may_be_namespace(descriptor: str) -> bool:
         return target.startswith("net:[")
     with open(descriptor.replace("/fd/", "/fdinfo/"), "rb") as file:
         inodes = [int(line[4:]) for line in file if line.startswith(b"ino:")]
-    return not inodes or inodes[0] >= _FIRST_INODE
+    return not inodes or inodes[0] in _INODES
 
 
 def _list_mounts(process: str) -> Iterator[str]:

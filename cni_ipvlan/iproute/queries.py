@@ -207,19 +207,6 @@ def route_lookup(output: bytes, error: bytes) -> RouteLookup:
     return lookup._replace(error=error.decode("utf-8", "replace"))
 
 
-def namespace_number(output: bytes, inode: int) -> int:
-    """Read ``lsns --json --output NS,NETNSID``: the number of a namespace, or -1."""
-    try:
-        entries = _list(json.loads(output or b"{}"), "namespaces", dict)
-        # Whether lsns prints inodes as numbers or strings depends on its version.
-        numbers = [
-            _value(each, "netnsid", str) for each in entries if str(each["ns"]) == str(inode)
-        ]
-        return int(numbers[0]) if numbers and numbers[0].isdecimal() else -1
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise UnreadableAnswerError(output.decode("utf-8", "replace")) from None
-
-
 def answering_mac(output: bytes) -> str:
     """Read ``arping -D``: the MAC address of the host that answered."""
     # Unicast reply from 10.1.0.2 [02:00:00:00:00:02]  0.574ms

@@ -12,6 +12,7 @@ from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.plugin import links
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.start.namedtuple import NamedTuple
 from cni_ipvlan.state.attachment import AttachmentId, Record, describe_container, parse_label
@@ -79,6 +80,8 @@ def search(
             continue
         for line in output.splitlines():
             for link in queries.links(line):
+                if time.monotonic() >= deadline:
+                    return
                 owner = owners.owner_of(link, netns)
                 addresses = tuple(each.address for each in link.addresses)
                 yield Attachment(link, netns, owner, addresses, owners.pod_of(owner, netns))
@@ -91,9 +94,7 @@ class Owners:
         records = list(records)
         self.namespaces = {record.netns_identity for record in records}
         self._by_label = {record.attachment.label: record.attachment for record in records}
-        self._by_place = {
-            (record.ifname, record.netns_identity): record.attachment for record in records
-        }
+        self._by_place = {(record.ifname, record.netns_identity): record for record in records}
         self._pods = {(record.attachment, record.netns_identity): record.pod for record in records}
 
     def owner_of(self, link: Link, netns: Namespace | None) -> AttachmentId | None:
@@ -101,7 +102,12 @@ class Owners:
         attachment = parse_label(link.alias)
         if attachment is not None:  # long names are cut in the label, but not in the record
             return self._by_label.get(link.alias, attachment)
-        return self._by_place.get((link.name, netns.identity)) if netns else None
+        if netns is None or (link.name, netns.identity) not in self._by_place:
+            return None
+        record = self._by_place[link.name, netns.identity]
+        # The namespace may have the inode of one that is gone.
+        is_owner = not record.ifindex or links.is_record_of(record, link, netns)
+        return record.attachment if is_owner else None
 
     def pod_of(self, owner: AttachmentId | None, netns: Namespace | None) -> str:
         """Return an attachment's pod in its namespace, NAMESPACE/NAME; empty if it is not known.

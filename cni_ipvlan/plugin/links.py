@@ -21,7 +21,7 @@ from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.state.attachment import KEY_CHARACTERS, AttachmentId, Record, parse_label
 from cni_ipvlan.state.registry import Registry
 
-_READ_SECONDS = 1.0  # while others wait
+READ_SECONDS = 1.0  # while others wait
 _PREFIX = "iv"  # together with a key it has 15 bytes, the most that a name may have
 
 
@@ -62,12 +62,11 @@ def delete(tx: Transaction, links: Iterable[Link], netns: Namespace | None) -> l
     return deleted_links
 
 
-def delete_temporary(tx: Transaction, attachment: AttachmentId) -> bool:
-    """Delete a link that a killed call left on the host; return whether there was one."""
+def delete_temporary(tx: Transaction, attachment: AttachmentId) -> None:
+    """Delete a link that a killed call left on the host."""
     name = temporary_name(attachment.key)
-    if not namespace.own_has_link(name):
-        return False
-    return bool(delete(tx, partition(attachment, tx.run(list_command(None)), (name,))[0], None))
+    if namespace.own_has_link(name):
+        delete(tx, partition(attachment, tx.run(list_command(None)), (name,))[0], None)
 
 
 def removal_undo(tx: Transaction, name: str, netns: Namespace | None) -> Undo:
@@ -170,7 +169,7 @@ def find_link(
     name = record.ifname if record.is_complete else temporary_name(record.attachment.key)
     try:
         if at_once:
-            answer = tx.run(list_command(netns, record.ifname), seconds=_READ_SECONDS)
+            answer = tx.run(list_command(netns, record.ifname), seconds=READ_SECONDS)
         else:
             answer = query_links(tx, netns, name)
     except CommandError:  # the container has just ended, or its kernel is slow to answer
@@ -179,8 +178,10 @@ def find_link(
         raise
     if answer.is_assumed:
         return netns, Link(0, record.ifname, "ipvlan", mode=record.mode, flag=record.flag)
+    # The namespace may have the inode of one that is gone, so the name alone is not enough.
+    names = () if record.ifindex else (name,)
     for link in queries.links(answer.stdout):
-        is_own = _belongs_to(link, record.attachment, (name,))
+        is_own = _belongs_to(link, record.attachment, names)
         if link.kind == "ipvlan" and (is_own or is_recorded(registry, record, link, netns)):
             return netns, link
     return None
@@ -216,21 +217,6 @@ def list_command(netns: Namespace | None, name: str | None = None) -> Command:
 def list_links(tx: Transaction, netns: Namespace | None) -> list[Link]:
     """Return the ipvlan links in a namespace; none in a dry run that may not list them."""
     return queries.links(tx.run(list_command(netns)).stdout)
-
-
-def has_recorded_master(link: Link, record: Record) -> bool:
-    """Whether the kernel confirms that a container's link has the master of a record.
-
-    When the link was made, the number of the master's namespace in the container was recorded. No
-    other link can have both that number and a parent with the same index. If the container itself
-    has the master, its owner may change the mode anyway.
-    """
-    inode, index = record.master
-    if inode == record.netns_identity[1]:
-        return True
-    is_recorded = record.parent_netns is not None
-    number = record.parent_netns if is_recorded else link.parent_netns
-    return number is not None and (link.parent_index, link.parent_netns) == (index, number)
 
 
 def container_of_record(record: Record) -> Namespace | None:

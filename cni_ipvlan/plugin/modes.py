@@ -20,8 +20,9 @@ that of the first of these that exists:
    takes no lock, and its outcome is noted, so that a hidden interface makes one ADD wait;
 7. root's last record or note: whatever is hidden has the mode that the last ADD has set.
 
-A note is what remains of the record of an attachment that is deleted, if its interface was not
-seen to go. It is removed as soon as the kernel reports that the master carries no ipvlan.
+A note is what remains of the last record in the master's mode when its attachment is deleted, as
+the interface may only be hidden. It is removed as soon as the kernel reports that the master
+carries no ipvlan.
 
 If the mode of a master that carries ipvlan is unknown, the call must be made again later, or root
 declares the mode with an interface on the host.
@@ -304,20 +305,22 @@ def _declaring_command(master: Master, record: Record) -> str:
 def _is_proven(tx: Transaction, master: Master, link: Link, netns: Namespace | None) -> bool:
     """Whether a link certainly has this master.
 
-    The kernel reports a parent's index and the number of the parent's namespace. That
-    number is compared with the one that the kernel gives our own namespace there. A
-    master in a container is its owner's, who can change modes anyway.
+    The kernel reports a parent's index and the number of the parent's namespace, and is asked there
+    if that is our own namespace. A master in a container is its owner's, who can change modes
+    anyway.
     """
     if not master.carries(link, netns):
         return False
     if netns is None or master.netns is not None:
         return True
-    try:
-        query = commands.namespace_number(namespace.own_process())
-        output = tx.run(Command(query, netns=netns)).stdout
-    except (CommandError, ProgramNotFoundError):  # it is gone, or may not be entered
+    if link.parent_netns is None:
         return False
-    return link.parent_netns == queries.namespace_number(output, namespace.own_identity()[1])
+    query = commands.netns_of_number(link.parent_netns, namespace.own_process())
+    try:
+        answer = tx.run(Command(query, netns=netns), seconds=links.READ_SECONDS).stdout
+    except (CommandError, ProgramNotFoundError):  # the number or namespace is gone, or not ours
+        return False
+    return any(each.get("name") == commands.NETNS_NAME for each in queries.entries(answer))
 
 
 def _conflict_error(

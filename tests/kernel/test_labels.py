@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 from executable import Executable
-from lab import RECORDS, NetNS, find_records, run
+from lab import RECORDS, NetNS, find_leases, find_records, run
 from runtime import PLUGINS, Answer, Conf, Runtime, host_local, network, static
 from setup import Attachment, Setup
 
@@ -118,6 +118,18 @@ def test_a_late_delete_leaves_the_next_container_in_the_namespace_alone(setup: S
     added.check()
 
 
+def test_a_namespace_with_the_inode_of_one_that_is_gone_keeps_no_lease(setup: Setup) -> None:
+    """Its interface was not made by this plugin, and has the same name."""
+    added = setup.add(LEASED)
+    setup.container.ip("link delete dev net1")
+    setup.make_foreign_link(setup.container, "l2")
+    setup.container.rename("byhand", "net1")
+    setup.runtime.gc({**LEASED, "cniVersion": "1.1.0"}).succeeds()
+    assert find_leases() == []
+    assert [each.name for each in RECORDS.glob("on-*/*")] == ["mode"]  # the master's
+    assert "net1" in added.container.links()
+
+
 def test_two_networks_with_one_key_are_two(setup: Setup) -> None:
     """Their names have the same digest, and so have their attachments' keys."""
     names = ("kube-prod", "n21567")
@@ -203,6 +215,7 @@ def test_gc_spares_what_an_add_completes(setup: Setup, monkeypatch: pytest.Monke
 def test_a_cause_names_the_container_by_its_label(setup: Setup) -> None:
     setup.add()
     setup.container.rename("net1", "other")
-    run("rm", "-r", str(RECORDS))
+    (record,) = RECORDS.glob("on-*/*")
+    record.rename(record.with_name("mode"))
     words = f"belongs to other in {setup.container.path} (container one)"
     setup.expect_error(106, hidden=[words], at=setup.container2, ipam=static("10.1.0.2/24"))

@@ -157,20 +157,6 @@ def test_value_of_another_type_is_unreadable(
         reader(json.dumps([document]).encode())
 
 
-def test_number_of_a_namespace() -> None:
-    for namespaces, number in (
-        ([{"ns": 1, "netnsid": "7"}, {"ns": 40265, "netnsid": "3"}], 3),
-        ([{"ns": "40265", "netnsid": "3"}], 3),
-        ([{"ns": 40265, "netnsid": "unassigned"}], -1),
-        ([{"ns": 40265.0, "netnsid": "3"}], -1),
-    ):
-        printed = json.dumps({"namespaces": namespaces}).encode()
-        assert queries.namespace_number(printed, 40265) == number
-        for document in (None, [None], [{"ns": 40265}], [{"ns": 40265, "netnsid": 3}]):
-            with pytest.raises(UnreadableAnswerError):
-                queries.namespace_number(json.dumps({"namespaces": document}).encode(), 40265)
-
-
 def test_default_routes() -> None:
     assert queries.local_prefixes(b'[{"dst":"default"},{"dst":"10.1.0.2"}]') == ["10.1.0.2"]
     of_ipv6 = dict.fromkeys(('"gateway":"fd00::1"', '"pref":"medium"'), "::/0")
