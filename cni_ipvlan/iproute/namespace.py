@@ -118,6 +118,11 @@ def is_hidden(path: str) -> bool:
     return False
 
 
+def is_of_thread(path: str) -> bool:
+    """Whether a path is that of the namespace of a thread, other than its process's."""
+    return path.startswith("/proc/") and "/task/" in path
+
+
 def identity_of(path: str | int) -> tuple[int, int]:
     """Return (device, inode) of the namespace at a path or descriptor; raises OSError."""
     status = os.stat(path)

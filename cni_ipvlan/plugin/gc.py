@@ -153,8 +153,9 @@ def _find_unrecorded(call: Call, known: Collection[AttachmentId]) -> list[Attach
         return []
     unsearched: list[str] = []
     deadline = time.monotonic() + _SEARCH_SECONDS
+    # The network may have been one of another plugin, whose containers still exist.
     attachments = inventory.search(
-        call.tx, call.registry, report=unsearched.append, deadline=deadline
+        call.tx, call.registry, (None,), report=unsearched.append, deadline=deadline
     )
     used_addresses = {ip.partition("/")[0] for each in attachments for ip in each.addresses}
     if unsearched or time.monotonic() >= deadline:
@@ -181,9 +182,12 @@ def _remove_empty_leases(call: Call, leases: Sequence[Lease]) -> None:
 
 
 def _find_paths() -> dict[tuple[int, int], str]:
-    """Return a path to each namespace by its identity, in case that a record's has gone."""
-    deadline = time.monotonic() + _SEARCH_SECONDS
-    return {each.identity: each.path for each in namespace.find_others(deadline)}
+    """Return a path to each namespace by its identity, in case that a record's has gone.
+
+    One in which only a thread is, as the DHCP daemon has for each lease, is no container's.
+    """
+    found = namespace.find_others(time.monotonic() + _SEARCH_SECONDS)
+    return {each.identity: each.path for each in found if not namespace.is_of_thread(each.path)}
 
 
 def _is_gone(call: Call, attachment: AttachmentId, paths: Mapping[tuple[int, int], str]) -> bool:
