@@ -35,6 +35,7 @@ _WRITER = "tee"
 # Write 1 to each file before the word ip, and run the rest. The files of IPv6 do not exist without
 # it, or if the MTU is too small for it. A failure is only reported.
 WRITE_AND_RUN = 'while [ "$1" != ip ]; do [ ! -e "$1" ] || echo 1 >"$1"; shift; done; exec "$@"'
+NO_GATEWAY = ("", "0.0.0.0", "::")  # ways to say that a destination is on the link: RFC 3442
 NETNS_NAME = "own"
 _NAME_AND_ASK = (
     "mount -t tmpfs none /run && mkdir /run/netns && : >/run/netns/own && "
@@ -245,7 +246,7 @@ def route_add(dst: str, name: str, gateway: str = "", **attributes: str | int | 
     The scope is never a name: in a batch, ip reads "scope global" after "scope 200" as 200, since
     rtnl_rtscope_a2n() caches the last name together with the last value.
     """
-    values = {"via": gateway, "dev": name, **attributes}
+    values = {"via": "" if gateway in NO_GATEWAY else gateway, "dev": name, **attributes}
     words = ((_KEYWORDS.get(k, k), str(v)) for k, v in values.items() if v not in ("", None))
     return ("ip", "route", "add", dst, *chain.from_iterable(words))
 

@@ -61,7 +61,8 @@ class Addressing(NamedTuple):
 
         ``link`` and ``link_addresses`` are read from the kernel, in the container.
         """
-        missing = [each.address for each in self.addresses if each.address not in link_addresses]
+        found = set(link_addresses)
+        missing = [each.address for each in self.addresses if each.address not in found]
         if missing:
             raise CniError(
                 COMMAND_FAILED,
@@ -133,11 +134,13 @@ def usable_parts(
             f"{mtu_name} is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more",
         )
     connected = connected_routes(source.routes, addresses)
+    gateways = {each.family: each.gateway for each in reversed(addresses) if each.gateway}
     routes = dict.fromkeys(
-        route if route in connected else _with_gateway(route, addresses) for route in source.routes
+        route if route in connected else _with_gateway(route, gateways.get(route.family, ""))
+        for route in source.routes
     )
     # Routes to gateways come first, as the kernel needs them for the others.
-    return addresses, tuple(sorted(routes, key=lambda each: bool(each.gateway)))
+    return addresses, tuple(sorted(routes, key=lambda e: e.gateway not in commands.NO_GATEWAY))
 
 
 def check_count(addresses: Sequence[Address], option: str) -> None:
@@ -251,15 +254,12 @@ def _is_master(interface: Interface, master: Master, *, is_single: bool) -> bool
     return is_in_container or is_single if master.netns else not is_in_container
 
 
-def _with_gateway(route: Route, addresses: Sequence[Address]) -> Route:
-    """Give a route the first gateway of its family, if it has none and does not lead to that one.
+def _with_gateway(route: Route, gateway: str) -> Route:
+    """Give a route the first gateway of its family, unless it has one or leads to that.
 
     A route with scope link or host can't have one: fib_create_info() in net/ipv4/fib_semantics.c.
     """
     if route.gateway or route.scope in SCOPES_WITHOUT_GATEWAY:
         return route
-    gateway = next(
-        (each.gateway for each in addresses if each.family == route.family and each.gateway), ""
-    )
     leads_to_gateway = route.dst.partition("/")[0] == gateway
     return route if leads_to_gateway else route._replace(gateway=gateway)

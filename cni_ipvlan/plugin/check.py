@@ -213,13 +213,13 @@ def _matches(expected: Route, actual: queries.Route) -> bool:
 
     Only attributes that are set in the result count: sbr moves routes to other tables. The kernel
     substitutes some values. Both families: table 0 means main (fib_new_table(), fib6_new_table()),
-    and ip_metrics_convert() in net/ipv4/metrics.c caps the metrics. IPv4: 0.0.0.0 means no gateway
-    (rtm_to_fib_config()). IPv6: inet6_rtm_newroute() replaces priority 0 and ignores the scope.
+    and ip_metrics_convert() in net/ipv4/metrics.c caps the metrics. IPv6: inet6_rtm_newroute()
+    replaces priority 0 and ignores the scope.
     """
     is_ipv6 = ":" in expected.dst
     has_default_priority = is_ipv6 and expected.priority == 0
     pairs = (
-        (None if expected.gateway in ("", "0.0.0.0") else expected.gateway, actual.gateway),
+        (None if expected.gateway in commands.NO_GATEWAY else expected.gateway, actual.gateway),
         (queries.MAIN_TABLE if expected.table == 0 else expected.table, actual.table),
         (_IPV6_PRIORITY if has_default_priority else expected.priority, actual.priority),
         (None if is_ipv6 else expected.scope, actual.scope),

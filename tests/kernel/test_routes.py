@@ -30,16 +30,20 @@ def test_a_route_goes_through_its_gateway_or_the_addresses_of_its_family(setup: 
     assert added.result["routes"] == [*subnets, defaults[0], routes[1], defaults[1], routes[3]]
 
 
-def test_without_any_gateway_a_route_leads_straight_to_the_wire(setup: Setup) -> None:
-    routes = [{"dst": "10.7.0.0/16"}, {"dst": "fd00:7::/64"}]
+@pytest.mark.parametrize("unspecified", [{4: {}, 6: {}}, {4: {"gw": "0.0.0.0"}, 6: {"gw": "::"}}])
+def test_without_any_gateway_a_route_leads_straight_to_the_wire(
+    setup: Setup, unspecified: dict[int, dict[str, str]]
+) -> None:
+    routes = [{"dst": "10.7.0.0/16", **unspecified[4]}, {"dst": "fd00:7::/64", **unspecified[6]}]
     routes.insert(0, {"dst": "0.0.0.0/0", "gw": "10.7.0.1"})  # to which the second leads
     added = setup.add(ipam=static("10.1.0.2/24", "fd00:1::2/64", routes=routes))
+    added.check()
     entries = {(each["dst"], each["dev"], each.get("gateway")) for each in setup.container.routes()}
     straight = {("10.7.0.0/16", "net1", None), ("fd00:7::/64", "net1", None)}
     assert entries == {*straight, ("default", "net1", "10.7.0.1")}
     setup.container.ip("link set dev lo up")
     setup.container.ip("route replace 10.7.0.0/16 dev lo")
-    added.check("10.7.0.0/16 is missing")
+    added.check("the route to 10.7.0.0/16", "is missing")
 
 
 ATTRIBUTES: list[tuple[dict[str, int], dict[str, Any]]] = [
@@ -160,11 +164,7 @@ def as_route(family: int, setting: dict[str, str]) -> Route:
     """Return a route without dst, with the attributes that have a value."""
     _, gateway, unspecified = FAMILIES[family]
     words = {"unspecified": unspecified, "address": gateway}
-    return {
-        name: words.get(value) or int(value)
-        for name, value in setting.items()
-        if value and (family, value) != (6, "unspecified")  # "Error: Invalid gateway address."
-    }
+    return {name: words.get(value) or int(value) for name, value in setting.items() if value}
 
 
 def is_possible(family: int, route: Route) -> bool:

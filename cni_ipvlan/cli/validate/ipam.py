@@ -88,11 +88,9 @@ class IpamConfig:
         self.on_link = [
             dst.network
             for (_, dst, gw), (_, route) in zip(self.routes, routes, strict=True)
-            if not gw
-            and (
-                self.gateways.get(dst.version) in (None, dst.ip)
-                or route.get("scope") in SCOPES_WITHOUT_GATEWAY
-            )
+            if (gw and gw.is_unspecified)
+            or (not gw and self.gateways.get(dst.version) in (None, dst.ip))
+            or (not gw and route.get("scope") in SCOPES_WITHOUT_GATEWAY)
         ]
 
     def may_come_from_runtime(self, capability: str) -> bool:
