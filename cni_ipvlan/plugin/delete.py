@@ -142,7 +142,7 @@ def _remove_from_container(
 
     def is_of_another(link: Link) -> bool:
         other_records = _read_records(registry.records_of_interface, netns.identity, link.ifindex)
-        return any(links.is_record_of(record, link, netns) for record in other_records)
+        return any(record.is_about(link, netns) for record in other_records)
 
     with call.node.runner.holding(netns):
         answer = links.query_links(tx, netns, names[0], then=Command(link_delete(names[0])))

@@ -12,7 +12,6 @@ from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import links
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.start.namedtuple import NamedTuple
 from cni_ipvlan.state.attachment import AttachmentId, Record, describe_container, parse_label
@@ -106,7 +105,7 @@ class Owners:
             return None
         record = self._by_place[link.name, netns.identity]
         # The namespace may have the inode of one that is gone.
-        is_owner = not record.ifindex or links.is_record_of(record, link, netns)
+        is_owner = not record.ifindex or record.is_about(link, netns)
         return record.attachment if is_owner else None
 
     def pod_of(self, owner: AttachmentId | None, netns: Namespace | None) -> str:

@@ -108,23 +108,11 @@ def is_recorded(registry: Registry, record: Record, link: Link, netns: Namespace
     It is not if its label names another attachment of which root has recorded the same, since the
     namespace may have the inode of one that is gone.
     """
-    if not is_record_of(record, link, netns):
+    if not record.is_about(link, netns):
         return False
     records = records_of_link(registry, link, netns)
     others = (each for each in records if each.attachment != record.attachment)
-    return not any(is_record_of(each, link, netns) for each in others)
-
-
-def is_record_of(record: Record, link: Link, netns: Namespace) -> bool:
-    """Whether a record is about a container's link, by its index and its master's.
-
-    In the namespace of the master, the kernel reports the master's name instead of its index.
-    """
-    interface = record.netns_identity, record.ifindex
-    if not record.ifindex or interface != (netns.identity, link.ifindex):
-        return False
-    inode, index = record.master
-    return bool(link.parent) if inode == netns.identity[1] else index == link.parent_index
+    return not any(each.is_about(link, netns) for each in others)
 
 
 def check_name_is_free(call: Call, netns: Namespace, output: bytes) -> None:

@@ -8,7 +8,7 @@ container is, and permits nothing elsewhere.
 
 from __future__ import annotations
 
-from cni_ipvlan.iproute.namespace import leads_to
+from cni_ipvlan.iproute.namespace import Namespace, leads_to
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -114,6 +114,17 @@ class Record(NamedTuple):
     def has_mode_of(self, other: Record | Link) -> bool:
         """Whether mode and flag are those of another record, or of a link."""
         return (self.mode, self.flag) == (other.mode, other.flag)
+
+    def is_about(self, link: Link, netns: Namespace) -> bool:
+        """Whether it is about a container's link, by the indices of the link and its master.
+
+        In the namespace of the master, the kernel reports the master's name instead of its index.
+        """
+        interface = self.netns_identity, self.ifindex
+        if not self.ifindex or interface != (netns.identity, link.ifindex):
+            return False
+        inode, index = self.master
+        return bool(link.parent) if inode == netns.identity[1] else index == link.parent_index
 
     def disproves(self, other: Record) -> bool:
         """Whether another record can't be true beside this one, of an ADD that has done its work.
