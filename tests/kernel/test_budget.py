@@ -50,7 +50,8 @@ def test_processes_of_a_life(setup: Setup, steps: Steps) -> None:
     # link is created and moved; IPAM.
     added = add(setup, steps, (6, 1), CONF)
     check(added, steps, (3, 1))
-    delete(added, steps, (2, 1))
+    # IPAM, the link; the master, of which it was the last, is asked whether it is free.
+    delete(added, steps, (3, 1))
     # One more process lists all interfaces.
     added = add(setup, steps, (7, 1), CONF, master=["eth1", "e*"])
     check(added, steps, (3, 1))
@@ -91,4 +92,4 @@ def test_processes_of_a_vlan(setup: Setup, steps: Steps) -> None:
     first = add(setup, steps, (13, 1), CONF, vlan=100)
     second = add(setup, steps, (8, 2), CONF, vlan=100, at=setup.container2)
     delete(first, steps, (2, 1))
-    delete(second, steps, (6, 1))
+    delete(second, steps, (7, 1))
