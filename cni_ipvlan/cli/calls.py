@@ -218,7 +218,8 @@ def gc(
     if values["config"]:
         networks = [options.choose_network(values["config"], values["network"])]
     else:
-        networks = [group[0] for group in configs.read_networks().values() if group]
+        groups = configs.read_networks().values()
+        networks = [each for group in groups for each in configs.select_stores(group)]
         if not networks:
             where = f"{configs.DIRECTORY} has no network of ipvlan, and libcni has kept none"
             output.echo_err(f"{where}; -c FILE names one")

@@ -11,7 +11,7 @@ import os
 import stat
 import sys
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO, NamedTuple
 
@@ -29,6 +29,7 @@ RESULTS = "/var/lib/cni/results"
 RESULT_DIRECTORIES = (RESULTS, "/var/lib/cni/multus/results")
 _MOST_BYTES = 16 << 20  # of a file; the largest, a capture of a call, may have nearly as many
 _MOST_NETWORKS = 1000  # in a file; some checks compare each with every other
+_RELEASE_LAST = {"host-local": 1, "static": 2, "": 2}  # IPAM plugins; see select_stores
 _LIST_KEYS = ("name", "cniVersion")  # what libcni copies from a list into its plugins
 Config = dict[str, Any]
 _Types = tuple[str, ...]  # of plugins
@@ -181,6 +182,20 @@ def read_networks() -> Networks:
         for network in read(file, text).networks:
             networks.setdefault(network.name, []).append(network)
     return networks
+
+
+def select_stores(networks: Iterable[NetworkConfig]) -> list[NetworkConfig]:
+    """Return one network for each place where they allocate addresses, the first to release first.
+
+    GC removes the record of an attachment, which an IPAM plugin needs that is asked later.
+    host-local, however, finds its leases without records, and static has none.
+    """
+    stores: dict[tuple[str, str], NetworkConfig] = {}
+    for each in networks:
+        place = netconf.ipam_type(each.config), netconf.lease_directory(each.config)
+        stores.setdefault(place, each)
+    places = sorted(stores, key=lambda place: _RELEASE_LAST.get(place[0], 0))
+    return [stores[place] for place in places]
 
 
 def list_directory(directory: str) -> list[str]:

@@ -81,21 +81,28 @@ def test_without_a_file_all_networks_of_the_node_are_looked_after(
     assert "libcni has kept none; -c FILE" in user.run("ipvlan gc --keep-existing")[2]
     here.mkdir()
     cache.mkdir()
-    confs = [network(name=name, ipam=host_local("10.1.0.0/24")) for name in ("a", "b", "c")]
+    subnets = {"a": "10.1.0.0/24", "b": "10.2.0.0/24", "c": "10.3.0.0/24"}
+    confs = [network(name=name, ipam=host_local(subnet)) for name, subnet in subnets.items()]
     (here / "10-a.conf").write_text(json.dumps(confs[0]))
     (here / "20-bridge.conf").write_text(json.dumps({**confs[2], "type": "bridge"}))
-    encoded = b64encode(json.dumps(confs[1]).encode()).decode()
-    (cache / "b-one-net1").write_text(json.dumps({"kind": "cniCacheV1", "config": encoded}))
+    of_tenant = {**confs[1], "ipam": static("10.4.0.2/24")}  # two networks have the same name
+    moved = {**confs[0], "ipam": host_local("10.5.0.0/24", dataDir=str(LEASES / "old"))}
+    for file, conf in (("a-one-if0", moved), ("b-one-if1", of_tenant), ("b-one-if2", confs[1])):
+        encoded = b64encode(json.dumps(conf).encode()).decode()
+        (cache / file).write_text(json.dumps({"kind": "cniCacheV1", "config": encoded}))
+        setup.add(conf, CNI_IFNAME=file[-3:])
+    setup.node.remove(setup.container)
     for conf in confs:
         store = LEASES / "networks" / conf["name"]
-        store.mkdir(parents=True)
+        store.mkdir(parents=True, exist_ok=True)
         (store / "10.1.0.7").write_text("one\r\nnet1")
     added = setup.add(confs[0], at=setup.container2)
 
     user.check_output("ipvlan gc --keep-existing")
 
-    remaining = sorted(str(path.relative_to(LEASES / "networks")) for path in find_leases())
+    remaining = sorted("/".join(path.parts[-2:]) for path in find_leases())
     assert remaining == ["a/10.1.0.2", "c/10.1.0.7"]  # the last is bridge's
+    assert [each.container_id for each in Registry().all_records()] == ["two"]
     added.delete()
     (here / "30-nameless.conf").write_text('{"type": "ipvlan"}')
     assert f"file: {here}/30-nameless.conf" in user.run("ipvlan gc --keep-existing")[2]

@@ -323,6 +323,7 @@ def test_a_lease_without_an_interface_is_left_over(setup: Setup, user: User) -> 
 def test_numbers_for_prometheus_count_what_is_there(setup: Setup, user: User) -> None:
     conf = network(hostAccess=True, ipam=host_local("10.1.0.0/29"))
     with configure(conf):
+        (NETWORKS / "10-alike.conf").write_text(json.dumps({**conf, "ipam": static("10.2.0.2/24")}))
         setup.add(conf)
         (OF_NET / "10.1.0.5").write_text("gone\r\nnet1")
         setup.container.ip("link set dev net1 mtu 1501")

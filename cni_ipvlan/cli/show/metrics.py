@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from cni_ipvlan import __version__
-from cni_ipvlan.cli.configs import Networks
+from cni_ipvlan.cli.configs import Networks, select_stores
 from cni_ipvlan.config import netconf
 from cni_ipvlan.plugin import host_local
 
@@ -60,11 +60,11 @@ def render(document: Mapping[str, Any], networks: Networks) -> Iterator[str]:
 def _find_fullest_ranges(networks: Networks) -> Iterator[tuple[str, host_local.Usage]]:
     """Yield each network of host-local's, and how full the fullest of its ranges is."""
     for name, entries in networks.items():
-        if entries and netconf.ipam_type(entries[0].config) == "host-local":
-            with suppress(OSError):
-                usage = host_local.usage(entries[0].config)
-                if usage:
-                    yield name, min(usage, key=lambda each: each.capacity - each.leased)
+        stores = [each.config for each in select_stores(entries)]
+        stores = [each for each in stores if netconf.ipam_type(each) == "host-local"]
+        with suppress(OSError):
+            if usage := [each for store in stores for each in host_local.usage(store)]:
+                yield name, min(usage, key=lambda each: each.capacity - each.leased)
 
 
 def _labels(**names: str) -> _Labels:
