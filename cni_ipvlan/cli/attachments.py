@@ -125,6 +125,8 @@ def list_existing(node: Node, network: str) -> tuple[dict[str, str], ...]:
     # A dry run's transaction would take what it may not read to be empty.
     tx = Transaction(node.runner)
     owners = [each.owner for each in inventory.search(tx, node.registry, report=unseen.append)]
+    records = list(node.registry.all_records())
+    unseen += [each.describe() for each in records if each.is_hidden]
     if unseen:
         raise CniError(
             TRY_AGAIN_LATER,
@@ -133,7 +135,7 @@ def list_existing(node: Node, network: str) -> tuple[dict[str, str], ...]:
         )
     owners += [
         record.attachment
-        for record in node.registry.all_records()
+        for record in records
         if record.has_container or node.registry.is_live(record.attachment.key)
     ]
     present = sorted({each for each in owners if each and each.network == network})

@@ -88,6 +88,16 @@ def own_process() -> str:
     return os.readlink("/proc/self")
 
 
+def pid_namespace_of(path: str) -> int:
+    """Return the inode of the PID namespace whose processes /proc shows, for a path there; else 0.
+
+    It is also 0 if that may not be read.
+    """
+    with suppress(OSError):
+        return identity_of("/proc/1/ns/pid")[1] if path.startswith("/proc/") else 0
+    return 0
+
+
 def own_identity() -> tuple[int, int]:
     """Return the identity of the caller's own network namespace."""
     return identity_of("/proc/self/ns/net")

@@ -110,6 +110,7 @@ def _make_record(request: Request, conf: NetConf, netns: Namespace, master: Mast
         pod=pod(request.environment),
         master=master.key,
         vlan=master.labelled_vlan,
+        pid_namespace=namespace.pid_namespace_of(request.netns),
     )
 
 

@@ -198,9 +198,10 @@ def _is_gone(call: Call, attachment: AttachmentId, paths: Mapping[tuple[int, int
     """
     for each in call.registry.records_of(attachment):
         path = each.netns if each.has_container else paths.get(each.netns_identity, "")
-        if not path and namespace.is_hidden(each.netns):
+        if not path and each.is_hidden:
             text = f"cannot tell whether the container at {each.netns} exists: it may not be opened"
-            raise CniError(NOT_PERMITTED, text, "try: give this process CAP_SYS_PTRACE")
+            next_step = "try: give this process CAP_SYS_PTRACE and the PID namespace of the ADD"
+            raise CniError(NOT_PERMITTED, text, next_step)
         record = each._replace(netns=path or each.netns)
         if not record.is_complete and (found := links.find_link(call.tx, call.registry, record)):
             netns, link = found

@@ -8,7 +8,7 @@ container is, and permits nothing elsewhere.
 
 from __future__ import annotations
 
-from cni_ipvlan.iproute.namespace import Namespace, leads_to
+from cni_ipvlan.iproute.namespace import Namespace, is_hidden, leads_to, pid_namespace_of
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class Record(NamedTuple):
     host_routes: tuple[str, ...] = ()
     ifindex: int = 0
     parent_netns: int | None = None
+    pid_namespace: int = 0
 
     @property
     def attachment(self) -> AttachmentId:
@@ -110,6 +111,12 @@ class Record(NamedTuple):
     def has_container(self) -> bool:
         """Whether the path of its container still leads there."""
         return leads_to(self.netns, self.netns_identity)
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether its container may exist where we can't look: there, /proc has other processes."""
+        is_elsewhere = self.pid_namespace not in (0, pid_namespace_of(self.netns))
+        return not self.has_container and (is_elsewhere or is_hidden(self.netns))
 
     def has_mode_of(self, other: Record | Link) -> bool:
         """Whether mode and flag are those of another record, or of a link."""

@@ -20,6 +20,8 @@ CONF = network(ipam=host_local("10.1.0.0/24", "fd00:1::/64", routes=[{"dst": "0.
 NEEDED = {"net_admin": 112, "sys_admin": 112}  # each with the error of an ADD without it
 ONLY = "-all," + ",".join(f"+{name}" for name in NEEDED)
 
+ELSEWHERE = "unshare --pid --fork --mount-proc"  # in another PID namespace
+
 
 def with_capabilities(change: str, verb: str, container: NetNS | str, conf: Conf) -> Answer:
     """Call as root with another bounding set, which is what root gets at an exec.
@@ -29,10 +31,12 @@ def with_capabilities(change: str, verb: str, container: NetNS | str, conf: Conf
     return run_with(change, (), call_environment(verb, container), stdin_of(conf))
 
 
-def run_with(change: str, words: Sequence[str], environment: Conf, stdin: bytes = b"") -> Answer:
+def run_with(
+    change: str, words: Sequence[str], environment: Conf, stdin: bytes = b"", first: str = ""
+) -> Answer:
     caps = ("setpriv", "--bounding-set", change, "--inh-caps", "-all")
     done = subprocess.run(
-        [*caps, f"{SHARED_VENV}/bin/ipvlan", *words],
+        [*first.split(), *caps, f"{SHARED_VENV}/bin/ipvlan", *words],
         input=stdin,
         env=environment,
         capture_output=True,
@@ -72,12 +76,17 @@ def test_what_root_may_not_see_is_not_gone(setup: Setup, tmp_path: Path) -> None
         path = f"/proc/{process.pid}/ns/net"
         wait_until(lambda: not namespace.leads_to(path, namespace.own_identity()))
         setup.add(conf, at=NetNS(path))
-        with setup.unchanged():
-            failed = run_with("-sys_ptrace", words, dict(os.environ))
-            assert (failed.status, "not seen: " in failed.stdout.decode()) == (1, True)
-            gc = {**conf, "cniVersion": "1.1.0", "cni.dev/valid-attachments": []}
-            error = with_capabilities("-sys_ptrace", "GC", "", gc).error()
-            assert (error["code"], "may not be opened" in error["msg"]) == (112, True)
+        gc = {**conf, "cniVersion": "1.1.0", "cni.dev/valid-attachments": []}
+        for change, first in (("-sys_ptrace", ""), ("+sys_ptrace", ELSEWHERE)):
+            with setup.unchanged():
+                failed = run_with(change, words, dict(os.environ), first=first)
+                assert (failed.status, "not seen: " in failed.stdout.decode()) == (1, True)
+                shown = run_with(change, ("show", "--json"), dict(os.environ), first=first)
+                document = json.loads(shown.stdout)
+                assert (document["leftovers"], document["notSeen"] != []) == ([], True)
+                environment = call_environment("GC", "")
+                error = run_with(change, (), environment, stdin_of(gc), first=first).error()
+                assert (error["code"], "may not be opened" in error["msg"]) == (112, True)
 
 
 def test_no_file_is_written_but_those_that_are_kept(setup: Setup, tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ def inspect(
     host_links = queries.links(tx.run(commands.Command(commands.link_show())).stdout)
     host_masters = [Master(link) for link in host_links]
     attachments, state = _find_attachments(tx, registry, networks, unseen.append)
+    records = chain.from_iterable(state.records.values())
+    unseen += [each.describe() for each in records if each.is_hidden]
     masters: dict[str, _Document] = {}
     routes: dict[namespace.Namespace | None, list[queries.Route]] = {}
     for each in attachments:
