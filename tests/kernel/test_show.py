@@ -62,7 +62,7 @@ def interfaces(user: User, options: str = "") -> list[tuple[str, str]]:
 def problems(user: User) -> list[list[str]]:
     lists = [each["problems"] for each in attachments(user)]
     rows = zip(lists, read_wide(user), strict=False)  # leftovers come last
-    assert all(", ".join(each) in row["PROBLEMS"] for each, row in rows)
+    assert all(", ".join(each) == row["PROBLEMS"] for each, row in rows)
     return lists
 
 
@@ -260,6 +260,10 @@ def test_what_another_program_has_changed_is_a_problem(setup: Setup, user: User)
     setup.neighbour.ip("link set dev eth0 down")
     expected = ["mode l3 bridge, not l2 bridge", "MTU above its master's", "master without carrier"]
     assert problems(user) == [expected]
+    setup.container.ip("link set dev net1 mtu 1500 down type ipvlan mode l2")
+    assert problems(user) == [["down", "master without carrier"]]
+    setup.host.ip("link set dev eth0 down")
+    assert problems(user) == [["down", "master down"]]
 
 
 def test_a_default_route_without_a_gateway_is_a_route(setup: Setup, user: User) -> None:
@@ -385,7 +389,7 @@ def test_leases_of_other_plugins_are_none_of_its_business(user: User, setup: Set
 
 
 def test_what_another_ipvlan_plugin_made_keeps_its_lease(setup: Setup, user: User) -> None:
-    setup.make_foreign_link(setup.container, "l2", "net1", up=False)
+    setup.make_foreign_link(setup.container, "l2", "net1")
     assert problems(user) == [[]]  # nothing is amiss
     setup.container.ip("address add 10.1.0.5/24 dev net1")
     OF_NET.mkdir(parents=True)
@@ -415,14 +419,14 @@ def test_an_add_that_was_killed_is_unfinished(setup: Setup, user: User, ipvlan: 
     with Registry().attachment_lock(key, lambda: None, strict=True):
         assert problems(user) == [[]]  # as while its call is running
         assert leftovers(user) == []
-    assert problems(user) == [["unfinished"]]
+    assert problems(user) == [["down", "unfinished"]]
     assert leftovers(user) == []
 
     setup.container.ip("link delete dev net1")
     assert leftovers(user) == [("record", "unfinished", "one")]
     # The link looks as if it had never been moved into its container.
     run("ip", "link", "add", "name", f"iv{key}", "link", "eth0", "type", "ipvlan", "mode", "l2")
-    assert problems(user) == [["unfinished"]]
+    assert problems(user) == [["down", "unfinished"]]
     (entry,) = attachments(user)
     assert (entry["containerID"], entry["netns"]) == ("one", None)
     assert leftovers(user) == []
@@ -438,6 +442,6 @@ def test_a_labelled_interface_without_a_record_there(setup: Setup, user: User) -
         assert (entry["network"], entry["leases"]) == (name, None)
     label = setup.container.links()["net1"]["ifalias"]
     setup.container2.run("ip", "link", "set", "dev", "evil", "alias", label)
-    assert problems(user) == [[], ["no record"]]
+    assert problems(user) == [[], ["down", "no record"]]
     shutil.rmtree(RECORDS)
     assert problems(user)[0] == ["no record"]

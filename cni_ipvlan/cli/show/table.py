@@ -59,8 +59,6 @@ def _fit_widths(widths: list[int]) -> None:
 
 
 def _attachment_cells(master: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    problems = [] if row["up"] else ["down"]
-    problems += ["master down"] if master["up"] is False else []
     return {
         **_owner_cells(row),
         **({"POD/CONTAINER": "(hostAccess)"} if row["hostAccess"] else {}),
@@ -77,7 +75,7 @@ def _attachment_cells(master: dict[str, Any], row: dict[str, Any]) -> dict[str, 
         "MASTER": master["master"],
         "MASTER MTU": master["mtu"],
         "LEASE": " ".join(row["leases"] or ()),
-        "PROBLEMS": ", ".join((*problems, *row["problems"])),
+        "PROBLEMS": ", ".join(row["problems"]),
     }
 
 

@@ -67,8 +67,8 @@ def inspect(
         row = _attachment_row(each, state, routes.get(netns, ()))
         if master and link.mtu > master.mtu:  # larger packets are lost
             row["problems"].append("MTU above its master's")
-        if master and master.is_up and not master.has_carrier:
-            row["problems"].append("master without carrier")
+        if master and not (master.is_up and master.has_carrier):
+            row["problems"].append("master without carrier" if master.is_up else "master down")
         up, mtu = (master.is_up, master.mtu) if master else (None, None)
         master_row = {"master": name, "up": up, "mtu": mtu, "mode": link.mode, "flag": link.flag}
         masters.setdefault(name, {**master_row, "attachments": []})["attachments"].append(row)
@@ -198,9 +198,12 @@ def _find_problems(
     each: Attachment, state: _State, records: Sequence[Record], leased_addresses: list[str] | None
 ) -> Iterator[str]:
     """Yield what is wrong with an attachment, unless a call is working on it."""
-    link = each.link
-    exists = each.netns is not None or namespace.own_has_link(link.name)
-    if not _attachment_key(each) or _attachment_key(each) in state.busy or not exists:
+    link, key = each.link, _attachment_key(each)
+    if key in state.busy or not (each.netns or namespace.own_has_link(link.name)):
+        return
+    if not link.is_up:
+        yield "down"
+    if not key:
         return
     complete = next((record for record in records if record.is_complete), None)
     if complete is None:  # a label alone does not prove that root has recorded it here
