@@ -15,7 +15,7 @@ from cni_ipvlan.cli.dry_run import predict, script
 from cni_ipvlan.cli.options import FILE, option
 from cni_ipvlan.cni import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT, protocol
 from cni_ipvlan.cni import result as results
-from cni_ipvlan.cni.errors import NOT_AVAILABLE, CniError, Failures
+from cni_ipvlan.cni.errors import IO_FAILURE, NOT_AVAILABLE, CniError, Failures
 from cni_ipvlan.cni.request import introduced_in, is_known, parse, read
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.commands import in_shell
@@ -236,6 +236,9 @@ def gc(
             except CniError as error:
                 error.add_details("" if values["config"] else f"file: {network.source}")
                 raise
+    for fault in () if values["config"] else configs.read_directory().faults:
+        with failures.noted():
+            raise CniError(IO_FAILURE, str(fault))
     failures.raise_any()
 
 

@@ -104,8 +104,11 @@ def test_without_a_file_all_networks_of_the_node_are_looked_after(
     assert remaining == ["a/10.1.0.2", "c/10.1.0.7"]  # the last is bridge's
     assert [each.container_id for each in Registry().all_records()] == ["two"]
     added.delete()
-    (here / "30-nameless.conf").write_text('{"type": "ipvlan"}')
-    assert f"file: {here}/30-nameless.conf" in user.run("ipvlan gc --keep-existing")[2]
+    (here / "30-broken.conf").write_text("{]")
+    status, _, err = user.run("ipvlan gc --keep-existing")
+    assert (status, f"{here}/30-broken.conf:1: it is not valid JSON" in err) == (1, True)
+    (here / "40-nameless.conf").write_text('{"type": "ipvlan"}')
+    assert f"file: {here}/40-nameless.conf" in user.run("ipvlan gc --keep-existing")[2]
 
 
 def test_gc_does_not_touch_what_a_call_is_working_on(setup: Setup) -> None:
