@@ -322,7 +322,7 @@ def find_cni_path(directories: str | None) -> tuple[str, str]:
 def read_result(file: str, option: str) -> tuple[dict[str, Any], results.Result]:
     """Return a result in a file, as JSON and parsed; raises BadParameter."""
     try:
-        document = reading.read(file, configs.read_source(file))[0].value
+        document = next(reading.read(file, configs.read_source(file))).value
         return document, results.parse(document, LATEST_VERSION)
     except reading.ConfigError as error:
         raise options.option_error(str(error), option) from None

@@ -105,23 +105,25 @@ def parse_object(text: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def read(source: str, text: str) -> list[Document]:
-    """Return the documents of a file that are not empty; raises ConfigError."""
+def read(source: str, text: str) -> Iterator[Document]:
+    """Yield the documents of a file that are not empty, until one raises ConfigError."""
     if not text.strip():
         raise ConfigError("the file is empty", source)
     if len(text) > _MOST_CHARACTERS:
         raise ConfigError(f"it has more than {_MOST_CHARACTERS >> 20} MiB", source)
     is_json = text.lstrip("\ufeff \t\r\n").startswith("{")
     is_json = source.endswith(JSON_SUFFIXES) or (is_json and not source.endswith(YAML_SUFFIXES))
+    is_empty = True
     try:
-        documents = [parse_json(text)] if is_json else parse_yaml(text)
+        for document in [parse_json(text)] if is_json else parse_yaml(text):
+            is_empty = False
+            yield document
     except ConfigError as error:
         form = "it is not valid JSON" if is_json else "it can't be read as JSON or YAML"
         why = find_template(text) or f"{form}: {error.text}"
-        raise ConfigError(why, source, error.line) from None
-    if not documents:
+        raise ConfigError(why, source, error.line, error.document) from None
+    if is_empty:
         raise ConfigError("the file has nothing but comments", source)
-    return documents
 
 
 def find_template(text: str) -> str:
@@ -191,20 +193,24 @@ def _locate_values(document: Document, text: str, line: int) -> Document:
     return document
 
 
-def parse_yaml(text: str) -> list[Document]:
-    """Return the documents that are not empty; raises ConfigError."""
+def parse_yaml(text: str) -> Iterator[Document]:
+    """Yield the documents that are not empty, until one raises ConfigError."""
     import yaml
 
+    reader = _YamlReader(text)
     try:
-        return list(_YamlReader(text).read_documents())
+        yield from reader.read_documents()
+    except ConfigError as error:
+        raise ConfigError(error.text, line=error.line, document=reader.number) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         why = ", ".join(filter(None, (error.context, error.problem)))
-        raise ConfigError(why, line=mark.line + 1 if mark else 1) from None
+        line = mark.line + 1 if mark else 1
+        raise ConfigError(why, line=line, document=reader.number) from None
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(" ".join(str(error).split()), line=1) from None
+        raise ConfigError(" ".join(str(error).split()), line=1, document=reader.number) from None
     except RecursionError:  # of PyYAML
-        raise ConfigError(TOO_DEEP, line=1) from None
+        raise ConfigError(TOO_DEEP, line=1, document=reader.number) from None
 
 
 class _YamlReader:
@@ -213,17 +219,19 @@ class _YamlReader:
     def __init__(self, text: str) -> None:
         import yaml
 
+        self.number = 1  # of the document that is being read
         self._roots = yaml.compose_all(text, yaml.SafeLoader)
         self._constructor = yaml.constructor.SafeConstructor()
         self._remaining_values = len(text) + _MOST_REPEATED
 
     def read_documents(self) -> Iterator[Document]:
         """Yield the documents that are not empty."""
-        for number, node in enumerate(self._roots, 1):
-            self._document = Document(None, {}, {}, {}, number)
+        for node in self._roots:
+            self._document = Document(None, {}, {}, {}, self.number)
             value = self._read_value(node, (), _line_of(node))
             if value is not None:
                 yield self._document._replace(value=value).check_lists()
+            self.number += 1
 
     def _read_value(self, node: Any, path: Path, line: int) -> Any:
         """Return a node's value; note its line, and those of what is in it, in the document."""

@@ -358,14 +358,16 @@ def test_keys_of_a_list_are_told_once(file: Path) -> None:
 
 def test_document_is_named_if_it_is_not_the_first(tmp_path: Path) -> None:
     file = tmp_path / "two.yaml"
-    file.write_text(yaml.safe_dump_all([{**CONF, "mode": "l4"}, {**CONF, "mode": "l5"}]))
+    text = yaml.safe_dump_all([{**CONF, "mode": "l4"}, {**CONF, "mode": "l5"}])
+    file.write_text(f"{text}---\nkind: [it has no end\n")
     status, out = validate(file)
     assert status == 1
-    first, second = out.splitlines()
+    third, first, second = out.splitlines()
     assert first.startswith(f"{file}:{line_of(file, 'l4')}: $.mode: ")
     assert second.startswith(f"{file}:{line_of(file, 'l5')}: document 2: $.mode: ")
     _, out = validate("--json", file)
-    assert [row["document"] for row in json.loads(out)["problems"]] == [1, 2]
+    assert f"{file}:28: document 3: it can't be read" in third
+    assert {row["document"] for row in json.loads(out)["problems"]} == {1, 2, 3}
 
 
 def test_other_plugins_of_a_list_are_named(file: Path) -> None:
