@@ -5,7 +5,7 @@ line acts on a label only if root's record puts that attachment into the same co
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_interface
 from typing import Any
 
@@ -119,14 +119,15 @@ def _describe_records(records: Sequence[Record]) -> str:
 def list_existing(node: Node, network: str) -> tuple[dict[str, str], ...]:
     """Return a network's attachments whose interface or container exists, in the form of GC.
 
-    Raises CniError if not all namespaces can be read: GC would release what is in the others.
+    Raises CniError if not all namespaces can be read: GC would release what is in the others. Those
+    that any user can make don't count, unless root has recorded an attachment there.
     """
     unseen = ["what only root may see"] if machine.missing_capabilities(machine.TO_SEE_ALL) else []
     # A dry run's transaction would take what it may not read to be empty.
     tx = Transaction(node.runner)
-    owners = [each.owner for each in inventory.search(tx, node.registry, report=unseen.append)]
     records = list(node.registry.all_records())
     unseen += [each.describe() for each in records if each.is_hidden]
+    owners = list(_find_owners(tx, node.registry, records, unseen.append))
     if unseen:
         raise CniError(
             TRY_AGAIN_LATER,
@@ -140,6 +141,26 @@ def list_existing(node: Node, network: str) -> tuple[dict[str, str], ...]:
     ]
     present = sorted({each for each in owners if each and each.network == network})
     return tuple({"containerID": each.container_id, "ifname": each.ifname} for each in present)
+
+
+def _find_owners(
+    tx: Transaction, registry: Registry, records: Iterable[Record], report: Callable[[str], None]
+) -> Iterator[AttachmentId | None]:
+    """Yield whose interfaces are found where they are recorded; those without a record, anywhere.
+
+    Any user can make namespaces, with any labels, so one without a record must be of our own user.
+    """
+    places = {(each.attachment, each.netns_identity) for each in records}
+    recorded, identities = {each for each, _ in places}, {each for _, each in places}
+    namespaces = [
+        each
+        for each in namespace.find_others()
+        if each.identity in identities or namespace.is_of_our_user(each.path)
+    ]
+    for each in inventory.search(tx, registry, namespaces=namespaces, report=report):
+        is_recorded_here = not each.netns or (each.owner, each.netns.identity) in places
+        if is_recorded_here or each.owner not in recorded:
+            yield each.owner
 
 
 def check_whole_ids(node: Node, network: str, valid: Iterable[Mapping[str, str]]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+from attacker import start_user_namespaces
 from command_line import InProcessUser
 from doubles import replace_program
 from lab import LEASES, RECORDS, NetNS, find_leases, find_records, run
@@ -18,7 +19,7 @@ from sampling import sample
 from setup import Setup
 
 from cni_ipvlan.cli import configs
-from cni_ipvlan.iproute import machine
+from cni_ipvlan.iproute import machine, running
 from cni_ipvlan.state.attachment import AttachmentId
 from cni_ipvlan.state.registry import Registry
 
@@ -29,6 +30,12 @@ LEASED = network(ipam=host_local("10.1.0.0/24"))
 GC = {"CNI_COMMAND": "GC", "CNI_PATH": PLUGINS}
 KEY = "cni.dev/valid-attachments"
 KEY_AT_FIRST = "cni.dev/attachments"
+# What any user may have: interfaces with labels, more than are read.
+FORGED = """ip link add own type dummy
+for number in $(seq 100); do
+    echo "link add link own name x$number type ipvlan"
+    echo "link set dev x$number alias {}"
+done | ip -batch -"""
 
 
 def test_gc_removes_links_on_the_host_that_belong_to_no_valid_attachment(setup: Setup) -> None:
@@ -52,13 +59,18 @@ def test_what_exists_on_this_node_is_kept_if_all_of_it_was_seen(
     added, removed = setup.add(conf), setup.add(conf, at=setup.container2)
     hidden = setup.add(conf, at=setup.make_container(), CNI_CONTAINERID="three")
     command = f"ipvlan gc -c {user.write_conf(conf)} --keep-existing"
+    label = removed.container.links()["net1"]["ifalias"]
+    setup.make_foreign_link(hidden.container, "l2", "evil", up=False)
+    hidden.container.ip(f"link set dev evil alias {label}")
     setup.node.remove(removed.container)
     with monkeypatch.context() as patched:
         patched.setattr(machine, "missing_capabilities", lambda *_: ["CAP_NET_ADMIN"])
         assert "not seen: " in user.run(command)[2]
     assert "did you mean 'three'?" in user.run(f"{command.rpartition(' ')[0]} thre/net1")[2]
     assert len(find_leases()) == 3
-    user.check_output(command)
+    with monkeypatch.context() as patched, start_user_namespaces(1, FORGED.format(label)):
+        patched.setattr(running, "_MOST_STDOUT", 1 << 15)  # so that fewer links are too many
+        user.check_output(command)
     assert len(find_leases()) == 2
     setup.node.remove(hidden.container)
     shutil.rmtree(RECORDS)  # as a reboot does, but for the interface, whose label is there
