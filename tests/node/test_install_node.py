@@ -276,11 +276,20 @@ def test_what_is_protected_is_named(
 
 
 @needs_system_packages
-@pytest.mark.parametrize(("size", "step"), [("400k", "copy"), ("1200k", "compile")])
-def test_full_file_system_changes_nothing(install: Install, size: str, step: str) -> None:
-    full = ("sh", "-c", f'mount -t tmpfs -o size={size} tmpfs /mnt && exec "$@"', "sh")
-    sentence = f"cannot {step} the plugin "
-    install.expect_error(sentence, "--system-packages", "--prefix", "/mnt/prefix", prefix=full)
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("size=400k", "copy the plugin "),
+        ("size=1200k", "compile the plugin "),
+        ("ro", "write to /mnt"),
+    ],
+)
+def test_full_or_read_only_file_system_changes_nothing(
+    install: Install, option: str, words: str
+) -> None:
+    mounted = ("sh", "-c", f'mount -t tmpfs -o {option} tmpfs /mnt && exec "$@"', "sh")
+    sentence = f"cannot {words}"
+    install.expect_error(sentence, "--system-packages", "--prefix", "/mnt", prefix=mounted)
 
 
 @pytest.mark.parametrize("state", ["works", "is gone"])
