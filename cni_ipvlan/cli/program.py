@@ -144,6 +144,7 @@ def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verb
     """  # noqa: D301 - in a raw string, click would not know the mark of lines to keep
     has_options = dry_run or as_json or verbose
     command = os.environ.get("CNI_COMMAND")
+    verbs = calls.DRY_RUN_VERBS if dry_run else (*calls.DRY_RUN_VERBS, "STATUS")
     if version:
         _print_version(as_json=as_json)
         ctx.exit()
@@ -158,8 +159,8 @@ def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verb
         raise click.UsageError(
             f"{text}, set CNI_COMMAND and its variables, and give --dry-run or -v"
         )
-    elif command not in (calls.DRY_RUN_VERBS if dry_run else (*calls.DRY_RUN_VERBS, "STATUS")):
-        raise click.UsageError(f"cannot replay {command!r}, only {', '.join(calls.DRY_RUN_VERBS)}")
+    elif command not in verbs:
+        raise click.UsageError(f"cannot replay {command!r}, only {', '.join(verbs)}")
     else:
         stdin = configs.read_standard_input()
         calls.make(calls.Invocation(dict(os.environ), stdin, dry_run, as_json, verbose))

@@ -199,6 +199,7 @@ def test_a_runtimes_call_is_replayed(words: tuple[str, ...], recorder: Recorder)
     ("command", "words", "text"),
     [
         *((verb, ["--dry-run"], f"cannot replay '{verb}'") for verb in ("VERSION", "x")),
+        ("x", ["-v"], "cannot replay 'x', only ADD, DEL, CHECK, GC, STATUS"),
         ("ADD", [], "give --dry-run or -v"),
         ("ADD", ["--dry-run", "--json"], '"code": 6'),
     ],
