@@ -158,7 +158,10 @@ def test_gc_forgets_containers_that_have_vanished(setup: Setup) -> None:
     assert find_records() == []
 
 
-def test_gc_releases_what_only_a_thread_keeps(setup: Setup) -> None:
+@pytest.mark.parametrize("option", ["--keep-none", "--keep-existing"])
+def test_gc_releases_what_only_a_thread_keeps(
+    setup: Setup, user: InProcessUser, option: str
+) -> None:
     """As the DHCP daemon does, until it is asked to release the address."""
     setup.add(LEASED)
     entered, ended = Event(), Event()
@@ -171,12 +174,14 @@ def test_gc_releases_what_only_a_thread_keeps(setup: Setup) -> None:
     Thread(target=stay, daemon=True).start()
     entered.wait()
     setup.node.remove(setup.container)
-    setup.runtime.gc({**LEASED, "cniVersion": "1.1.0"}).succeeds()
-    ended.set()
+    try:
+        user.check_output(f"ipvlan gc -c {user.write_conf(LEASED)} {option}")
+    finally:
+        ended.set()
     assert find_leases() == []
 
 
-def test_gc_keeps_the_lease_of_an_interface_of_any_kind(setup: Setup) -> None:
+def test_gc_keeps_the_lease_of_an_interface_of_any_kind(setup: Setup, user: InProcessUser) -> None:
     """The network may have been one of bridge or macvlan."""
     setup.add(LEASED)
     shutil.rmtree(RECORDS)
@@ -185,6 +190,7 @@ def test_gc_keeps_the_lease_of_an_interface_of_any_kind(setup: Setup) -> None:
     setup.container.ip("address add 10.1.0.2/24 dev net1")
     setup.runtime.gc({**LEASED, "cniVersion": "1.1.0"}).succeeds()
     assert len(find_leases()) == 1
+    assert json.loads(user.check_output("ipvlan show --json"))["leftovers"] == []
 
 
 def test_gc_removes_links_and_reports_when_ipam_fails(setup: Setup) -> None:

@@ -243,14 +243,20 @@ def _find_leftovers(
                 problem = _NO_INTERFACE if record.is_complete else _UNFINISHED
                 fields = {"netns": record.netns, "master": names[0], "pod": record.pod}
                 yield _leftover_row("record", problem, attachment, **fields)
-    addresses = set[str]().union(*map(_plain_addresses, attachments))
     labels = {each.link.alias for each in attachments}
-    for network, lease in ((name, each) for name in state.leases for each in state.leases[name]):
-        attachment = AttachmentId(network, lease.container_id, lease.ifname)
-        if lease.address in addresses or attachment.label in labels or attachment in recorded:
+    leases = [
+        (AttachmentId(network, each.container_id, each.ifname), each)
+        for network in state.leases
+        for each in state.leases[network]
+    ]
+    leases = [each for each in leases if each[0].label not in labels and each[0] not in recorded]
+    # The network may have been one of another plugin, whose containers still exist.
+    every = inventory.search(tx, registry, (None,)) if leases else ()
+    addresses = set[str]().union(*map(_plain_addresses, every))
+    for attachment, lease in leases:
+        if lease.address in addresses or registry.is_live(attachment.key):
             continue
-        is_leftover = not registry.is_live(attachment.key) and os.path.exists(lease.file)
-        if is_leftover and is_wanted(None, (), attachment.container_id, ""):
+        if os.path.exists(lease.file) and is_wanted(None, (), attachment.container_id, ""):
             fields = {"address": lease.address, "file": lease.file}
             yield _leftover_row("lease", _NO_INTERFACE, attachment, **fields)
 
