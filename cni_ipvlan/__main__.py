@@ -6,7 +6,8 @@ import sys
 # Needs no import: importing json may be what fails.
 _CANNOT_RUN = (
     b'{"cniVersion": "1.0.0", "code": 5, "msg": "ipvlan cannot run here: %s", "details": '
-    b'"Python itself failed; memory or open files may be limited too low: see ulimit -a."}\n'
+    b'"Python itself failed; its files are incomplete, or memory or open files are limited too '
+    b'low: see ulimit -a."}\n'
 )
 
 
