@@ -377,6 +377,18 @@ masqueraded, and a wrong neighbour | routed; far: ip route delete default;
     far: ip neighbour replace 10.9.0.2 lladdr 02:00:00:00:00:99 dev eth0 nud permanent;
     trace one 10.9.0.1 => eth0 in /run/netns/far takes 02:00:00:00:00:99 for 10.9.0.2 (permanent)
     => exec far ip neighbour delete 10.9.0.2
+masqueraded twice, and a wrong neighbour | routed; space deep; far: net/ipv4/ip_forward=1;
+    far: ip link add name e2 up type veth peer name eth0 netns deep; deep: ip link set dev eth0 up;
+    far: ip address add 10.8.0.1/24 dev e2; deep: ip address add 10.8.0.2/24 dev eth0;
+    neighbour: ip route add default via 10.9.0.1; far: ip route delete default;
+    neighbour: iptables-legacy -t nat -A POSTROUTING -o far0 -j MASQUERADE;
+    far: iptables-legacy -t nat -A POSTROUTING -o e2 -j MASQUERADE;
+    neighbour: ip neighbour replace 10.1.0.2 lladdr 02:00:00:00:00:99 dev eth0 nud permanent;
+    trace one 10.8.0.2 => eth0 in /run/netns/neighbour takes 02:00:00:00:00:99 for 10.1.0.2 (perm
+    => exec neighbour ip neighbour delete 10.1.0.2
+an address of another's for masquerading | routed; far: ip route delete default;
+    neighbour: iptables-legacy -t nat -A POSTROUTING -o far0 -j SNAT --to-source 10.9.0.77;
+    trace one 10.9.0.1 => a rule of /run/netns/neighbour changes addresses: => answers must find
 a router that sends nothing of its own | routed; neighbour: iptables-legacy -P OUTPUT DROP;
     neighbour: ip address flush dev far0; trace one 10.9.0.1
     => /run/netns/neighbour has no route to 10.9.0.1 => exec neighbour ip route add 10.9.0.1

@@ -141,7 +141,8 @@ def _report_rule(
         effect += ", so that in mode l3 answers don't come back"
     verb = f"may {effect}" if suspicion else effect.replace(" ", "s ", 1)
     kind = subject if subject == "nat" else suspicion or subject
-    return Finding(PROBLEM, kind, f"a rule of {side} {verb}: {rule}", f"{advice}: {remove}")
+    advice = f"{advice}: {remove}" if kind != "nat" else "answers must find the new address"
+    return Finding(PROBLEM, kind, f"a rule of {side} {verb}: {rule}", advice)
 
 
 def _list_matches(side: Side, ends: Sequence[str], hook: str) -> list[tuple[str, str]]:

@@ -236,12 +236,8 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
     loopbacks = [question.side.ports["lo"]] if route.kind == "local" else []
     yield from [*_check_local(question, route)] or facts.check_states(loopbacks)
     drops, answers = _find_drops(paths, [each for each in (source, target) if each], *pings)
-    rules = [each.text for each in drops if each.subject == "nat"]
-    senders = [each.sender for each in request_hops]
-    routers = [e for e in senders if any(text.startswith(f"a rule of {e.side} ") for text in rules)]
-    if holder and paths[1:] and routers:  # it gives packets its address, and gets the answers
-        address = (*of_family(target, routers[-1].addresses), source)[0]
-        paths[1] = Path(holder.side, target, address, holder.bind_device)
+    if holder and paths[1:]:
+        paths[1:] = _find_ways_back(request_path, holder, source, drops) or paths[1:]
     for path in paths:
         yield from (*path.findings, *check_ttl(path))
     yield from check_source(request_path, paths[1:])
@@ -260,6 +256,24 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
     if kind in ("broadcast", "multicast"):
         text, advice = f"{text}: it is a {kind} address", "name an address that one host has"
     yield Finding(PROBLEM, question.purpose, text, advice)
+
+
+def _find_ways_back(
+    request_path: Path, holder: Port, source: str, drops: Sequence[Finding]
+) -> list[Path]:
+    """Return the parts of the way back by routers that change addresses; empty without any.
+
+    Each of these gives packets its address, gets the answers, and sends them on.
+    """
+    texts = [each.text for each in drops if each.subject == "nat"]
+    senders = [each.sender for each in request_path.hops]
+    routers = [e for e in senders if any(text.startswith(f"a rule of {e.side} ") for text in texts)]
+    goals = [source, *((*of_family(source, each.addresses), source)[0] for each in routers)]
+    parts = zip(routers, goals, strict=False)
+    # An interface in mode l3s gets them from its master.
+    ways = [Path(each.side, "", goal) for each, goal in parts if each not in senders[0].chain]
+    last = (holder.side, request_path.target, goals[-1], holder.bind_device)
+    return [Path(*last), *ways] if routers else []
 
 
 def _check_ignored(question: Question, holder: Port | None) -> Iterator[Finding]:
