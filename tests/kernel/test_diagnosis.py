@@ -434,8 +434,8 @@ an end that takes less | pair; one: ip link set dev net1 mtu 1200; trace two one
 a queue too small for large packets | pair;
     host: tc qdisc add dev eth0 root tbf rate 1mbit burst 1000 latency 50ms; probe --netns one
     => the qdisc tbf on eth0 of the host, or a filter there, drops packets => dev eth0 root
-private | gateway; add one 10.1.0.2/24 10.1.0.1 flag=private;
-    add two 10.1.0.3/24 10.1.0.1 flag=private; trace one two
+private, and a rule that drops something else | gateway; add one 10.1.0.2/24 10.1.0.1 flag=private;
+    add two 10.1.0.3/24 10.1.0.1 flag=private; two: iptables-legacy -P OUTPUT DROP; trace one two
     => both are on eth0, and flag private keeps its interfaces apart => use flag bridge
 macvlan in mode private | space mac;
     host: ip link add name mac0 link eth0 netns mac type macvlan mode private;

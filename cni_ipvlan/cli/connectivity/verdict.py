@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 
 # Subjects of findings, the most specific first; others are the silence itself. What says that
-# nothing was sent comes before what says that nothing arrived, and what was seen to drop a packet
-# before what might.
+# nothing was sent comes before what says that nothing arrived. What was seen to drop packets comes
+# before what might, but after what lets no packet pass: it may have dropped others' packets.
 _VAGUE = (
     *("bridge flag", "may filter frames", "unanswered", "may filter"),
     *("told", "no ping", "beyond", "nat"),
@@ -14,11 +14,11 @@ _VAGUE = (
 _SUBJECTS = (
     "down",  # no route is there then, either
     "not permitted",  # who can't look should not guess
-    *("address", "blackhole", "filter", "service", "source"),
+    *("address", "blackhole", "service", "source"),
     *("local", "delivery", "rp_filter", "detour", "forwarding", "neighbour"),
     *("host access", "flag", "host", "carrier", "mode", "bridge", "leaves by", "route", "return"),
     *("duplicate", "vlan", "echo"),
-    *("masters", "path", "ttl", "not asked", "tentative", "refused", *_VAGUE),
+    *("masters", "filter", "path", "ttl", "not asked", "tentative", "refused", *_VAGUE),
 )
 # What the verdict has besides, if all answers.
 _NOTES = ("own", "duplicate", "loss", "gateway", "family", "tried back")
