@@ -537,6 +537,11 @@ two masters without a way | host: ip link add name eth1 up type dummy; add one 1
     add two 10.1.0.3/24 - master=eth1 name=other; trace one two
     => 10.1.0.3 is looked for on eth0 of the host, but net1 in TWO is on eth1 of the host
     => use one master
+nobody on the second network | masters; add one 10.2.0.2/24 - master=eth1 name=other CNI_IFNAME=net2;
+    trace one 10.2.0.77 => nobody answers for 10.2.0.77 on the network of eth1 => check the address
+nobody on the network of another plugin | pair; one: ip link add name d0 up type dummy;
+    one: ip address add 10.5.0.2/24 dev d0; one: ip link set dev d0 arp on; trace one 10.5.0.77
+    => nobody answers for 10.5.0.77 on the network of d0 => use another master
 nobody is the gateway | add one 10.1.0.2/24 10.1.0.1; probe --netns one
     => nobody answers for 10.1.0.1 on the network of eth0 of the host; the => check the address
 nobody is the gateway by VLAN and rule | addressed; add one 10.1.0.2/24 10.1.0.1 vlan=10;

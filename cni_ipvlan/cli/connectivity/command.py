@@ -140,7 +140,7 @@ def _find_ends(
 def _choose_pairs(
     topology: Topology, starts: Sequence[End], ends: Sequence[End]
 ) -> list[tuple[End, End]]:
-    """Return for each master the first ends on it; or else the first end, and what answers it."""
+    """Return for each master the first ends on it; or else what leads to the end that answers."""
     pairs: dict[Port | None, tuple[End, End]] = {}  # by master, which may be one of several VLANs
     near = [
         (start, end)
@@ -152,11 +152,21 @@ def _choose_pairs(
             pairs.setdefault(start.port.parent, (start, end))
     if near:
         return list(pairs.values()) or near[:1]
-    start, first = starts[0], ends[0]
-    attempts = [(end, each) for end in ends for each in _list_questions(start, end) if ends[1:]]
+    ways = [(_find_sender(starts, each), each) for each in ends]
+    attempts = [(pair, each) for pair in ways for each in _list_questions(*pair) if ends[1:]]
     results = zip(attempts, topology.ask(*(each.ping() for _, each in attempts)), strict=True)
-    answering = next((end for (end, _), completed in results if completed.status == 0), first)
-    return [(start, answering)]
+    return [next((pair for (pair, _), completed in results if completed.status == 0), ways[0])]
+
+
+def _find_sender(starts: Sequence[End], end: End) -> End:
+    """Return the start that is on an end's network, or else that by which routes lead there."""
+    start, side = starts[0], starts[0].side
+    near = next((e for e in starts if e.port and end.port in e.port.segment), None)
+    if near or start.is_exact or not (start.port and side and end.addresses):
+        return near or start
+    port = side.ports.get(side.get_route(end.addresses[0].partition("/")[0]).device)
+    is_sender = port is not None and not port.is_loopback
+    return End(port.description, port.addresses, side, port) if port and is_sender else start
 
 
 def _list_questions(start: End, end: End) -> Iterator[Question]:
