@@ -322,6 +322,11 @@ no route back, and a lenient rp_filter | routed; neighbour: net/ipv4/conf/eth0/r
     neighbour: ip route delete 10.1.0.0/24 dev eth0; trace one 10.9.0.1
     => /run/netns/neighbour has no route to 10.1.0.2
     => exec neighbour ip route add 10.1.0.2 dev eth0
+no route back but the default route | routed; neighbour: ip address flush dev eth0;
+    neighbour: ip address add 10.1.0.1/32 dev eth0; neighbour: ip route add default via 10.9.0.1;
+    trace one 10.9.0.1
+    => packets to 10.1.0.2 leave /run/netns/neighbour by far0, not by eth0; the route: default via
+    => exec neighbour ip route replace 10.1.0.2 dev eth0
 leaves by another interface | pair; one: ip link add name d0 up type dummy;
     one: ip address add 10.1.0.9/32 dev d0; one: ip route add 10.1.0.3 dev d0; trace one two
     => packets to 10.1.0.3 leave ONE by d0, not by net1; the route: 10.1.0.3 dev d0 scope link
@@ -537,8 +542,9 @@ two masters without a way | host: ip link add name eth1 up type dummy; add one 1
     add two 10.1.0.3/24 - master=eth1 name=other; trace one two
     => 10.1.0.3 is looked for on eth0 of the host, but net1 in TWO is on eth1 of the host
     => use one master
-nobody on the second network | masters; add one 10.2.0.2/24 - master=eth1 name=other CNI_IFNAME=net2;
-    trace one 10.2.0.77 => nobody answers for 10.2.0.77 on the network of eth1 => check the address
+nobody on the second network | masters;
+    add one 10.2.0.2/24 - master=eth1 name=other CNI_IFNAME=net2; trace one 10.2.0.77
+    => nobody answers for 10.2.0.77 on the network of eth1 => check the address
 nobody on the network of another plugin | pair; one: ip link add name d0 up type dummy;
     one: ip address add 10.5.0.2/24 dev d0; one: ip link set dev d0 arp on; trace one 10.5.0.77
     => nobody answers for 10.5.0.77 on the network of d0 => use another master

@@ -34,6 +34,10 @@ class Path:
             self.findings += routing.explain_missing_route(start, target, port)
         else:
             self._send(start, self.route)
+        # Where a route is missing, the default route leads elsewhere.
+        if {"route", "forwarding"} & {each.subject for each in self.findings}:
+            for hop in self.hops:
+                self.findings += self._check_detour(hop.sender, target, is_lost=True)
         name = self.route.device or "lo"
         if port and port.side.netns and self.hops and name not in (port.link.name, "lo"):
             self.findings.append(routing.report_detour(port, name, target, self.source))
@@ -109,14 +113,22 @@ class Path:
             return None
         return receiver
 
-    def _check_detour(self, sender: Port, address: str) -> Iterator[Finding]:
-        """Yield that packets leave by ``sender``, but an address is on another one's network."""
+    def _check_detour(
+        self, sender: Port, address: str, *, is_lost: bool = False
+    ) -> Iterator[Finding]:
+        """Yield that packets leave by ``sender``, but an address is on another one's network.
+
+        Unless they are lost on that way, it counts only if a subnet of that one has it.
+        """
         holders = sender.segment.keys() & self._topology.find_holders(address, sender)
         # In mode l3 packets leave by their own master only.
         if holders or any(each.sender.parent is sender for each in self.hops):
             return
         for port in sender.side.ports.values():
-            if is_near(address, port.addresses) and "dev" in routing.find_route(port, address):
+            # To the host, a container's owner may show any address.
+            is_better = is_near(address, port.addresses) or (is_lost and sender.side.netns)
+            holders = port.segment.keys() & self._topology.find_holders(address, port)
+            if port.addresses and is_better and holders and routing.find_route(port, address):
                 finding = routing.report_detour(port, sender.link.name, address, self.source)
                 yield finding._replace(subject="detour")
 
