@@ -466,6 +466,9 @@ the host is the gateway of its own to others | addressed; add one 10.1.0.2/24 10
 the host and an address on lo of its own | addressed; add one 10.1.0.2/24;
     one: ip link set dev lo up; one: ip address add 10.1.0.50/32 dev lo; trace host 10.1.0.50
     => the kernel lets no packets pass between a host and its own ipvlan interfaces
+the host's broadcast address | addressed; add one 10.1.0.2/24; one: ip address flush dev net1;
+    one: ip address add 10.1.0.255/24 dev net1; trace host one
+    => the host takes 10.1.0.255 for a broadcast address => give the other one another address
 the host and its own, by macvlan | addressed; space mac;
     host: ip link add name mac0 link eth0 netns mac type macvlan mode bridge;
     mac: ip address add 10.1.0.2/24 dev mac0; mac: ip link set dev mac0 up; trace mac host
@@ -484,7 +487,7 @@ an IPv6 router that does not forward | ipv6; far;
     => exec neighbour sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/forwarding'
 mode changed by another program | pair; one: ip link set dev net1 type ipvlan mode l3;
     probe --netns one
-    => net1 in ONE was attached in mode l2 bridge; another program has changed the mode
+    => net1 in ONE was attached in mode l2 bridge, and shows l3 bridge now: another program may have
     => exec container1 ip link set dev net1 type ipvlan mode l2 bridge
 through a container | pair; space far;
     two: ip link add name far0 up type veth peer name eth0 netns far;
@@ -1031,12 +1034,17 @@ def test_dns_servers_of_the_kept_result(network: Network) -> None:
 @pytest.mark.setup(master="wire", host=("10.1.0.10/24",))
 @pytest.mark.parametrize("mode", ["l2", "l3", "l3s"])
 def test_the_remedy_for_the_host_and_its_own_container(network: Network, mode: str) -> None:
-    ip = "10.1.0.2/24" if mode == "l2" else "10.2.0.2/24"
-    network.make(f"gateway; host: ip route add default via 10.1.0.1; add one {ip} - mode={mode}")
+    default = "host: ip route add default via 10.1.0.1"
+    network.make(f"gateway; {default}; add one 10.1.0.2/24 - mode={mode}")
+    network.make("one: ip address add 8.8.8.8/32 dev net1")  # which is none of the network's
+    network.make(f"one: ip link set dev net1 type ipvlan mode {'l3' if mode == 'l2' else 'l2'}")
+    assert "ip link add" not in json.dumps(network.ask("trace one host"))
+    network.make(f"one: ip link set dev net1 type ipvlan mode {mode}")
     answers = [network.ask(words) for words in ("trace one host", "trace host one")]
     for answer in answers:
         assert "a host and its own ipvlan interfaces" in answer["verdict"]
     run("sh", "-e", stdin="\n".join(re.findall("^ip .*", answers[0]["next"], re.MULTILINE)))
+    assert "via 10.1.0.1" in network.setup.host.ip("route get 8.8.8.8")
     for words in ("trace one host", "trace host one"):
         assert network.ask(words)["verdict"] == FINE
     # The host still reaches others, and others the container.

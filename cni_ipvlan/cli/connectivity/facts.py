@@ -43,8 +43,8 @@ def _check_link(port: Port) -> Iterator[Finding]:
         yield Finding(WARNING, "master", text, "run this where it is: on the host")
     yield from check_states(port.uplinks)
     if record and record.is_complete and not record.has_mode_of(link):
-        text = f"{port} was attached in mode {record.mode} {record.flag}; another program has "
-        text += f"changed the mode of all on {master or 'its master'} to {link.mode} {link.flag}"
+        text = f"{port} was attached in mode {record.mode} {record.flag}, and shows {link.mode} "
+        text += f"{link.flag} now: another program may have changed that of all on its master"
         command = port.link_command("type", link.kind, "mode", record.mode, record.flag)
         yield Finding(PROBLEM, "mode", text, f"if nothing needs that: {command}")
 

@@ -1,13 +1,18 @@
 """Facts: what may be wrong with a hop, on one network."""
 
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from cni_ipvlan.cli.connectivity import facts, routing
 from cni_ipvlan.cli.connectivity.topology import Port, is_near, of_family
 from cni_ipvlan.cli.output import PROBLEM, Finding
+from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cni.result import Address
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.queries import Neighbour
+from cni_ipvlan.plugin.host_access import check_permitted
+from cni_ipvlan.plugin.master import Master
 
 # With which value a setting of a bridge's port lets frames pass, how bridge(8) sets that, and the
 # kind of the finding if the value is another.
@@ -150,7 +155,8 @@ def check_host(hop: Hop) -> Iterator[Finding]:
         source = ("src", hop.source) if master.side.has_address(hop.source) else ()
         route = (next_hop, "dev", name, *source)
         text = f"the host has {name} beside {port}, but does not send to {next_hop} by it"
-        advice = f"add the route: {master.side.command('ip', 'route', 'replace', *route)}"
+        command = master.side.command("ip", "route", "replace", *route)
+        advice = _refuse_route(next_hop, master) or f"add the route: {command}"
         diversion = routing.show_route(master.side, sender.link.name, next_hop, hop.source)
         if " table " in diversion:
             text = f"{text}, as a rule says; the route: {diversion}"
@@ -176,20 +182,40 @@ def _advise_host_access(port: Port, master: Port) -> str:
         return f"use another interface of the host: {master} is in a VRF, where hostAccess can't be"
     if link.flag != "bridge":
         return f"use flag bridge; with {link.flag}, hostAccess would be of no help"
-    lines = [
-        "set hostAccess in the network, for new containers; for this one:",
-        command(*commands.link_add_ipvlan(master.link.name, name, link.mode, link.flag, 0)),
-        command(*commands.link_set(name, "up")),
-        command(*commands.link_set(name, "arp", "off")),
-    ]
+    lines = ["set hostAccess in the network, for new containers"]
+    record, key = port.record, Master(master.link, master.side.netns).key
+    # A container's owner may show another mode, which the new interface would give to all.
+    if record is None or record.master != key or not record.has_mode_of(link):
+        return lines[0]
     for address in port.ips:
-        source = next(iter(of_family(address, master.addresses)), "")
-        words = ("src", source) if source else ()
-        lines.append(command("ip", "route", "replace", address, "dev", name, *words))
-        if link.mode == "l2" and source:
+        if refusal := _refuse_route(address, master):
+            lines.append(f"# {refusal}")
+            continue
+        source = of_family(address, master.addresses)[0]
+        lines.append(command("ip", "route", "replace", address, "dev", name, "src", source))
+        if link.mode == "l2":
             replace = commands.neighbour_replace(source, master.link.mac, link.name)
             lines.append(port.side.command(*replace))
+    if any(not each.startswith("#") for each in lines[1:]):
+        lines[:1] = [
+            f"{lines[0]}; for this one:",
+            command(*commands.link_add_ipvlan(master.link.name, name, link.mode, link.flag, 0)),
+            command(*commands.link_set(name, "up")),
+            command(*commands.link_set(name, "arp", "off")),
+        ]
     return "\n".join(lines)
+
+
+def _refuse_route(address: str, master: Port) -> str:
+    """Return why hostAccess would give the host no route to an address; empty if it would."""
+    if not of_family(address, master.addresses):
+        return f"{master} has no address of the family of {address}"
+    prefix = Address(f"{address}/{ip_address(address).max_prefixlen}")
+    try:
+        check_permitted(master.side.topology.tx, Master(master.link), [prefix])
+    except CniError as error:
+        return error.msg
+    return ""
 
 
 def _check_l3_neighbour(hop: Hop) -> Iterator[Finding]:

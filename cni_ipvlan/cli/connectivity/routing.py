@@ -116,7 +116,9 @@ def report_own(side: Side, target: str, route: queries.RouteLookup) -> Finding:
     shown = show_route(side, "", target)
     text = f"{side} takes {target} for a {route.kind} address, by the route {shown}"
     command = side.command("ip", "route", "delete", *shown.split())
-    advice = f"correct the prefix length of its addresses, or else delete the route: {command}"
+    # Whose owner has given a container such an address should not get the host's packets.
+    other = f"delete the route: {command}" if side.netns else "give the other one another address"
+    advice = f"correct the prefix length of its addresses, or else {other}"
     return Finding(PROBLEM, "local", text, advice)
 
 

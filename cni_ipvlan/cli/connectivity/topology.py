@@ -320,10 +320,10 @@ class Topology:
         self.host = Side(self, None)
         sides: dict[Namespace | None, Side] = {None: self.host}
         deadline = time.monotonic() + _SEARCH_SECONDS
-        tx = Transaction(node.runner)
+        self.tx = Transaction(node.runner)
         self.missing_capabilities, self.omissions = machine.missing_capabilities(), list[str]()
         limits = (None,), self.omissions.append, deadline
-        attachments = inventory.search(tx, node.registry, *limits, first=first)
+        attachments = inventory.search(self.tx, node.registry, *limits, first=first)
         for link, netns, owner, *_ in attachments:
             side = sides.setdefault(netns, Side(self, netns))
             record = self.records.get((owner, netns and netns.identity))
