@@ -260,6 +260,11 @@ a rule that prohibits, beside another | pair; one: ip rule add to 10.7.0.0/16 pr
     one: ip rule add to 10.1.0.3 ipproto icmp prohibit priority 9; trace one two
     => prohibit by the rule 9: from all to 10.1.0.3 ipproto icmp
     => ip -4 rule delete priority 9 from all to 10.1.0.3 ipproto icmp prohibit
+a rule that says unreachable, by an interface | routed;
+    one: ip rule add from 10.1.0.2 unreachable priority 9;
+    probe --netns one --ifname net1 --to 10.9.0.1
+    => ONE throws away what goes to 10.9.0.1: unreachable by the rule 9: from 10.1.0.2
+    => exec container1 ip -4 rule delete priority 9 from 10.1.0.2
 a rule for one port, and a blackhole | pair; one: ip rule add ipproto tcp dport 80 blackhole;
     one: ip route add blackhole 10.1.0.3; trace one two
     => ONE throws away what goes to 10.1.0.3: blackhole 10.1.0.3

@@ -30,8 +30,10 @@ class Path:
         self.source = source or self.route.source
         # A packet whose sender names an interface is sent by it, even without a route.
         query = ("ip", "route", "get", "fibmatch", target, *(("from", source) if source else ()))
-        if device and start.run((*query, "oif", device)).status:
-            self.findings += routing.explain_missing_route(start, target, port)
+        completed = start.run((*query, "oif", device)) if device else None
+        if completed and completed.status:
+            answer = completed.stderr.decode("utf-8", "replace")
+            self.findings += routing.explain_no_route(start, source, target, answer, port)
         else:
             self._send(start, self.route)
         # Where a route is missing, the default route leads elsewhere.
@@ -249,8 +251,7 @@ def _explain_failure(side: Side, entry: Port | None, path: Path, answer: str) ->
     elif blackhole:
         yield blackhole
     elif back and not is_known:
-        blackholes = [*routing.find_blackholes(side, target, path.source, back.error)]
-        yield from blackholes[:1] or routing.explain_missing_route(side, path.source, entry)
+        yield from routing.explain_no_route(side, target, path.source, back.error, entry)
     elif entry and side is path.sides[0]:
         yield routing.report_loop(target, path.sides[-2], side)
     elif entry and any(path.source in port.ips for port in side.ports.values()):

@@ -129,6 +129,14 @@ def report_loop(target: str, one: Side, other: Side) -> Finding:
     return Finding(PROBLEM, "route", text, f"correct the routes there: {command}")
 
 
+def explain_no_route(
+    side: Side, source: str, target: str, answer: str, port: Port | None
+) -> Iterator[Finding]:
+    """Yield why ip route get has answered a side that it has no route for packets."""
+    blackholes = [*find_blackholes(side, source, target, answer)]
+    yield from blackholes[:1] or explain_missing_route(side, target, port)
+
+
 def explain_missing_route(side: Side, target: str, port: Port | None) -> Iterator[Finding]:
     """Yield that a side has no route to an address, which may be on the network of ``port``."""
     sender = next((each for each in (port.chain if port else ()) if each.side is side), None)
