@@ -293,6 +293,11 @@ a wrong gateway beside the right one | routed; one: ip rule add from 10.1.0.2 lo
     one: ip route add default via 10.1.0.99 table 9; trace one 10.9.0.1
     => nobody answers for 10.1.0.99, the gateway to 10.9.0.1
     => 10.1.0.1 is there: ip netns exec container1 ip route replace default via 10.1.0.1 dev net1
+a router's wrong gateway, by a rule about sources | routed;
+    neighbour: ip rule add from 10.1.0.2 lookup 9;
+    neighbour: ip route add 10.9.0.0/24 via 10.9.0.99 table 9; trace one 10.9.0.1
+    => nobody answers for 10.9.0.99, the gateway to 10.9.0.1, on the network of far0 in
+    /run/netns/neighbour; the route: 10.9.0.0/24 via 10.9.0.99 dev far0 table 9
 a tunnel whose ends differ | host: ip address add 10.9.0.1/24 dev eth0;
     neighbour: ip address add 10.9.0.2/24 dev eth0;
     host: ip link add name t1 up type vxlan id 1 remote 10.9.0.2 dstport 4789;

@@ -28,7 +28,8 @@ class Hop(NamedTuple):
     """A hop on the path from ``source`` to ``target``: packets leave by ``sender`` to ``next_hop``.
 
     ``receiver`` is the interface with that address, if it can be seen; ``neighbour`` is the entry
-    for that address in the kernel's table.
+    for that address in the kernel's table. ``entry`` is the name of the interface by which packets
+    have come to the sender's side, empty if they begin there.
     """
 
     source: str
@@ -37,6 +38,7 @@ class Hop(NamedTuple):
     next_hop: str
     receiver: Port | None
     neighbour: Neighbour = Neighbour()
+    entry: str = ""
 
     @property
     def tags(self) -> dict[Port, tuple[int, ...]]:
@@ -330,7 +332,7 @@ def report_unanswered(hop: Hop) -> Finding:
     if not receiver and (lessee := side.topology.find_lessee(next_hop)):
         text += f"; host-local has leased it to the container {lessee}, which lacks it"
         advice = "is it gone? ipvlan show lists what is left of it"
-    route = routing.show_route(side, sender.link.name, target, hop.source)
+    route = routing.show_route(side, sender.link.name, target, hop.source, hop.entry)
     gateway = route.partition(" via ")[2].partition(" ")[0]
     gateway = next_hop if f" via {next_hop} " in route else gateway  # of several
     if side.has_address(gateway):

@@ -91,7 +91,13 @@ class Path:
         output = side.run(commands.neighbour_show(route.device, next_hop)).stdout
         neighbour = next(iter(queries.neighbours(output)), Neighbour())
         receiver = self._find_receiver(sender, next_hop, neighbour)
-        self._follow(Hop(self.source, self.target, sender, next_hop, receiver, neighbour))
+        entry = self._find_entry(side)
+        self._follow(Hop(self.source, self.target, sender, next_hop, receiver, neighbour, entry))
+
+    def _find_entry(self, side: Side) -> str:
+        """Return by which interface packets come to a side, empty if they begin there."""
+        receivers = (each.receiver for each in self.hops)
+        return next((each.link.name for each in receivers if each and each.side is side), "")
 
     def _find_receiver(self, sender: Port, next_hop: str, neighbour: Neighbour) -> Port | None:
         """Return the interface that gets the packets, if it can be seen."""
@@ -131,7 +137,8 @@ class Path:
             is_better = is_near(address, port.addresses) or (is_lost and sender.side.netns)
             holders = port.segment.keys() & self._topology.find_holders(address, port)
             if port.addresses and is_better and holders and routing.find_route(port, address):
-                finding = routing.report_detour(port, sender.link.name, address, self.source)
+                words = self.source, self._find_entry(sender.side)
+                finding = routing.report_detour(port, sender.link.name, address, *words)
                 yield finding._replace(subject="detour")
 
     def _send_by_master(self, master: Port, mode: str) -> None:

@@ -23,24 +23,32 @@ _KEYS = {"priority", "src", "table", "protocol"}  # of a rule for all packets
 _OTHER_KEYS = {"fwmark", "oif", "tos", "sport", "sport_start", "dport", "dport_start"}
 
 
-def show_route(side: Side, device: str, target: str, source: str = "") -> str:
-    """Return the route by which packets leave a side, by an interface if given, as ip prints it."""
-    words = (*(("oif", device) if device else ()), *_words_from(side, source))
+def show_route(side: Side, device: str, target: str, source: str = "", entry: str = "") -> str:
+    """Return the route by which packets leave a side, by an interface if given, as ip prints it.
+
+    ``entry`` is the interface by which packets from elsewhere come in.
+    """
+    words = _words_from(side, source, entry)
+    words += ("oif", device) if device and "iif" not in words else ()
     words += commands.of_echoes(target)
     output = side.run(("ip", "route", "get", "fibmatch", target, *words)).stdout.decode()
     return " ".join(output.split()) or "not known"
 
 
-def _words_from(side: Side, source: str) -> tuple[str, ...]:
-    return ("from", source) if side.has_address(source) else ()
+def _words_from(side: Side, source: str, entry: str) -> tuple[str, ...]:
+    if side.has_address(source):
+        return ("from", source)
+    return ("from", source, "iif", entry) if source and entry else ()
 
 
-def report_detour(port: Port, device: str, target: str, source: str = "") -> Finding:
+def report_detour(
+    port: Port, device: str, target: str, source: str = "", entry: str = ""
+) -> Finding:
     """Return that packets leave by another interface than they should."""
-    side, route = port.side, show_route(port.side, device, target, source)
+    side, route = port.side, show_route(port.side, device, target, source, entry)
     text = f"packets to {target} leave {side} by {device}, not by {port.link.name}"
     text += f"; the route: {route}"
-    command = side.command("ip", "route", "get", target, *_words_from(side, source))
+    command = side.command("ip", "route", "get", target, *_words_from(side, source, entry))
     advice = f"a better route or a rule says so: {command}"
     if (destination := find_route(port, target)) and not {"table", "known"} & {*route.split()}:
         command = side.command("ip", "route", "replace", target, *destination)
