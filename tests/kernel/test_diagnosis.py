@@ -157,6 +157,8 @@ losses of large packets by chance | pair; two: iptables-legacy -A INPUT -p icmp 
     => everything answers, but 10.1.0.3 does not always answer
 its own address | pair; one: ip link set dev lo up; probe --netns one --to 10.1.0.2
     => everything answers, but 10.1.0.2 is an address of ONE itself
+another's link-local address | pair; neighbour: ip address add fe80::1/64 dev eth0 nodad;
+    trace one fe80::1
 link-local addresses of IPv4 | add one 169.254.1.2/16; add two 169.254.1.3/16; trace one two
 a gateway that ignores ping | pair; neighbour: net/ipv4/icmp_echo_ignore_all=1; probe --netns one
     => everything answers, but 10.1.0.1

@@ -174,7 +174,10 @@ def _list_questions(start: End, end: End) -> Iterator[Question]:
     for any_address in ("0.0.0.0", "::"):
         sources = of_family(any_address, start.addresses)
         targets = of_family(any_address, end.addresses)
-        if start.side and targets and (sources or not (start.port or start.is_exact)):
+        if start.side and start.port and targets and targets[0][:4] == "fe80":
+            device = start.port.link.name
+            yield Question(start, start.side, targets[0], "reach", "", device, end.port)
+        elif start.side and targets and (sources or not (start.port or start.is_exact)):
             near = (each for each in targets if is_near(each, start.addresses))
             target = next(near, targets[0])
             source = sources[0] if start.is_exact else ""
