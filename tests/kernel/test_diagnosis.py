@@ -122,6 +122,10 @@ IPv6 | ipv6; trace one two
 an address that is down elsewhere, too | switched; third; b: ip link set dev eth0 down;
     b: ip address add 10.1.0.1/24 dev eth0; trace one 10.1.0.1
     => everything answers, but 10.1.0.1 is also an address of eth0 in /run/netns/b
+a MAC address of two neighbours | switched; third; b: net/ipv6/conf/eth0/disable_ipv6=1;
+    b: ip link set dev eth0 address 02:00:00:00:00:05;
+    other: ip link set dev eth0 address 02:00:00:00:00:05; trace one 10.1.0.1
+    => everything answers, but eth0 in /run/netns/other and eth0 in /run/netns/b have the same MAC
 a host with two interfaces on the network | switched;
     switch: ip link add name p2 up type veth peer name eth1 netns other;
     switch: ip link set dev p2 master br0; other: ip link set dev eth1 up;

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
+from itertools import product
 from typing import NamedTuple
 
 from cni_ipvlan.cli.connectivity import facts, routing
@@ -266,13 +267,16 @@ def _is_tunnel(port: Port) -> bool:
     return is_tunnel or not port.link.is_ethernet
 
 
-def _check_macs(hop: Hop) -> Iterator[Finding]:
+def check_macs(hop: Hop) -> Iterator[Finding]:
     """Yield that two on a network have the same MAC address, which no switch can tell apart."""
-    sender, receiver, mac = hop.sender, hop.receiver, hop.sender.link.mac
-    if receiver and receiver.link.mac == mac and receiver.chain[-1] is not sender.chain[-1]:
-        text = f"{sender} and {receiver} have the same MAC address, {mac}"
-        command = receiver.chain[-1].link_command("address", "MAC")
-        yield Finding(PROBLEM, "duplicate", text, f"give one of them another: {command}")
+    for port, other in product(filter(None, (hop.receiver, hop.sender)), hop.sender.segment):
+        # A port of a bridge or bond may have the MAC address of that.
+        is_same = port.link.mac and port.link.mac == other.link.mac and not other.upper
+        if is_same and other.chain[-1] is not port.chain[-1] and not port.upper:
+            text = f"{port} and {other} have the same MAC address, {port.link.mac}"
+            command = other.chain[-1].link_command("address", "MAC")
+            yield Finding(PROBLEM, "duplicate", text, f"give one of them another: {command}")
+            return
 
 
 def _check_neighbour(hop: Hop) -> Iterator[Finding]:
@@ -371,6 +375,6 @@ HOP_CHECKS = (
     check_host,
     _check_l3_neighbour,
     _check_segment,
-    _check_macs,
+    check_macs,
     _check_neighbour,
 )

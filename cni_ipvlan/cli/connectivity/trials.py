@@ -5,6 +5,7 @@ They send only packets that ask: echo requests, ARP, ND.
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from cni_ipvlan.cli.connectivity import facts, filters, hops, routing
@@ -173,13 +174,15 @@ def _try_back(question: Question, route: RouteLookup) -> Iterator[Finding]:
 
 
 def _check_duplicates(question: Question, route: RouteLookup) -> Iterator[Finding]:
-    """Yield that others have the address, or take it for theirs, and may have answered."""
+    """Yield that others have the address, take it for theirs, or have a MAC address twice."""
     port, next_hop = question.end.port, route.gateway or question.target
     if port and not route.is_local:
         yield from facts.check_holders(port, next_hop, question.receiver)
+    path = Path(question.side, question.source, question.target, question.device)
     if route.gateway:  # which may have answered itself
-        path = Path(question.side, question.source, question.target, question.device)
         yield from (each for each in path.findings if each.subject == "local")
+    for finding in chain.from_iterable(map(hops.check_macs, path.hops)):
+        yield finding._replace(state=WARNING)
 
 
 def _check_local(question: Question, route: RouteLookup) -> Iterator[Finding]:
