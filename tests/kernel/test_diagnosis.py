@@ -354,6 +354,10 @@ duplicate address | masters; space dup;
     host: ip link add name e2 up type veth peer name eth0 netns dup;
     dup: ip address add 10.2.0.3/32 dev eth0; neighbour: ip address add 10.1.0.2/32 dev eth1;
     trace one two => 10.1.0.2 is also an address of => no two networks
+an address that the other end has on lo, too | switched; other: ip link set dev lo up;
+    other: ip link set dev eth0 address 02:00:00:00:00:05;
+    other: ip address add 10.1.0.2/32 dev lo; trace one 10.1.0.1
+    => has 10.1.0.2, too: 02:00:00:00:00:05, eth0 in /run/netns/other => no two networks
 input dropped | pair; two: iptables-legacy -A INPUT -s 10.1.0.2 -j DROP; trace one two
     => a rule of TWO drops packets: iptables-legacy -A INPUT -s 10.1.0.2/32 -j DROP
     => exec container2 iptables-legacy -t filter -D INPUT -s 10.1.0.2/32 -j DROP

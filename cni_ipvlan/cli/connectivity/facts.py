@@ -5,6 +5,7 @@ a silence; whether there is one is found out by asking.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from cni_ipvlan.cli.connectivity.topology import Port, of_family
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
@@ -105,7 +106,9 @@ def _ask_for_duplicates(port: Port) -> Iterator[Finding]:
             text = f"arping is missing, so other hosts were not asked for {address}"
             yield Finding(WARNING, "not looked", text, "install it: apt install iputils-arping")
         elif completed.status == commands.DUPLICATE_ANSWERED and mac not in own_macs:
-            yield report_duplicate(f"another host on the network has {address}, too: {mac}")
+            known = (str(each) for each in port.segment if each.link.mac == mac and not each.upper)
+            text = f"another host on the network has {address}, too: {mac}"
+            yield report_duplicate(", ".join((text, *islice(known, 1))))
         elif completed.status == 0:
             yield Finding(OK, "duplicate", f"no other host answers for {address}")
 

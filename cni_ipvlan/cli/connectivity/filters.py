@@ -308,6 +308,10 @@ def _read_qdiscs(side: Side, device: str) -> Iterator[tuple[Finding, int]]:
                 yield from _read_tc_filters(side, device)
             show = side.command("tc", "filter", "show", "dev", device)
             advice = f"look at its filters: {show} ingress; {show} egress"
+        seconds = each.get("options", {}).get("delay", {}).get("delay", 0)
+        if seconds >= 1:  # ping waits for two
+            text = f"the qdisc {kind} on {device} of {side} delays packets by {seconds:g} s"
+            yield Finding(PROBLEM, "may filter", text, advice), _UNCOUNTED
         text = f"the qdisc {kind} on {device} of {side}, or a filter there, drops packets"
         # One with classes counts what is dropped below it, too.
         children = (e for e in qdiscs if e.get("parent", "").startswith(each["handle"]))

@@ -185,3 +185,13 @@ def test_a_qdisc_is_blamed_if_it_drops_by_intention() -> None:
     ):
         rows = [[{"kind": kind, "handle": "1:", "drops": count}] for count in (1, 2)]
         assert bool(find_drops(*({"tc": json.dumps(row)} for row in rows))) == is_blamed
+
+
+def test_a_long_delay_is_suspected() -> None:
+    for seconds, is_suspected in ((3, True), (0.001, False)):
+        options = {"delay": {"delay": seconds}}
+        row = {
+            "tc": json.dumps([{"kind": "netem", "handle": "1:", "drops": 0, "options": options}])
+        }
+        found = ["may filter: the qdisc netem on eth0 of the host delays packets by 3 s"]
+        assert find_drops(row, row) == found * is_suspected
