@@ -585,6 +585,12 @@ a master that leads nowhere | host: ip link add name d1 up type dummy;
 a service's address | routed; host: iptables-legacy -t nat -A PREROUTING -d 10.96.0.10/32 -p udp
     --dport 53 -j DNAT --to-destination 10.1.0.2; probe --netns one --to 10.96.0.10
     => 10.96.0.10 is known to rules of the host only => set hostAccess and routesViaHost
+a service's address by the host | access; host: net/ipv4/ip_forward=1; one: net/ipv4/ip_forward=1;
+    host: ip route add default via 10.1.0.1; one: ip route add 10.96.0.0/12 via 10.1.0.10;
+    host: iptables-legacy -t nat -A PREROUTING -d 10.96.0.10/32 -p udp --dport 53 -j DNAT
+    --to-destination 10.1.0.1; probe --netns one --to 10.96.0.10
+    => 10.96.0.10 is known to rules of the host only, as a service's address is, and packets to it
+    pass the host => try its port
 a lease of who is gone | add one 10.1.0.2/24; host: sh -c
     "mkdir -p /var/lib/cni/networks/n && echo db >/var/lib/cni/networks/n/10.1.0.77";
     trace one 10.1.0.77 => leased it to the container db, which lacks it => ipvlan show

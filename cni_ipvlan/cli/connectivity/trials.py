@@ -251,7 +251,7 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
         advice = "ask again: packets are lost on the way, or it has just come up"
         yield Finding(PROBLEM, "echo", text, advice)
         return
-    yield from _check_ignored(question, holder)
+    yield from _check_ignored(question, holder, request_path)
     for hop in request_hops[-1:]:
         yield from _explain_outside(question, hop, source, refusals)
     kind, text = route.kind, f"{target} does not answer {question.end.name}"
@@ -279,7 +279,9 @@ def _find_ways_back(
     return [Path(*last), *ways] if routers else []
 
 
-def _check_ignored(question: Question, holder: Port | None) -> Iterator[Finding]:
+def _check_ignored(
+    question: Question, holder: Port | None, request_path: Path
+) -> Iterator[Finding]:
     """Yield that an address answers no ping whoever asks, and that filters could not be listed."""
     target, topology = question.target, question.side.topology
     if not (filters.find_programs(question.side, target) or topology.has_program("nft")):
@@ -290,8 +292,10 @@ def _check_ignored(question: Question, holder: Port | None) -> Iterator[Finding]
         yield Finding(PROBLEM, "echo", text, f"let it answer: {holder.side.sysctl_command(key, 0)}")
     if question.side.netns and not holder and filters.has_nat_rule(topology.host, target):
         text = f"{target} is known to rules of the host only, as a service's address is"
-        advice = "they apply to what passes the host: set hostAccess and routesViaHost; "
-        advice += "then try its port, since a service answers no ping"
+        advice = "they apply to what passes the host: set hostAccess and routesViaHost; then "
+        if topology.host in request_path.sides:
+            text, advice = f"{text}, and packets to it pass the host", ""
+        advice += "try its port, since a service answers no ping"
         yield Finding(PROBLEM, "service", text, advice)
 
 
