@@ -152,15 +152,17 @@ def _is_in_use(tx: Transaction, key: tuple[int, int]) -> bool:
         name = if_indextoname(index)
     except OSError:  # the master is gone, and with it all that it carried
         return False
-    question = Command(commands.link_add_macvlan_refused(name))
     try:
-        tx.run_batch(Command(commands.link_show(name)), question)
+        if is_free(tx, Master(Link(index, name))) is not False:
+            return False
     except CommandError as error:
         if error.completed.is_absent:
             return False
-        listed = queries.links(error.completed.stdout)
-        return not listed or _is_reported_free(listed[0], error) is False
-    return False
+        raise
+    # If it is a macvlan, that was about the interface below.
+    query = Command(commands.link_show(name), accept=commands.ABSENT)
+    kinds = {each.kind for each in queries.links(tx.run(query).stdout)}
+    return not kinds <= {*queries.MACVLAN_KINDS}
 
 
 def _find_conflict(
@@ -239,25 +241,21 @@ def _clear_records(registry: Registry, master: Master, new_record: Record) -> Mo
 
 
 def is_free(tx: Transaction, master: Master) -> bool | None:
-    """Whether the kernel reports no ipvlan on the master; None if it can't report that."""
+    """Whether the kernel reports no ipvlan on the master; None if it can't report that.
+
+    For a macvlan it would report on the interface below (macvlan_common_newlink()).
+    """
+    if master.link.kind in queries.MACVLAN_KINDS:
+        return None
     try:
         tx.run(Command(commands.link_add_macvlan_refused(master.link.name), netns=master.netns))
     except CommandError as error:
-        return _is_reported_free(master.link, error)
-    return True
-
-
-def _is_reported_free(link: Link, error: CommandError) -> bool | None:
-    """Return what an error of ``link_add_macvlan_refused`` says.
-
-    For a macvlan, it is about the interface below (macvlan_common_newlink()).
-    """
-    if link.kind in queries.MACVLAN_KINDS or "Unknown device type" in error.answer:
-        return None
-    if "Device or resource busy" in error.answer:
-        return False
-    if "Invalid argument" not in error.answer:
-        raise error
+        if "Device or resource busy" in error.answer:
+            return False
+        if "Unknown device type" in error.answer:
+            return None
+        if "Invalid argument" not in error.answer:
+            raise
     return True
 
 
