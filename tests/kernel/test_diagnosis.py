@@ -355,7 +355,7 @@ duplicate address | masters; space dup;
     dup: ip address add 10.2.0.3/32 dev eth0; neighbour: ip address add 10.1.0.2/32 dev eth1;
     trace one two => 10.1.0.2 is also an address of => no two networks
 an address that the other end has on lo, too | switched; other: ip link set dev lo up;
-    other: ip link set dev eth0 address 02:00:00:00:00:05;
+    other: ip link set dev eth0 address 02:00:00:00:00:05; one: ping -c 1 -w 9 10.1.0.1;
     other: ip address add 10.1.0.2/32 dev lo; trace one 10.1.0.1
     => has 10.1.0.2, too: 02:00:00:00:00:05, eth0 in /run/netns/other => no two networks
 input dropped | pair; two: iptables-legacy -A INPUT -s 10.1.0.2 -j DROP; trace one two
