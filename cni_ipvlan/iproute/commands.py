@@ -36,10 +36,10 @@ _WRITER = "tee"
 # it, or if the MTU is too small for it. A failure is only reported.
 WRITE_AND_RUN = 'while [ "$1" != ip ]; do [ ! -e "$1" ] || echo 1 >"$1"; shift; done; exec "$@"'
 NO_GATEWAY = ("", "0.0.0.0", "::")  # ways to say that a destination is on the link: RFC 3442
-NETNS_NAME = "own"
+NETNS_NAME = "own"  # see netns_of_number()
 _NAME_AND_ASK = (
-    "mount -t tmpfs none /run && mkdir /run/netns && : >/run/netns/own && "
-    'mount --bind "$1" /run/netns/own && exec ip -j netns list-id nsid "$2"'
+    f"mount -t tmpfs none /run && mkdir /run/netns && cd /run/netns && : >{NETNS_NAME} && "
+    f'mount --bind "$1" {NETNS_NAME} && exec ip -j netns list-id nsid "$2"'
 )
 _KEYWORDS = {"source": "src", "priority": "metric"}  # ip's words for attributes of routes
 # A link's kernel parameters, as paths below /proc/sys.

@@ -78,6 +78,7 @@ class Record(NamedTuple):
     namespace, and its interface index. ``vlan`` is the ID of a VLAN that the option vlan has made,
     or 0. ``host_routes`` are addresses to which the host has routes. ``ifindex`` is the index of
     the interface, 0 until it is known. ``parent_netns`` is None; older versions recorded a number.
+    ``pid_namespace`` is the inode of the PID namespace by which /proc led there, 0 for other paths.
     """
 
     network: str

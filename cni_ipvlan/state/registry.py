@@ -41,6 +41,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 
 from cni_ipvlan.start import json
 from cni_ipvlan.state.attachment import AttachmentId, Record, number_of
@@ -383,28 +384,28 @@ class Registry:
 
     def _replace_by_note(self, path: str) -> None:
         """Remove a record; it becomes a note if only it has the mode of its master."""
-        master, record = _master_of(path), self._read(path)
-        note_path = os.path.join(self._directory_of(master), _NOTE)
-        if record and not self._is_read_only and self._has_only_mode(path, record):
+        record = self._read(path)
+        note_path = os.path.join(self._directory_of(_master_of(path)), _NOTE)
+        if record and self._has_only_mode(path, record):
             self._rename(path, note_path)
             return
         self._remove_record(path)
         # The others may have been removed at the same time.
-        if record and not self._is_read_only and self._has_only_mode(path, record):
+        if record and self._has_only_mode(path, record):
             self._write(note_path, record)
 
     def _has_only_mode(self, path: str, record: Record) -> bool:
         """Whether a record has the mode of its master, which is that of the last ADD, and no other.
 
-        ``path`` is the record's, which may be removed already.
+        ``path`` is the record's, which may be removed already. A dry run makes no notes.
         """
-        master = _master_of(path)
-        directory = self._directory_of(master)
-        notes = (os.path.join(directory, name) for name in _NOTES)
-        others = (each for each in (*self._files_in(directory), *notes) if each != path)
-        if master == _NO_MASTER or any(map(record.has_mode_of, self._read_all(others))):
+        if record.master == _NO_MASTER or self._is_read_only:
             return False
-        last_record = self.last_record(master)
+        note, paths = self.note(record.master), self._files_in(self._directory_of(record.master))
+        others = self._read_all(each for each in paths if each != path)
+        if any(each.has_mode_of(record) for each in chain(filter(None, [note]), others)):
+            return False
+        last_record = self.last_record(record.master)
         return last_record is None or last_record.has_mode_of(record)
 
     def _keep_without_master(self, path: str, record: Record) -> None:

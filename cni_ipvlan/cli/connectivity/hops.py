@@ -185,11 +185,12 @@ def _advise_host_access(port: Port, master: Port) -> str:
         return f"use another interface of the host: {master} is in a VRF, where hostAccess can't be"
     if link.flag != "bridge":
         return f"use flag bridge; with {link.flag}, hostAccess would be of no help"
-    lines = ["set hostAccess in the network, for new containers"]
+    advice = "set hostAccess in the network, for new containers"
     record, key = port.record, Master(master.link, master.side.netns).key
     # A container's owner may show another mode, which the new interface would give to all.
     if record is None or record.master != key or not record.has_mode_of(link):
-        return lines[0]
+        return advice
+    lines = []
     for address in port.ips:
         if refusal := _refuse_route(address, master):
             lines.append(f"# {refusal}")
@@ -199,14 +200,14 @@ def _advise_host_access(port: Port, master: Port) -> str:
         if link.mode == "l2":
             replace = commands.neighbour_replace(source, master.link.mac, link.name)
             lines.append(port.side.command(*replace))
-    if any(not each.startswith("#") for each in lines[1:]):
-        lines[:1] = [
-            f"{lines[0]}; for this one:",
-            command(*commands.link_add_ipvlan(master.link.name, name, link.mode, link.flag, 0)),
-            command(*commands.link_set(name, "up")),
-            command(*commands.link_set(name, "arp", "off")),
-        ]
-    return "\n".join(lines)
+    if all(each.startswith("#") for each in lines):
+        return "\n".join((advice, *lines))
+    argvs = (
+        commands.link_add_ipvlan(master.link.name, name, link.mode, link.flag, 0),
+        commands.link_set(name, "up"),
+        commands.link_set(name, "arp", "off"),
+    )
+    return "\n".join((f"{advice}; for this one:", *(command(*each) for each in argvs), *lines))
 
 
 def _refuse_route(address: str, master: Port) -> str:

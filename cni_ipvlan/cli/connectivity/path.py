@@ -128,15 +128,19 @@ class Path:
 
         Unless they are lost on that way, it counts only if a subnet of that one has it.
         """
-        holders = sender.segment.keys() & self._topology.find_holders(address, sender)
+
+        def leads_there(port: Port) -> bool:
+            return bool(port.segment.keys() & self._topology.find_holders(address, port))
+
         # In mode l3 packets leave by their own master only.
-        if holders or any(each.sender.parent is sender for each in self.hops):
+        if leads_there(sender) or any(each.sender.parent is sender for each in self.hops):
             return
         for port in sender.side.ports.values():
             # To the host, a container's owner may show any address.
             is_better = is_near(address, port.addresses) or (is_lost and sender.side.netns)
-            holders = port.segment.keys() & self._topology.find_holders(address, port)
-            if port.addresses and is_better and holders and routing.find_route(port, address):
+            if not (port.addresses and is_better and leads_there(port)):
+                continue
+            if routing.find_route(port, address):
                 words = self.source, self._find_entry(sender.side)
                 finding = routing.report_detour(port, sender.link.name, address, *words)
                 yield finding._replace(subject="detour")

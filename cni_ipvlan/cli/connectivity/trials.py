@@ -292,10 +292,12 @@ def _check_ignored(
         yield Finding(PROBLEM, "echo", text, f"let it answer: {holder.side.sysctl_command(key, 0)}")
     if question.side.netns and not holder and filters.has_nat_rule(topology.host, target):
         text = f"{target} is known to rules of the host only, as a service's address is"
-        advice = "they apply to what passes the host: set hostAccess and routesViaHost; then "
+        advice = "try its port, since a service answers no ping"
         if topology.host in request_path.sides:
-            text, advice = f"{text}, and packets to it pass the host", ""
-        advice += "try its port, since a service answers no ping"
+            text += ", and packets to it pass the host"
+        else:
+            remedy = "they apply to what passes the host: set hostAccess and routesViaHost"
+            advice = f"{remedy}; then {advice}"
         yield Finding(PROBLEM, "service", text, advice)
 
 
