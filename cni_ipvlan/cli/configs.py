@@ -31,6 +31,7 @@ _MOST_BYTES = 16 << 20  # of a file; the largest, a capture of a call, may have 
 _MOST_NETWORKS = 1000  # in a file; some checks compare each with every other
 _RELEASE_LAST = {"host-local": 1, "static": 2, "": 2}  # IPAM plugins; see select_stores
 _LIST_KEYS = ("name", "cniVersion")  # what libcni copies from a list into its plugins
+_LIST_SWITCHES = ("disableCheck", "disableGC", "loadOnlyInlinedPlugins")
 Config = dict[str, Any]
 _Types = tuple[str, ...]  # of plugins
 
@@ -303,7 +304,7 @@ class _Reader(NamedTuple):
         yield from reader.read_configuration(inner.value, path)
 
     def _read_list(self, value: Config, path: Path) -> _Items:
-        """Copy a list's name and version into each of its plugins, as libcni does."""
+        """Yield a list's plugins with its name and version instead of their own, as in libcni."""
         inherited = {key: value[key] for key in _LIST_KEYS if key in value}
         if isinstance(versions := value.get("cniVersions"), list) and versions:
             versions = [*versions, value.get("cniVersion")]
@@ -311,13 +312,20 @@ class _Reader(NamedTuple):
             inherited |= {"cniVersion": supported[-1]} if supported else {}
         plugins = [each if isinstance(each, dict) else {} for each in value["plugins"]]
         types = tuple(str(plugin.get("type") or "one without a type") for plugin in plugins)
+        for key in _LIST_SWITCHES if "ipvlan" in types else ():
+            if str(value.get(key, False)).lower() not in ("true", "false"):
+                text = f"{key} is {quote(value[key])}; it must be true or false"
+                yield self._fault((*path, key), text)
+        if not isinstance(value.get("cniVersions", []), list):
+            yield self._fault((*path, "cniVersions"), "cniVersions must be a list")
         for index, plugin in enumerate(plugins):
             plugin_path, kind = (*path, "plugins", index), plugin.get("type")
             if "ipvlan" in types and not isinstance(kind, str):
                 text = f"it is {quote(value['plugins'][index])}; a plugin with a type is needed"
                 yield self._fault(plugin_path, text)
             neighbours = types[:index], types[index + 1 :]
-            yield from self._read_plugin({**plugin, **inherited}, plugin_path, kind, *neighbours)
+            own = {key: plugin[key] for key in plugin.keys() - _LIST_KEYS}
+            yield from self._read_plugin(own | inherited, plugin_path, kind, *neighbours)
 
     def _read_plugin(
         self, plugin: Config, path: Path, kind: object, before: _Types = (), after: _Types = ()

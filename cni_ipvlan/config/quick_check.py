@@ -58,6 +58,11 @@ _CHECKS: dict[str, tuple[type | tuple[type, ...], Callable[[Any, Any], bool]]] =
     "enum": (object, lambda document, values: document in values),
     "required": (dict, lambda document, names: all(name in document for name in names)),
     "properties": (dict, _properties),
+    # Only where the schema names no properties.
+    "additionalProperties": (
+        dict,
+        lambda document, schema: all(is_valid(each, schema) for each in document.values()),
+    ),
     "items": (list, lambda document, schema: all(is_valid(each, schema) for each in document)),
     "minItems": (list, lambda document, minimum: len(document) >= minimum),
     "maxItems": (list, lambda document, maximum: len(document) <= maximum),

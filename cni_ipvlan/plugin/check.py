@@ -139,15 +139,15 @@ def _link_differences(link: Link, conf: NetConf, reported: Interface) -> Iterato
 def _mac_differences(
     tx: Transaction, link: Link, reported: Interface, master_netns: Namespace | None
 ) -> list[str]:
-    """Compare the MAC address with prevResult's, unless a bond has it now.
+    """Compare the MAC address with prevResult's, unless a bond or a bridge has it now.
 
-    A bond's may change at each failover (fail_over_mac). The kernel changes those of its VLANs and
-    ipvlan links, too.
+    A bond's may change at each failover (fail_over_mac), and a bridge has the lowest of its ports'.
+    The kernel changes those of its VLANs and ipvlan links, too.
     """
     if not reported.mac or reported.mac.lower() == link.mac:
         return []
     links = queries.links(tx.run(Command(commands.link_show(), netns=master_netns)).stdout)
-    if any(each.kind in ("bond", "team") and each.mac == link.mac for each in links):
+    if any(each.kind in ("bond", "bridge", "team") and each.mac == link.mac for each in links):
         return []
     return [f"its MAC address is {link.mac}, not {reported.mac}"]
 

@@ -51,8 +51,17 @@ def test_check_finds_each_change_and_all_before(setup: Setup) -> None:
 
 
 @pytest.mark.setup(master="")
-@pytest.mark.parametrize("master", ["bond0", "bond0.7"])
-def test_check_follows_a_bond_whose_address_changes(setup: Setup, master: str) -> None:
+@pytest.mark.parametrize(
+    ("master", "change"),
+    [
+        *((each, "set dev bond0 type bond active_slave eth1") for each in ("bond0", "bond0.7")),
+        ("br0", "add name port address 00:00:00:00:00:02 master br0 type dummy"),
+    ],
+)
+def test_check_follows_a_master_whose_address_changes(
+    setup: Setup, master: str, change: str
+) -> None:
+    setup.host.ip("link add name br0 up type bridge")
     setup.host.ip("link add name bond0 type bond mode active-backup fail_over_mac active")
     for name in ("eth0", "eth1"):
         setup.node.make_master(name, up=False)
@@ -63,7 +72,7 @@ def test_check_follows_a_bond_whose_address_changes(setup: Setup, master: str) -
     added = setup.add(CONF, master=master)
     before = setup.container.links()["net1"]["address"]
 
-    setup.host.ip("link set dev bond0 type bond active_slave eth1")
+    setup.host.ip(f"link {change}")
 
     assert setup.container.links()["net1"]["address"] != before
     added.check()

@@ -43,6 +43,8 @@ def draw(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     if "properties" in schema:
         parts = {name: draw(part) for name, part in schema["properties"].items()}
         values.append(st.fixed_dictionaries({}, optional=parts))
+    if "additionalProperties" in schema:
+        values.append(st.dictionaries(st.text(), draw(schema["additionalProperties"]), max_size=2))
     if "items" in schema:
         values.append(st.lists(draw(schema["items"]), max_size=3))
     return st.one_of(values)

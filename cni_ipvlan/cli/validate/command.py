@@ -17,6 +17,7 @@ from cni_ipvlan.log import one_line
 
 _SUFFIXES = (*JSON_SUFFIXES, *YAML_SUFFIXES)
 _NO_NETWORK = "it has no configuration of type ipvlan"
+_SWITCH = {"enum": [True, False, "true", "false"]}  # a string in CNI 0.4.0
 _LIST = {
     "description": "A list of plugins, which run one after the other. They get its name.",
     "type": "object",
@@ -24,7 +25,7 @@ _LIST = {
     "properties": {
         "cniVersion": {"description": "The CNI version of all plugins.", "type": "string"},
         "name": {"$ref": "#/$defs/options/properties/name"},
-        "disableCheck": {"description": "Whether CHECK is never called.", "type": "boolean"},
+        "disableCheck": {**_SWITCH, "description": "Whether CHECK is never called."},
         "plugins": {
             "description": "The configurations of the plugins.",
             "type": "array",

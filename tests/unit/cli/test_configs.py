@@ -145,6 +145,8 @@ def test_without_a_clear_choice_the_names_are_listed(several: str) -> None:
             "$.spec.config: config is a mapping; it must be a string of JSON: write config: |",
         ),
         ('{"cniVersion": "1.0.0", "type": "ipvlann"}', "$.type: type is 'ipvlann'; did you mean"),
+        (json.dumps({**LIST, "disableGC": None}), "$.disableGC: disableGC is null; it must be"),
+        (json.dumps({**LIST, "cniVersions": "1.0.0"}), "$.cniVersions: cniVersions must be a list"),
         ('{"plugins": [{"type": "ipvlam"}]}', "$.plugins[0].type: type is 'ipvlam'; did you mean"),
         ("\0", ":1: it can't be read as JSON or YAML: unacceptable character #x0000"),
     ],

@@ -40,6 +40,8 @@ ERRORS: list[tuple[dict[str, Any], str, str]] = [
     ({"dns": {"search": "a"}}, "$.dns.search", "it must be a list"),
     ({"runtimeConfig": {"mac": "02::1"}}, "$.runtimeConfig.mac", "always has its master's"),
     ({"capabilities": {"mac": True}}, "$.capabilities.mac", "always has its master's"),
+    ({"capabilities": {"ips": "true"}}, "$.capabilities.ips", "it must be true or false"),
+    ({"capabilities": ["ips"]}, "$.capabilities", "it must be a JSON object"),
     ({"prevResult": {"ips": 5}}, "$.prevResult", "ips is 5; a list is needed"),
     ({"dns": {"nameserver": ["1.1.1.1"]}}, "$.dns.nameserver", "did you mean nameservers?"),
     ({"mode": "l3", "ipam": {"type": "dhcp"}}, "$.mode", "carries no broadcasts, so dhcp gets no"),
@@ -140,9 +142,10 @@ def test_only_the_first_plugin_of_a_list_needs_ipam() -> None:
     ]
 
 
-def test_a_name_is_missing_in_its_list() -> None:
-    document = {"cniVersion": "1.0.0", "plugins": [{"type": "ipvlan", "ipam": POOL}]}
+def test_a_plugin_has_the_name_and_the_version_of_its_list_only() -> None:
+    document = {"plugins": [{**CONF, "ipam": POOL}]}
     assert find_problems(document) == [("$.name", "name must be given")]
+    assert find_problems(document, warnings=True)[0][0] == "$.cniVersion"
 
 
 def validate(*arguments: object) -> tuple[int, str]:
