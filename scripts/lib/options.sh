@@ -9,6 +9,8 @@ sudo_prefix='sudo '
 ((EUID != 0)) || [[ ${SUDO_USER-} ]] || sudo_prefix=''
 # A fresh machine has no lists of packages yet.
 apt_install="${sudo_prefix}apt-get update && ${sudo_prefix}apt-get install"
+# pip installs into the scripts' own environments, whatever the caller's configuration says.
+export PIP_USER=0 PIP_PREFIX='' PIP_TARGET=''
 
 # Usage: parse_options OPTIONS ARGUMENT…
 # OPTIONS has the names of options, with = behind those that take a value, + behind those that may be

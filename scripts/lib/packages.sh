@@ -12,10 +12,9 @@ install_packages() {
     find_sudo
     command="apt-get install --yes --no-install-recommends ${missing_packages[*]}"
     command -v apt-get >/dev/null || die 1 "there is no apt-get to install what is missing: ${missing_packages[*]}"
+    echo "Debian packages are missing: ${as_root[0]:+sudo }$command" >&2
     ((EUID == 0)) || { command -v sudo >/dev/null && "${as_root[@]}" true; } ||
-        die 1 "Debian packages are missing, which only root can install: apt-get update && $command"
-    echo 'Debian packages that are missing are installed now:'
-    echo "    ${as_root[0]:+sudo }$command"
+        die 1 "only root can install them: apt-get update && $command"
     # If the update fails, the lists of the last one may still suffice.
     apt_get update || true
     apt_get install --yes --no-install-recommends "${missing_packages[@]}"
@@ -95,11 +94,10 @@ apt_has_lists() {
 list_lab_packages() {
     echo iproute2
     find_sudo
-    if ((EUID == 0)) && kernel_has_ipvlan; then
-        return
-    fi
+    ((EUID != 0)) || ! kernel_has_ipvlan || return 0
     # On a new machine, apt has no lists of what it can install.
-    is_installed user-mode-linux || apt_has_lists || apt_get update 2>/dev/null || true
+    is_installed user-mode-linux || apt_has_lists ||
+        { echo 'fetching the lists of Debian packages' >&2 && apt_get update 2>/dev/null; } || true
     if is_offered user-mode-linux; then
         printf '%s\n' "${user_mode_packages[@]}"
     elif [[ $(uname -m) == x86_64 ]] && ! kernel_has_ipvlan; then

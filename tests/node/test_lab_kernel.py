@@ -60,6 +60,10 @@ INPUT = {
     ),
     "endless": (f"yes | {LAB} --uml head -n 2; echo ${{PIPESTATUS[*]}}", "y\ny\n141 0\n", ""),
     "closed": (f"{LAB} --uml wc -c <&-", "0\n", ""),
+    "on a hardened machine": (
+        f"unshare -rm sh -c 'mount -t tmpfs -o noexec none /dev/shm; {LAB} --uml echo ended'",
+        *("ended\n", ""),
+    ),
     "no file": (f"{LAB} --uml sh -c 'cat; sleep 9' </; echo $?", "125\n", "could not be read"),
 }
 

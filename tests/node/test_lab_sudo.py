@@ -25,8 +25,7 @@ GONE = " timeout 9 sh -c 'while pgrep -x sleep; do :; done' >/dev/null; pgrep -x
 
 
 NONE = (
-    "lab-kernel: this machine's kernel has no ipvlan (or neither root nor sudo may ask it), "
-    "and for another one packages are missing: "
+    "lab-kernel: for a kernel with ipvlan, packages are missing: "
     "sudo apt-get update && sudo apt-get install qemu-system-x86\n"
 )
 # Commands with their output. The last one removes from the machine what the others need.
