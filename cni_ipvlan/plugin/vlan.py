@@ -152,12 +152,14 @@ def _remove_vlan(
     """
     tx, registry = call.tx, call.registry
     with _lock(call, key):
-        link = _find_own_vlan(tx, key, ifindex, unlabelled)
+        link, *probes = _find_own_vlan(tx, key, ifindex, unlabelled) or (None,)
         if link is None:
             return
         master = key_of(link.ifindex)
         with registry.master_lock(master, call.node.wait_check(f"the master {link.name}")):
             is_unused = is_only(registry.records(master), attachment)
+            for each in probes if is_unused else ():
+                tx.run(Command(commands.link_delete(each.name), "remove what a killed call left"))
             # The first line makes an ipvlan link, which is removed with the VLAN. If the kernel
             # refuses that, since there is macvlan on the VLAN, the second line is not run.
             check = Command(commands.link_add_ipvlan(link.name, commands.PROBE, "l2", "bridge", 0))
@@ -172,17 +174,26 @@ def _remove_vlan(
 
 def _find_own_vlan(
     tx: Transaction, key: tuple[int, int], ifindex: int, unlabelled: str
-) -> Link | None:
-    """Return the VLAN with our label, unless it is another one by now or the host uses it."""
+) -> list[Link]:
+    """Return the VLAN with our label, unless it is another one by now or the host uses it.
+
+    It is followed by the links with which killed calls wanted to find out whether it is in use.
+    """
     links = queries.links(tx.run(Command(commands.address_show())).stdout)
     indexes = {link.name: link.ifindex for link in links}
     for link in links:
         is_ours = link.alias == VLAN_LABEL or (link.name == unlabelled and not link.alias)
         has_key = link.vlan and _lock_key(indexes.get(link.parent, 0), link.vlan) == key
         if is_ours and has_key and ifindex in (0, link.ifindex):
-            is_used = link.master or link.addresses
-            return None if is_used or any(each.parent == link.name for each in links) else link
-    return None
+            children = [each for each in links if each.parent == link.name]
+            is_used = link.master or link.addresses or not all(map(_is_probe, children))
+            return [] if is_used else [link, *children]
+    return []
+
+
+def _is_probe(link: Link) -> bool:
+    is_named = link.name.startswith(commands.PROBE.removesuffix("%d"))
+    return is_named and link.kind == "ipvlan" and not (link.is_up or link.alias or link.addresses)
 
 
 def _vlan_name(parent: Master, vlan: int) -> str:

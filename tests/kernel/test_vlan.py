@@ -115,6 +115,14 @@ def test_one_that_a_killed_call_has_left_down_is_brought_up(setup: Setup) -> Non
         added.delete()
 
 
+def test_one_that_a_killed_call_wanted_to_remove_goes(setup: Setup) -> None:
+    with setup.unchanged():
+        setup.host.ip("link add link eth0 name eth0.100 type vlan id 100")
+        setup.host.ip("link set dev eth0.100 alias cni-ipvlan/vlan")
+        setup.host.ip("link add link eth0.100 name ivprobe0 type ipvlan")
+        setup.runtime.delete(setup.container, STATIC).succeeds()
+
+
 def test_gc_removes_one_that_was_in_use_when_its_last_container_was_deleted(setup: Setup) -> None:
     added = setup.add(STATIC)
     setup.container.ip("link delete dev net1")
