@@ -45,7 +45,7 @@ def configure(
     """
     tx, name = call.tx, call.request.ifname
     if addressing.is_conflict_likely:
-        _check_ipv4_conflict(tx, master, addressing)
+        check_ipv4_conflict(tx, master, addressing)
     if addressing.has_ipv6:
         _enable_ipv6(tx, name, netns)
     try:
@@ -105,7 +105,7 @@ def _wait_for_ipv6(tx: Transaction, name: str, netns: Namespace, addressing: Add
         raise CommandError(command, completed)
 
 
-def _check_ipv4_conflict(tx: Transaction, master: Master, addressing: Addressing) -> None:
+def check_ipv4_conflict(tx: Transaction, master: Master, addressing: Addressing) -> None:
     """Raise CniError if another host on the master's network uses one of the IPv4 addresses.
 
     The question is sent from the master, since an ipvlan interface does not get the answers to a

@@ -235,6 +235,9 @@ def test_an_address_of_another_host_or_container_is_refused(setup: Setup) -> Non
     assert setup.host.can_ping(SECOND)
     used = "another host on the network already uses 10.1.0.3"
     setup.expect_error(106, used, hostAccess=True, at=setup.container2)
+    unknown = setup.ipam(ips=[f"{SECOND}/24"])
+    status, out = setup.dry_run(hostAccess=True, ipam=unknown, at=setup.container2).run()
+    assert (status, used in out) == (1, True)
     setup.neighbour.ip(f"address delete {SECOND}/24 dev eth0")  # which the host may still know
     setup.add(hostAccess=True, at=setup.container2)
 
@@ -378,7 +381,7 @@ def test_a_script_refuses_the_family_that_the_host_lacks(setup: Setup) -> None:
     script = setup.dry_run(conf=CONF, ipam=setup.ipam(ips=[f"{FIRST}/24"]))
     with setup.unchanged():
         status, out = script.run()
-    assert (status, "has no address of the same family" in out) == (1, True)
+    assert (status, "has no address of the same family" in out) == (2, True)
     setup.ipam(ips=["fd00:1::2/64"])
     assert script.run()[0] == 0
 

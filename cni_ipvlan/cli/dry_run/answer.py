@@ -15,18 +15,19 @@ from cni_ipvlan.cni import SUPPORTED_VERSIONS, delegate
 from cni_ipvlan.cni.result import Address, Result, Route
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands
-from cni_ipvlan.iproute.dry_run import DryRun, Plan
 from cni_ipvlan.iproute.interrupts import Interrupts
+from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import Runner
+from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import Log
 from cni_ipvlan.plugin.addressing import (
-    check_count,
     check_not_host_addresses,
     connected_routes,
-    usable_parts,
+    make_addressing,
 )
+from cni_ipvlan.plugin.configure import check_ipv4_conflict
 from cni_ipvlan.plugin.find_master import find_master
-from cni_ipvlan.plugin.host_access import check_permitted
+from cni_ipvlan.plugin.host_access import HostAccess
 from cni_ipvlan.plugin.master import Master
 
 # The text of an IPv6 address has a colon, which shows its family.
@@ -69,15 +70,16 @@ def ipam_answer(
     ipv6, and each route after the word route, in the words of ip route add.
     """
     result = delegate.result(plugin, cni_version, 0, configs.read_standard_input(), b"")
+    conf = NetConf("", master or "", mtu=mtu, ipam_type=plugin, host_access=host_access)
     log = Log(output.echo_err, {})
-    tx = DryRun(Runner(os.environ.get("PATH", ""), log.command, Interrupts()), Plan())
-    parent = find_master(tx, NetConf("", master), None) if master else None
-    addresses, routes = usable_parts(result, plugin, mtu, "the interface's MTU")
-    if parent:
+    tx = Transaction(Runner(os.environ.get("PATH", ""), log.command, Interrupts()))
+    parent = find_master(tx, conf, None) if master else Master(Link(0, ""))
+    addressing = make_addressing(conf, parent, result)
+    addresses, routes = addressing.addresses, addressing.routes
+    if master:
         check_not_host_addresses(tx, parent, addresses)
-        if host_access:
-            check_count(addresses, "hostAccess")
-            check_permitted(tx, parent, addresses)
+    if host_access and HostAccess().extend(tx, addressing, parent, conf).is_conflict_likely:
+        check_ipv4_conflict(tx, parent, addressing)
     values: dict[str, list[str]] = {"ipv4": [], "ipv6": [], "route": []}
     for address in addresses:
         values[f"ipv{address.family}"].append(address.address)
