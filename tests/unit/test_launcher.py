@@ -87,12 +87,14 @@ def test_no_name_service_is_asked_for_a_home(tree: Tree, home: str | None) -> No
     assert (report["home"], report["has_asked"]) == (home, False)
 
 
-def test_python_is_started_isolated_with_site_in_utf8_with_the_arguments(tree: Tree) -> None:
+def test_python_is_isolated_and_in_utf8_with_site_and_the_arguments(tree: Tree) -> None:
     words = ["add", "", "*", "$HOME", "it's", 'a"b', "a b", "-x", "é"]
-    report = tree.report_of(tree.command, *words)
-    assert (report["isolated"], report["no_site"], report["utf8"]) == (1, 0, 1)
-    assert os.path.normpath(report["executable"]) == str(tree.python)
-    assert report["argv"] == words
+    odd = {"LANG": "tlh_KX", "LANGUAGE": "de", "PYTHONUTF8": "0", "PATH": ""}
+    for locale in ("C", "C.UTF-8"):  # for the first, Python uses UTF-8 by itself
+        report = tree.report_of(tree.command, *words, env={**odd, "LC_ALL": locale})
+        assert (report["isolated"], report["no_site"], report["utf8"]) == (1, 0, 1)
+        assert os.path.normpath(report["executable"]) == str(tree.python)
+        assert report["argv"] == words
 
 
 def test_sigint_ends_no_call_with_a_traceback(tree: Tree) -> None:
