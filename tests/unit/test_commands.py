@@ -10,22 +10,6 @@ from cni_ipvlan.iproute.queries import UnreadableAnswerError
 NAMESPACE = Namespace("/var/run/netns/blue", "blue", (4, 4026532001))
 
 
-def test_several_ip_commands_are_lines_of_one() -> None:
-    parts = (
-        Command(commands.address_add("10.0.0.2/24", "it@s"), "give it", NAMESPACE),
-        Command(commands.link_set("net1", "up"), "bring it up", NAMESPACE),
-        Command(commands.address_show("net1"), netns=NAMESPACE),
-        Command(commands.route_show("table", "all", "dev", "net1"), netns=NAMESPACE),
-    )
-    assert batch(*parts) == Command(
-        ("ip", "-j", "-d", "-N", "-batch", "-"),
-        "give it; bring it up",
-        NAMESPACE,
-        b"address add 10.0.0.2/24 dev it@s broadcast +\nlink set dev net1 up\n"
-        b"address show dev net1\nroute show table all dev net1\n",
-    )
-
-
 def test_batch_of_changes_has_no_options() -> None:
     up, delete = commands.link_set("-j", "up"), commands.link_delete("\udcff")
     joined = batch(*map(Command, (up, delete)))

@@ -2,14 +2,14 @@
 
 # ruff: noqa: PT012 - what is undone when a block is left is what these tests are about
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
 import pytest
 
 from cni_ipvlan.iproute import commands
-from cni_ipvlan.iproute.commands import ANY, Command, Undo, batch
+from cni_ipvlan.iproute.commands import Command, Undo, batch
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
@@ -22,24 +22,21 @@ ABSENT = b'Cannot find device "x"\n'
 
 
 class FakeRunner:
-    """Records what it ran; fails, answers or calls back as set for a command."""
+    """Records what it ran; fails or answers as set for a command."""
 
     def __init__(self) -> None:
         self.ran: list[str] = []
         self.finished: list[str] = []
-        self.commands: list[Command] = []
         self.statuses: dict[str, int] = {}
-        self.outputs: dict[str, list[bytes]] = {}
+        self.outputs: dict[str, bytes] = {}
         self.errors: dict[str, bytes] = {}
         self.raises: dict[str, Exception] = {}
-        self.not_run: list[str] = []
-        self.after: dict[str, Callable[[], None]] = {}
         self.interrupts = Interrupts()
 
     def start(self, command: Command, **_how: object) -> Running:
         running = Running(command, {}, Interrupts())
         running.completed = self._completed(command)
-        running._process = 0 if running.completed.was_run else -1
+        running._process = 0
         return running
 
     def run(self, command: Command) -> Completed:
@@ -53,14 +50,10 @@ class FakeRunner:
     def _completed(self, command: Command) -> Completed:
         line = " ".join(command.entered_argv)
         self.ran.append(line)
-        self.commands.append(command)
         if line in self.raises:
             raise self.raises[line]
-        self.after.get(line, lambda: None)()
-        outputs = self.outputs.get(line, [b""])
-        output = outputs.pop(0) if len(outputs) > 1 else outputs[0]
-        stderr, was_run = self.errors.get(line, b"no"), line not in self.not_run
-        return Completed(self.statuses.get(line, 0), output, stderr, 0.0, was_run=was_run)
+        output, stderr = self.outputs.get(line, b""), self.errors.get(line, b"no")
+        return Completed(self.statuses.get(line, 0), output, stderr, 0.0)
 
     def fail(self, line: str, stderr: bytes = b"no") -> None:
         self.statuses[line] = 2
@@ -169,65 +162,6 @@ def test_undo_asks_first_whether_there_is_something_to_undo(driver: Driver) -> N
     assert not driver.tx.has_undone
 
 
-def test_plugins_release_last_with_their_stdin_and_environment(driver: Driver) -> None:
-    variables = {"CNI_COMMAND": "DEL"}
-    release = Command(("release",), "", None, b"input", variables)
-    with driver.failing():
-        driver.change("one", Command(("undo", "one"), "", CONTAINER))
-        driver.change("allocate", Undo(release, comes_last=True))
-        driver.change("two")
-    assert driver.runner.ran[3:] == ["undo two", "ip netns exec c undo one", "release"]
-    last = driver.runner.commands[-1]
-    assert (last.stdin, last.environment) == (b"input", variables)
-    assert driver.tx.has_undone
-
-
-def test_change_that_could_not_be_executed_is_not_undone(driver: Driver) -> None:
-    with driver.failing():
-        pass
-    assert not driver.tx.has_undone  # since there was nothing to undo
-    driver.runner.not_run.append("allocate")
-    plugins = Command(("release",), environment={"CNI_COMMAND": "DEL"})
-    undo = (Undo(Command(("release",))), Undo(plugins))
-    with driver.failing():
-        driver.tx.run(Command(("allocate",), accept=ANY, undo=undo))
-    assert driver.runner.ran == ["allocate"]
-    assert (driver.tx.leftovers, driver.tx.has_undone) == ([], False)
-
-
-@pytest.mark.parametrize(
-    ("undo_says", "leftovers"),
-    [
-        (b'{"code": 1, "msg": "incompatible"}', []),
-        (b'{"code": 7, "msg": "unknown option"}', ["release: no"]),
-        (b"", ["release: no"]),
-    ],
-)
-def test_a_plugin_that_refuses_both_in_the_same_words_has_changed_nothing(
-    driver: Driver, undo_says: bytes, leftovers: list[str]
-) -> None:
-    for line in ("allocate", "release"):
-        driver.runner.fail(line)
-    driver.runner.outputs["allocate"] = [b'{"code": 1, "msg": "incompatible"}']
-    driver.runner.outputs["release"] = [undo_says]
-    undo = Command(("release",), environment={})
-    with pytest.raises(CommandError), driver.tx:
-        driver.tx.run(Command(("allocate",), "allocate", environment={}, undo=(Undo(undo),)))
-    assert driver.tx.leftovers == leftovers
-
-
-def test_signal_during_a_change_undoes_it_while_others_are_held_back(driver: Driver) -> None:
-    states: list[bool] = []
-    driver.runner.after["undo one"] = lambda: states.append(driver.interrupts.is_deferring)
-    driver.runner.after["do two"] = lambda: driver.interrupts._catch(signal.SIGTERM, None)
-    with pytest.raises(InterruptedBySignalError), driver.tx:
-        driver.change("one")
-        driver.change("two")
-        driver.change("three")
-    assert driver.runner.ran == ["do one", "do two", "undo two", "undo one"]
-    assert (states, driver.interrupts.is_deferring) == ([True], False)
-
-
 def test_signal_before_a_change_or_a_program_prevents_it(driver: Driver) -> None:
     driver.interrupts._catch(signal.SIGTERM, None)
     for run in (
@@ -263,17 +197,8 @@ def run_all(driver: Driver, *changes: tuple[str, ...]) -> bytes:
     return driver.tx.run_batch(*parts, Command(SHOW, netns=CONTAINER)).stdout
 
 
-def test_changes_are_made_and_read_back_in_one_process(driver: Driver) -> None:
-    driver.runner.outputs[BATCH] = [b"[1]\n"]
-    with driver.tx:
-        assert run_all(driver, UP, UP) == b"[1]"
-    (command,) = driver.runner.commands
-    assert (driver.runner.ran, command.purpose) == ([BATCH], "do up; do up")
-    assert command.stdin == b"link set dev net1 up\nlink set dev net1 up\nlink show dev net1\n"
-
-
 def test_changes_that_one_process_cannot_take_are_made_one_by_one(driver: Driver) -> None:
-    driver.runner.outputs["ip netns exec c ip -j link show dev net1"] = [b"[2]\n"]
+    driver.runner.outputs["ip netns exec c ip -j link show dev net1"] = b"[2]\n"
     with driver.tx:
         assert run_all(driver, UP, QUOTED) == b"[2]"
     assert driver.runner.ran == [
@@ -298,21 +223,6 @@ def test_parameters_are_written_in_the_same_process_or_else_first(driver: Driver
     assert driver.runner.ran[1:] == ["ip netns exec c ip link set dev it's up"]
 
 
-@pytest.mark.parametrize("switches", [(), (SWITCH,)])
-def test_failure_of_several_names_the_change(driver: Driver, switches: tuple[Command, ...]) -> None:
-    down = (*UP[:-1], "down")
-    changes = [Command(argv, f"do {argv[-1]}", CONTAINER) for argv in (UP, down)]
-    combined = batch(*switches, *changes)
-    assert combined
-    stderr = b"sh: 1: cannot create /proc/sys/a\n" if switches else b""
-    answer = stderr + b"RTNETLINK answers: File exists"
-    driver.runner.fail(" ".join(combined.entered_argv), answer + b"\nCommand failed -:2\n")
-    with pytest.raises(CommandError) as excinfo, driver.tx:
-        driver.tx.run_batch(*switches, *changes)
-    assert excinfo.value.command == Command(down, "do down", CONTAINER)
-    assert excinfo.value.answer == answer.decode()
-
-
 def test_failure_that_names_no_change_is_that_of_the_batch(driver: Driver) -> None:
     for message in (b"", b"Command failed -:0", b"Command failed -:3"):
         driver.runner.fail(BATCH, message)
@@ -325,10 +235,10 @@ def test_failure_that_names_no_change_is_that_of_the_batch(driver: Driver) -> No
 @pytest.mark.parametrize("printed", [b"", b"[1]\n", b"[1]\n[2]\n[3]\n"])
 def test_queries_in_one_process_have_an_answer_each(driver: Driver, printed: bytes) -> None:
     shows = Command(SHOW), Command(SHOW)
-    driver.runner.outputs["ip -j -batch -"] = [b"[1]\n\n[2]\n"]
+    driver.runner.outputs["ip -j -batch -"] = b"[1]\n\n[2]\n"
     with driver.tx:
         assert driver.tx.run_batch(*shows).stdout == b"[1]\n[2]"
-    driver.runner.outputs["ip -j -batch -"] = [printed]
+    driver.runner.outputs["ip -j -batch -"] = printed
     with pytest.raises(UnreadableAnswerError), driver.tx:
         driver.tx.run_batch(*shows)
 
