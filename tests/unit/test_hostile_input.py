@@ -223,43 +223,15 @@ def test_an_add_that_gets_far_runs_only_expected_commands(
     assert [command for command in runner.commands if not is_allowed(command)] == []
 
 
-@pytest.mark.parametrize(
-    ("mtu", "addresses", "status", "calls"),
-    [
-        (0, ["10.1.0.2/24", "fd00::2/64"], 0, 1),
-        (9000, ["10.1.0.2/24"], 1, 0),  # more than the master's
-        (0, ["0.0.0.0/0"], 1, 2),  # which is given back
-    ],
-)
-def test_the_fake_runner_lets_an_add_come_to_its_end(
-    fakes: None, tmp_path: Path, mtu: int, addresses: list[str], status: int, calls: int
-) -> None:
-    ips = [{"address": each} for each in addresses]
+def test_the_fake_runner_lets_an_add_come_to_its_end(fakes: None, tmp_path: Path) -> None:
+    ips = [{"address": each} for each in ("10.1.0.2/24", "fd00:1::2/64")]
     runner = FakeRunner({"ips": ips, "routes": [{"dst": "::/0"}]})
-    stdin = with_defaults(f'{{"ipam": {{"type": "host-local"}}, "mtu": {mtu}}}')
-    answer = call(complete_environment("ADD"), stdin, tmp_path, runner)
-    assert (answer[0], runner.commands.count(("/cni/host-local",))) == (status, calls)
-    if status == 0:
-        run = {" ".join(command) for command in runner.commands}
-        added = {each.partition(" dev")[0].removeprefix("ip -j -d address add ") for each in run}
-        assert set(addresses) <= added
-        assert "ip -j -d route add ::/0 dev net1" in run
-        assert len(list((tmp_path / "registry").glob("on-*/*"))) == 1
-
-
-TEXTS = (
-    "{}", '{{"cniVersion": {}}}', '{{"name": {}}}', '{{"master": {}}}', '{{"prevResult": {}}}',
-    '{{"prevResult": {{"ips": [{{"address": {}}}]}}}}', '{{"dns": {{"search": {}}}}}',
-    '{{"ipam": {{"type": {}}}}}', '{{"cni.dev/valid-attachments": [{}]}}',
-)  # fmt: skip
-DEPTHS = (10, 500, 900, 990, 2_000, 50_000, 400_000)
-
-
-@pytest.mark.parametrize(("verb", "depth", "text"), sample(product(VERBS, DEPTHS, TEXTS), 60))
-def test_any_depth_is_fine(fakes: None, tmp_path: Path, verb: str, depth: int, text: str) -> None:
-    stdin = with_defaults(text.format("[" * depth + "]" * depth))
-    environment = complete_environment(verb)
-    assert_answer(environment, *call(environment, stdin, tmp_path, FakeRunner()))
+    stdin = with_defaults({"ipam": {"type": "host-local"}})
+    status, _ = call(complete_environment("ADD"), stdin, tmp_path, runner)
+    assert (status, runner.commands.count(("/cni/host-local",))) == (0, 1)
+    run = {" ".join(command) for command in runner.commands}
+    assert "ip -j -d route add ::/0 dev net1" in run
+    assert [*(tmp_path / "registry").glob("on-*/*")]
 
 
 @pytest.mark.parametrize(
@@ -267,17 +239,16 @@ def test_any_depth_is_fine(fakes: None, tmp_path: Path, verb: str, depth: int, t
 )
 def test_size_is_no_trouble(fakes: None, tmp_path: Path, verb: str, key: str) -> None:
     for value in ("x" * 1_000_000, ["y"] * 200_000, 10**4000):  # the most that is read is 1 MiB
-        stdin = with_defaults(json.dumps({key: value}))
+        stdin = with_defaults({key: value})
         environment = complete_environment(verb)
         assert_answer(environment, *call(environment, stdin, tmp_path, FakeRunner()))
 
 
-def with_defaults(text: str) -> bytes:
-    """Put what a configuration needs before the keys of a JSON object: the last one counts."""
-    if not text.startswith("{"):
-        return text.encode()
-    defaults = '"cniVersion": "1.1.0", "name": "net", "type": "ipvlan", "master": "eth0"'
-    return f"{{{defaults}, {text[1:]}".encode()
+def with_defaults(options: dict[str, Any]) -> bytes:
+    """Return a configuration with these options, and with what each needs."""
+    return encode(
+        {"cniVersion": "1.1.0", "name": "net", "type": "ipvlan", "master": "eth0", **options}
+    )
 
 
 def complete_environment(verb: str) -> dict[str, str]:
