@@ -201,22 +201,26 @@ def test_one_master_in_two_modes_is_a_problem_between_files(tmp_path: Path) -> N
     for name, change in (
         ("a", {"mode": "l3"}),
         ("b", {"mode": "l3", "flag": ""}),
-        ("c", {"mode": "l2", "flag": "private"}),
+        ("c", {"mode": "l2", "flag": "private", "master": ["eth0"]}),
         ("d", {"master": "eth1"}),
         ("e", {"linkInContainer": True}),
         ("f", {"master": ""}),
         ("g", {"master": "", "mode": "l3"}),
+        ("h", {"master": ["eth1", "ens*"]}),  # whether that is eth1 depends on the node
+        ("i", {"master": ["eth1", "ens*"], "mode": "l3"}),
     ):
         write(tmp_path / name, ipam=static(f"10.1.0.{ord(name)}/24"), name=name, **change)
 
     status, out = validate(*sorted(tmp_path.iterdir()))
 
     assert status == 1
-    c, g = (f"DIR/{name}:{line_of(tmp_path / name, 'mode')}: $.mode: the" for name in "cg")
+    c, g, i = (f"DIR/{name}:{line_of(tmp_path / name, 'mode')}: $.mode: the" for name in "cgi")
     g, end = f"{g} default route's", "; a master has one mode and flag"
+    lists = "master eth1 or ens* is used in mode l3 bridge here and in mode l2 bridge by h in DIR/h"
     assert out.replace(str(tmp_path), "DIR").splitlines() == [
         f"{c} master eth0 is used in mode l2 private here and in mode l3 bridge by a in DIR/a{end}",
         f"{g} master is used in mode l3 bridge here and in mode l2 bridge by f in DIR/f{end}",
+        f"{i} {lists}{end}",
     ]
 
 
@@ -274,33 +278,6 @@ def test_ranges_that_overlap_on_one_master_are_a_problem_between_files(tmp_path:
     assert "$.mtuu: mtuu is unknown" in misspelt  # which hides nothing
     assert second.startswith("DIR/e:")
     assert f"10.1.0.200 overlaps with 10.1.0.1 to 10.1.0.254 {message}" in second
-
-
-@pytest.mark.parametrize(
-    ("master", "other", "is_same"),
-    [
-        ("eth0", ["eth0"], True),
-        (["eth1", "ens*"], ["eth1", "ens*"], True),
-        (["eth1", "ens*"], "eth1", False),  # that depends on the node
-        (["eth1", "ens*"], None, False),
-        ("e*", {"linkInContainer": True, "master": "e*"}, False),
-    ],
-)
-def test_networks_of_master_meet(tmp_path: Path, master: Any, other: Any, *, is_same: bool) -> None:
-    changes = other if isinstance(other, dict) else {"master": other}
-    first = write(tmp_path / "a", ipam=POOL, name="a", master=master)
-    second = {"ipam": POOL, "name": "b", "master": master, **changes}
-    modes = validate(first, write(tmp_path / "b", **second, mode="l3"))
-    overlaps = validate(first, write(tmp_path / "b", **second))
-
-    if not is_same:
-        assert modes == overlaps == (0, "2 networks: no problems\n")
-        return
-    assert modes[0] == overlaps[0] == 1
-    masters = changes["master"] if isinstance(changes["master"], list) else [changes["master"]]
-    names = " or ".join(masters)
-    assert f"the master {names} is used in mode l3 bridge here and in mode l2 " in modes[1]
-    assert ", on the same master; an" in overlaps[1]
 
 
 def test_directory_means_all_networks_in_it(tmp_path: Path) -> None:
