@@ -2,15 +2,18 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 from doubles import replace_program
 from executable import Executable
 from lab import LOGS, wait_until
+from patience import extend
 from runtime import call_environment, call_in_process, host_local, network, stdin_of
 from setup import Setup
 
+from cni_ipvlan.cni.errors import TRY_AGAIN_LATER
 from cni_ipvlan.state import locks
 
 CONF = network(ipam=host_local("10.1.0.0/24"))
@@ -27,7 +30,7 @@ while true; do sleep 60 & wait; done
 
 # The command has done its work and still runs; or it dies without having done its work.
 @pytest.mark.parametrize("work", ['$real "$@"', ""])
-def test_delete_removes_what_is_left_when_a_command_hangs_forever(
+def test_delete_alone_removes_what_is_left_when_a_command_hangs_forever(
     setup: Setup, ipvlan: Executable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
 ) -> None:
     monkeypatch.setattr(locks, "_ORPHAN_SECONDS", 0.1)
@@ -43,7 +46,11 @@ def test_delete_removes_what_is_left_when_a_command_hangs_forever(
     call.process.kill()
     call.process.communicate()
     assert Path(f"/proc/{hung}").exists()
+    start = time.monotonic()
+    again = call_in_process(call_environment("ADD", setup.container), stdin_of(CONF))
+    assert again.error()["code"] == TRY_AGAIN_LATER
     call_in_process(call_environment("DEL", setup.container), stdin_of(CONF)).succeeds()
+    assert time.monotonic() - start < extend(60)  # for a call that lives, they would wait longer
 
     os.killpg(hung, signal.SIGKILL)
     assert setup.node.snapshot() == before
@@ -75,6 +82,6 @@ def test_a_signal_ends_an_add_that_hangs_and_further_ones_no_undo(setup: Setup, 
     ipam = setup.ipam(script=f"kill -{name} $PPID; exec sleep 300")
     # It runs for long enough to be killed, if a signal were passed on to it.
     setup.ipam("DEL", script="kill -TERM $PPID; kill -INT $PPID; sleep 0.2; touch released")
-    setup.expect_error(111, f"SIG{name}", ipam=ipam)
+    setup.expect_error(111, f"SIG{name}", "; everything was undone", ipam=ipam)
     assert setup.fake.calls == ["ADD", "DEL"]
     assert (setup.fake.directory / "released").exists()
