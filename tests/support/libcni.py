@@ -17,22 +17,21 @@ class Attachment(NamedTuple):
     """An interface of a container; ``requests`` reach plugins whose ``capabilities`` name them."""
 
     netns: str
-    container_id: str = "one"
     args: str = ""
     requests: Mapping[str, Any] = MappingProxyType({})
 
 
 class Libcni:
+    """Attaches one interface at a time, and keeps its result."""
+
     def __init__(self, *path: str) -> None:
         self._path = path
-        self._results: dict[str, Document] = {}  # by container ID
+        self._result: Document = {}
 
     def add(self, network: Document, attachment: Attachment) -> Document:
         for plugin in network["plugins"]:
-            self._results[attachment.container_id] = json.loads(
-                self._run("ADD", network, plugin, attachment)
-            )
-        return self._results[attachment.container_id]
+            self._result = json.loads(self._run("ADD", network, plugin, attachment))
+        return self._result
 
     def check(self, network: Document, attachment: Attachment) -> None:
         for plugin in network["plugins"]:
@@ -41,20 +40,19 @@ class Libcni:
     def delete(self, network: Document, attachment: Attachment) -> None:
         for plugin in reversed(network["plugins"]):
             self._run("DEL", network, plugin, attachment)
-        del self._results[attachment.container_id]
+        self._result = {}
 
     def _run(self, verb: str, network: Document, plugin: Document, attachment: Attachment) -> bytes:
         conf = {**plugin, "name": network["name"], "cniVersion": network["cniVersion"]}
-        if previous := self._results.get(attachment.container_id):
-            conf["prevResult"] = previous
+        if self._result:
+            conf["prevResult"] = self._result
         names = [name for name, is_able in conf.get("capabilities", {}).items() if is_able]
         config = {name: attachment.requests[name] for name in names if name in attachment.requests}
         if config:
             conf["runtimeConfig"] = config
-        identity = {"CNI_CONTAINERID": attachment.container_id}
-        identity |= {"CNI_ARGS": attachment.args} if attachment.args else {}
-        path = {"PATH": os.environ["PATH"], "CNI_PATH": ":".join(self._path)}
-        environment = call_environment(verb, attachment.netns, **identity, **path)
+        variables = {"CNI_ARGS": attachment.args} if attachment.args else {}
+        variables |= {"PATH": os.environ["PATH"], "CNI_PATH": ":".join(self._path)}
+        environment = call_environment(verb, attachment.netns, **variables)
         candidates = (Path(place, plugin["type"]) for place in self._path)
         argv, stdin = [next(filter(Path.exists, candidates))], stdin_of(conf)
         done = subprocess.run(argv, input=stdin, env=environment, capture_output=True, check=False)
