@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from doubles import replace_program
 from executable import Executable
-from lab import NetNS, run
+from lab import NetNS
 from runtime import Conf, call_environment, network, static, stdin_of
 from sampling import sample
 from setup import Attachment, Setup
@@ -187,21 +188,20 @@ def test_an_ipam_plugin_that_hangs_delays_no_other_add(setup: Setup, ipvlan: Exe
 
 
 def test_few_questions_for_conflicts_are_asked_at_once(setup: Setup, tmp_path: Path) -> None:
-    tools = f"{tmp_path}/tools"
-    run("mkdir", "-p", f"{tools}/running")
-    script = f"""#!/bin/sh
-        : >{tools}/running/$$
-        ls {tools}/running | wc -l >>{tools}/counts
+    (tmp_path / "running").mkdir()
+    script = f"""
+        cd {tmp_path}
+        : >running/$$
+        ls running | wc -l >>counts
         sleep 0.2
-        rm {tools}/running/$$
+        rm running/$$
     """
-    run("sh", "-c", f"cat >{tools}/arping; chmod +x {tools}/arping", stdin=script)
+    path = replace_program(tmp_path / "tools", "arping", script)
     ips = [f"10.1.1.{number}/16" for number in range(1, 66)]
-    path = f"{tools}:/usr/sbin:/usr/bin:/sbin:/bin"
 
     setup.add(ipam=static(*ips[:20]), checkIPv4Conflict=True, PATH=path)
 
-    counts = list(map(int, (tmp_path / "tools/counts").read_text().split()))
+    counts = list(map(int, (tmp_path / "counts").read_text().split()))
     assert len(counts) == 20
     assert 1 < max(counts) <= 16
     words = "checkIPv4Conflict is for at most 64 addresses"
