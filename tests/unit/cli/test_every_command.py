@@ -232,7 +232,6 @@ def test_other_errors_are_one_document_too() -> None:
         ("ad -j", "there is no command 'ad'; did you mean add?", ""),
         ("show --json --watch", "--watch needs a terminal, and neither json nor openmetrics", ""),
         ("--json", "set CNI_COMMAND and its variables", ""),
-        ("status --json -c /gone", "'-c' / '--config': cannot read", "try: ipvlan status --help"),
         ("status -vj -c /gone", "'-c' / '--config': cannot read", "try: ipvlan status --help"),
     ):
         document = run_failing(2, *line.split())
