@@ -1,11 +1,9 @@
 """Names that containers choose never send escape sequences to a user's terminal."""
 
-import json
-
 import pytest
 from command_line import User
 from lab import LEASES, NetNS, Node, run
-from runtime import PLUGINS, host_local, network
+from runtime import host_local, network
 from sampling import sample
 
 ESCAPES = "e\x1b[8m\u202e\u009b"  # conceals, turns the direction of writing, starts a sequence
@@ -13,8 +11,8 @@ ODD_NETNS = f"n\n{ESCAPES}"
 
 
 @pytest.fixture
-def namespace_path(node: Node, user: User) -> str:
-    """Attach a container with escape sequences in each name; return the path of its namespace."""
+def _odd_names(node: Node, user: User) -> None:
+    """Attach a container with escape sequences in each name."""
     node.make_master(ESCAPES)
     run("ip", "netns", "add", ODD_NETNS)
     user.write_conf(network(master=ESCAPES, ipam=host_local("10.1.0.0/24")))
@@ -27,7 +25,6 @@ def namespace_path(node: Node, user: User) -> str:
     NetNS(path).run("ip", "link", "set", "dev", f"{ESCAPES}2", "alias", label)
     lease = LEASES / "networks" / "net" / "10.1.0.77"
     lease.write_text(f"gone{ESCAPES}\r\n{ESCAPES}")
-    return path
 
 
 OPTIONS = '-c net.conf --netns "$NETNS"'
@@ -54,7 +51,8 @@ LINES = [
 ]
 
 
-def test_no_command_prints_them(namespace_path: str, user: User) -> None:
+@pytest.mark.usefixtures("_odd_names")
+def test_no_command_prints_them(user: User) -> None:
     user.write_conf(network(master=f"{ESCAPES}3"), "lost.conf")
     user.write_conf(network(mode=ESCAPES, **{ESCAPES: 1}), "wrong.conf")
     for line in sample(LINES, 4):
@@ -63,20 +61,3 @@ def test_no_command_prints_them(namespace_path: str, user: User) -> None:
         assert [text for text in printed if not text.isprintable()] == [], line
         assert not any(text.startswith("forged") for text in printed), line
         assert len(printed) > 1, line
-
-
-def test_dry_run_can_be_pasted_and_json_has_them_verbatim(namespace_path: str, user: User) -> None:
-    printed = user.check_output("ipvlan show --json")
-    assert printed.isascii()
-    (master,) = json.loads(printed)["masters"]
-    assert master["master"] == ESCAPES
-    assert {each["interface"] for each in master["attachments"]} == {ESCAPES, f"{ESCAPES}2"}
-    assert {each["netns"] for each in master["attachments"]} == {namespace_path}
-
-    options = f'{OPTIONS} --ifname "$ODD" --container-id one'
-    script = user.check_output(f"ipvlan del {options} --dry-run")
-    user.check_output("sh -e", script, CNI_PATH=PLUGINS)
-
-    links = NetNS(namespace_path).run("ip", "-o", "link", "show", "type", "ipvlan")
-    assert f"{ESCAPES}@" not in links
-    assert f"{ESCAPES}2@" in links
