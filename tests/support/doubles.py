@@ -116,9 +116,6 @@ class Steps:
         lines = (self._directory / "log").read_text().splitlines()
         return [Step(*line.split(" ", 1)) for line in lines]
 
-    def count(self, *words: str) -> int:
-        return sum(set(words) <= set(step.words.split()) for step in self.records)
-
     def reset(self) -> None:
         """Count from 1 again, and remove all plans."""
         for path in (*self._directory.glob("at-*"), *self._directory.glob("taken-*")):

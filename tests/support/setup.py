@@ -45,7 +45,6 @@ class Setup:
         fake: FakeIpam,
         *,
         master: str = "dummy",
-        mtu: int = 1500,
         up: bool = True,
         host: Sequence[str] = (),
         dad: bool = False,
@@ -61,7 +60,7 @@ class Setup:
         if master == "wire":
             self.neighbour = node.make_connected_master()
         elif master:
-            node.make_master(mtu=mtu, up=up)
+            node.make_master(up=up)
         for each in host:
             self.host.ip(f"address add {each} dev eth0" + (" nodad" if ":" in each else ""))
 
