@@ -1,10 +1,8 @@
 """Calls at the same time, and changes of the node during a call.
 
-At each command and system call of an ADD, something else happens from beginning to end; and calls
-are started at once.
+At each command and system call of an ADD, something else happens from beginning to end.
 """
 
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Any
 import faulty
 import pytest
 import sampling
-from executable import Executable
 from faulty import Faults, Point
 from lab import NetNS, Node, find_records, run
 from runtime import Answer, Conf, call_environment, host_local, network, stdin_of
@@ -24,7 +21,6 @@ from cni_ipvlan.plugin.codes import INTERRUPTED, MODE_CONFLICT
 from cni_ipvlan.state import locks
 
 pytestmark = [pytest.mark.timeout(0)] if sampling.is_long() else []
-ROUNDS = int(os.environ.get("RACES", "1"))
 STRIDE = 54
 NEVER = -1  # the other was not called: an ADD may read output less often than the recorded one
 CONF = network(cniVersion="1.0.0", ipam=host_local("10.1.0.0/24", routes=[{"dst": "0.0.0.0/0"}]))
@@ -190,29 +186,3 @@ def make_master_again(node: Node, namespace: NetNS) -> None:
         if name in place.links():
             place.ip(f"link delete dev {name}")
     node.make_master()
-
-
-# Calls that are started at once.
-
-
-def test_adds_in_two_modes_at_once_on_an_idle_master(setup: Setup, ipvlan: Executable) -> None:
-    containers = [setup.container, setup.container2, setup.make_container(), setup.make_container()]
-    modes = ("l2", "l3", "l2", "l3")
-    confs = [{**CONF, "name": mode, "mode": mode} for mode in modes]
-    for _ in range(ROUNDS):
-        calls = [
-            ipvlan.start(*words("ADD", container, conf, CNI_CONTAINERID=f"c{number}"))
-            for number, (container, conf) in enumerate(zip(containers, confs, strict=True))
-        ]
-        results = [call.end() for call in calls]
-
-        won = [mode for mode, answer in zip(modes, results, strict=True) if answer.status == 0]
-        assert won in (["l2", "l2"], ["l3", "l3"]), results
-        for mode, container, answer in zip(modes, containers, results, strict=True):
-            if answer.status == 0:
-                assert container.ipvlan("net1")["mode"] == mode
-            else:
-                assert answer.error()["code"] == MODE_CONFLICT
-        for number, (container, conf) in enumerate(zip(containers, confs, strict=True)):
-            ipvlan(*words("DEL", container, conf, CNI_CONTAINERID=f"c{number}")).succeeds()
-        assert read_leftovers(setup.node, *containers) is None
