@@ -1,16 +1,13 @@
 """Root's record of an attachment stays until its link is removed, and so does the refusal."""
 
-from pathlib import Path
-
 import faulty
 import pytest
 from attacker import find_files_with
-from doubles import FakeDhcp, Steps
+from doubles import FakeDhcp
 from executable import Executable
 from faulty import Faults
 from lab import NetNS
 from runtime import Runtime, call_environment, network, static, stdin_of
-from sampling import sample
 from setup import Setup
 
 from cni_ipvlan.state.attachment import AttachmentId
@@ -58,35 +55,18 @@ def rename_with_label(container: NetNS, name: str, new_name: str, attachment: At
     container.ip(f"link set dev {name} name {new_name} alias {attachment.label}")
 
 
-def test_a_delete_that_fails_forgets_nothing(setup: Setup) -> None:
+def test_a_delete_that_fails_or_is_interrupted_forgets_nothing(setup: Setup) -> None:
     delete, faults = (call_environment("DEL", setup.container), stdin_of(network())), Faults()
     setup.add()
     faulty.call(*delete, faults).succeeds()
     setup.add()
     setup.container.ip("link set dev net1 down")  # its owner does that
     deletion = next(each for each in faults.points if "link delete" in each.words)
-    faulty.call(*delete, Faults({deletion: faulty.fail_at_once})).error()
-    assert find_files_with("one")
+    for fault in (faulty.fail_at_once, faulty.interrupt):
+        faulty.call(*delete, Faults({deletion: fault})).error()
+        assert find_files_with("one")
     setup.expect_error(104, at=setup.container2, mode="l3")
     assert setup.container.ipvlan("net1")["mode"] == "l2"
-
-
-def test_interrupted_delete_forgets_none(setup: Setup, ipvlan: Executable, tmp_path: Path) -> None:
-    """Each step in turn is interrupted, so also the deletion of the link."""
-    runtime, added = Runtime(ipvlan), setup.add()  # its process may be ended
-    setup.container.ip("link set dev net1 down")
-    steps = Steps(tmp_path)
-    runtime.delete(setup.container, added.conf, **steps.environment).succeeds()
-    for step in sample(steps.records, 2):
-        setup.add()
-        steps.reset()
-        # The running command is killed before it does its work.
-        steps.plan(step.number, "kill -TERM $PPID; kill -KILL $$")
-        answer = runtime.delete(setup.container, added.conf, **steps.environment)
-        if "net1" in setup.container.links():
-            assert answer.status, step
-            assert find_files_with("one"), step
-        added.delete()
 
 
 @pytest.mark.parametrize("verb", ["CHECK", "DEL", "GC", "STATUS"])
