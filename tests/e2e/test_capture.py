@@ -89,31 +89,33 @@ def test_input_that_is_no_json_is_captured_for_the_administrator(setup: Setup) -
     shutil.rmtree(directory)
 
 
-@pytest.mark.parametrize(("number", "is_ended"), [(signal.SIGTERM, True), (signal.SIGKILL, False)])
-def test_a_call_that_is_stopped_is_captured(
-    setup: Setup, ipvlan: Executable, calls: Path, user: User, number: int, *, is_ended: bool
+def test_calls_that_are_stopped_are_captured(
+    setup: Setup, ipvlan: Executable, calls: Path, user: User
 ) -> None:
     conf = capture_conf(ipam=setup.ipam(script="echo $$ >new; mv new process; exec sleep 60"))
     process = setup.fake.directory / "process"
     environment = call_environment("ADD", setup.container, CNI_PATH=setup.fake.path, **PATH)
-    call = ipvlan.start(environment, stdin_of(conf))
-    wait_until(process.exists)
-    call.process.send_signal(number)
-    answer = call.end()
+    answers, plugins = [], []
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        call = ipvlan.start(environment, stdin_of(conf))
+        wait_until(process.exists)
+        call.process.send_signal(number)
+        answers.append(call.end())
+        plugins.append(int(process.read_text()))
+        process.unlink()
+    os.kill(plugins[-1], signal.SIGKILL)  # which the killed call has left
 
-    (capture,) = list_captures(calls)
+    ended, killed = list_captures(calls)
 
-    assert any("create an ipvlan" in each["purpose"] for each in capture["commands"])
-    if is_ended:
-        assert (capture["status"], capture["answer"]) == (1, answer.stdout.decode())
-        assert json.loads(capture["answer"])["code"] == 111
-    else:
-        os.kill(int(process.read_text()), signal.SIGKILL)
-        assert capture.keys().isdisjoint({"status", "answer"})
-        setup.ipam(script="exit 1")
-        file = next(calls.iterdir())
-        _, out, err = user.run(f"ipvlan replay {file} --cni-path {setup.fake.path}")
-        assert out.startswith("status 1; the recorded call was killed\n"), err
+    for capture in (ended, killed):
+        assert any("create an ipvlan" in each["purpose"] for each in capture["commands"])
+    assert (ended["status"], ended["answer"]) == (1, answers[0].stdout.decode())
+    assert json.loads(ended["answer"])["code"] == 111
+    assert killed.keys().isdisjoint({"status", "answer"})
+    setup.ipam(script="exit 1")
+    file = sorted(calls.iterdir())[1]
+    _, out, err = user.run(f"ipvlan replay {file} --cni-path {setup.fake.path}")
+    assert out.startswith("status 1; the recorded call was killed\n"), err
 
 
 def test_an_answer_that_got_lost_is_left_out(setup: Setup, ipvlan: Executable, calls: Path) -> None:

@@ -42,22 +42,6 @@ def call(tmp_path: Path) -> Call:
     return Call(directory)
 
 
-def test_each_thing_is_written_when_it_has_happened(call: Call) -> None:
-    def happen(log: Log) -> None:
-        for number in range(4):
-            request, *commands = call.read()
-            assert request["stdin"] == "{}"
-            assert [each["command"]["stdout"] for each in commands] == ["[]"] * number
-            log.command(QUERY, None)
-            log.command(QUERY, DONE)
-
-    call.make(happen, b'{"ips": []}')
-
-    outcome = call.read()[-1]["outcome"]
-    assert (outcome["status"], outcome["answer"]) == (0, '{"ips": []}')
-    assert outcome["commandsLeftOut"] == 0
-
-
 def test_a_call_of_many_commands_leaves_a_bounded_file(call: Call) -> None:
     long = Completed(0, b"\x1b" * 1_000_000, b"\xff" * 1_000_000, 0.01)
 

@@ -83,13 +83,6 @@ def test_level_sets_how_much_is_logged(logs: Path, level: str | None, logged: li
     assert tester.messages == ["c1 net1: odd"]
 
 
-def test_variable_asks_for_everything_whatever_is_configured(logs: Path, tmp_path: Path) -> None:
-    config = {"logFile": "other", "logLevel": "error"}
-    tester = LogTester(tmp_path / "log", config, CNI_IPVLAN_LOG=str(tmp_path / "log"))
-    assert tester.log_everything() == EVERYTHING
-    assert not (logs / "other").exists()
-
-
 @pytest.mark.parametrize("config", [{}, {"logFile": ""}, {"logFile": 5}])
 def test_nothing_is_logged_unless_asked_for(tmp_path: Path, config: dict[str, Any]) -> None:
     tester = LogTester(tmp_path / "log", config)

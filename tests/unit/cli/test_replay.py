@@ -82,15 +82,3 @@ def test_a_strangers_words_do_not_reach_the_terminal(option: list[str], tmp_path
     _, out, err = replay(tmp_path, content, *option, outcome={"status": escapes, "answer": escapes})
     assert "replaying ADD of \\x1b[2J\\x9b\\u202e, container one, interface net1\\x1b" in err
     assert all(line.isprintable() for line in (out + err).split("\n"))
-
-
-def test_a_failure_of_check_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CNI_PATH", "/")
-    conf = {**CONF, "prevResult": {"cniVersion": "1.0.0"}}
-    call = variables(CNI_COMMAND="CHECK", CNI_PATH="/theirs")
-    content = {**call, "stdin": json.dumps(conf)}  # which needs no rights
-    status, out, err = replay(tmp_path, content)
-    assert status == 1
-    assert out.startswith("status 1; recorded was 0\nthe answer differs from the recorded one:\n")
-    assert '+    "msg": "CNI_NETNS is \'/nonexistent\'; there is no such file",' in out
-    assert "IPAM plugin of CNI_PATH /: none is run: cannot find the plugin 'static'" in err
