@@ -5,11 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from runtime import call_environment
 
 from cni_ipvlan.cni import delegate, errors
 from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.cni.request import parse, read
 from cni_ipvlan.cni.result import Address, Result
 
 
@@ -115,15 +113,6 @@ def test_an_untrusted_list_is_an_error(obstacle: str, tmp_path: Path, root_list:
         delegate.find("static", (str(tmp_path),))
     assert excinfo.value.code == errors.INVALID_CONFIGURATION
     assert not isinstance(excinfo.value, delegate.NotPermittedError)
-
-
-def test_delegate_gets_the_requests_environment_with_its_own_command() -> None:
-    passed = {"CNI_ARGS": "IP=10.0.0.9", "ANYTHING": "else"}
-    environment = call_environment("ADD", "/run/netns/c", **passed)
-    request = parse(environment, read(b'{"name": "net"}'))
-    changed_variables = {"CNI_COMMAND": "DEL", delegate.DELEGATING: "1"}
-    assert delegate.environment(request, "DEL") == {**environment, **changed_variables}
-    assert environment["CNI_COMMAND"] == "ADD"
 
 
 def test_error_document_is_passed_on() -> None:

@@ -77,16 +77,6 @@ def test_answer_is_in_the_requests_version(version: str) -> None:
     assert (plugin.document["cniVersion"], plugin.document["msg"]) == (version, "no 'a\udcffb'")
 
 
-def test_refused_request_reaches_no_handler() -> None:
-    plugin = FakePlugin(RESULT)
-    assert plugin.call(CNI_IFNAME="") == 1
-    assert plugin.document["code"] == errors.INVALID_ENVIRONMENT
-    assert plugin.call(stdin=b"{") == 1
-    document = json.loads(plugin.written[1])
-    assert (document["cniVersion"], document["code"]) == ("1.1.0", errors.DECODING_FAILURE)
-    assert plugin.requests == []
-
-
 def test_bug_is_answered_as_an_internal_error_with_its_traceback_on_stderr() -> None:
     plugin = FakePlugin(ZeroDivisionError("oops"))
     assert plugin.call() == 1

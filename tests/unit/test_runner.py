@@ -146,30 +146,6 @@ def test_environment_is_plain_or_as_given(runner: Runner, monkeypatch: pytest.Mo
     assert done.stdout == b"CNI_COMMAND=ADD\nODD=a\xff=\n\n"
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        (b"broken", "#!/no/such/interpreter\n", b"No such file or directory"),
-        (b"\xff", "no program\n", b"Exec format error"),
-    ],
-)
-def test_file_that_cannot_be_executed_was_not_run(
-    runner: Runner, tmp_path: Path, name: bytes, content: str, message: bytes
-) -> None:
-    path = tmp_path / os.fsdecode(name)
-    write_program(path, "#!/bin/sh\necho here\n")
-    assert runner.run(Command((str(path),))).stdout == b"here\n"
-    path.chmod(0o644)
-    with pytest.raises(ProgramNotFoundError):
-        Runner("", ignore, Interrupts()).run(Command((str(path),)))
-    write_program(path, content)
-    done = runner.run(Command((str(path),)))
-    assert (done.status, done.was_run) == (127, False)
-    assert done.stderr == b"cannot execute %b: %b" % (os.fsencode(path), message)
-    done = runner.run(shell("exit 127"))
-    assert (done.status, done.was_run) == (127, True)
-
-
 def test_program_that_was_not_watched_ran(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_process: int) -> int:
         raise OSError(24, "Too many open files")
