@@ -251,11 +251,13 @@ def test_a_script_lets_the_plugin_allocate_and_uses_what_it_answers(setup: Setup
     assert f"{PLUGINS}/host-local; }}\n" in dry.text
     assert 'ip address add "$address" dev net1 broadcast +  # add' in dry.text
     assert "ip netns exec container1 ip route add $route dev net1  # add" in dry.text
-    assert plan["assumptions"] == []
+    assert (plan["assumptions"], plan["failure"]) == ([], None)
+    assert [each["name"] for each in plan["result"]["interfaces"]] == ["net1"]
     create, move, allocate, *_, route, _ = plan["steps"]
     link = create["argv"][create["argv"].index("name") + 1]
     assert create["purpose"] == "create an ipvlan interface of eth0"
     assert (create["namespace"], create["undo"]) == (None, [["ip", "link", "delete", "dev", link]])
+    assert (create["stdin"], create["environment"], create["run"]) == (None, {}, False)
     undo = ["ip", "netns", "exec", "container1", "ip", "link", "delete", "dev", "net1"]
     assert undo in move["undo"]
     assert allocate["argv"] == [f"{PLUGINS}/host-local"]
@@ -264,6 +266,7 @@ def test_a_script_lets_the_plugin_allocate_and_uses_what_it_answers(setup: Setup
     assert "CNI_COMMAND=DEL" in allocate["undo"][0]
     assert route["namespace"] == setup.container.path
     assert route["argv"][-3:] == ["<route>", "dev", "net1"]
+    assert [step["stdin"] for step in plan["steps"] if not step["needed"]] == ["1\n"]
     of_ipv6 = [step["purpose"] for step in plan["steps"] if step["ipv6Only"]]
     purpose = "wait for IPv6 duplicate address detection"
     assert of_ipv6 == ["add the address <IPv6 address: …>/<length>", purpose]

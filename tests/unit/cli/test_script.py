@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from doubles import write_program
@@ -12,13 +11,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from shells import paste_script
 
-from cni_ipvlan.cli.dry_run import predict, script
+from cni_ipvlan.cli.dry_run import script
 from cni_ipvlan.cli.dry_run.predict import Prediction
 from cni_ipvlan.iproute import machine
-from cni_ipvlan.iproute.commands import OPTIONAL, Command, Undo
+from cni_ipvlan.iproute.commands import OPTIONAL, Command
 from cni_ipvlan.iproute.dry_run import Plan
 from cni_ipvlan.iproute.machine import Module
-from cni_ipvlan.iproute.namespace import Namespace
 
 ADD = Command(("ip", "link", "add", "link", "eth0", "name", "x", "type", "ipvlan"), "create it")
 RESULT = {"ips": ["it's"]}
@@ -112,23 +110,3 @@ def test_a_step_that_may_fail_or_was_run_already_does_not_end_the_shell() -> Non
     text = shell(was_run, may_fail, Command(("echo", "on"), "go on"))
     assert steps(text)[0] == "# already run, since it changes nothing: ask static"
     assert run(text) == "on\n"
-
-
-def test_json_has_everything_of_each_step() -> None:
-    plan = Plan()
-    undo = ("ip", "link", "delete", "dev", "x")
-    inside = Namespace("/run/netns/c", "c", (1, 2))
-    variables = {"CNI_COMMAND": "ADD"}
-    tee = Command(("tee", "/x"), "set it", inside, b"1\n", variables, accept=OPTIONAL)
-    plan.changes += [ADD._replace(undo=(Undo(Command(undo)),)), tee]
-    plan.assumptions.append("a")
-    document = predict.render_json(Prediction(variables, plan, RESULT))
-    first, second = document.pop("steps")
-    assert document == {"assumptions": ["a"], "result": RESULT, "failure": None}
-    flags = {"needed": True, "ipv4Only": False, "ipv6Only": False, "run": False}
-    step = {"argv": list(ADD.argv), "purpose": "create it", "undo": [list(undo)]}
-    assert first == {**step, "namespace": None, "stdin": None, "environment": {}, **flags}
-    changes: dict[str, Any] = {"argv": ["ip", "netns", "exec", "c", "tee", "/x"]}
-    changes |= {"namespace": "/run/netns/c"}
-    changes |= {"purpose": "set it", "stdin": "1\n", "environment": variables}
-    assert second == {**first, **changes, "undo": [], "needed": False}
