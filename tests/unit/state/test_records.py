@@ -78,33 +78,6 @@ def test_a_record_that_can_not_get_routes_stays_as_it_is(
     assert [*directory.glob(f"on-*/{KEY}.*")] == [file]
 
 
-def test_records_of_a_masters_attachments(written: Registry, directory: Path) -> None:
-    assert sorted(written.records(MASTER)) == [RECORD, OTHER_RECORD]
-    assert list(written.records((MASTER[0], 22))) == [FOREIGN_RECORD]
-    assert list(written.records((1, 2))) == []
-    assert sorted(written.all_records()) == [RECORD, OTHER_RECORD, FOREIGN_RECORD]
-    assert file_of(directory, ATTACHMENT).parent.name == "on-4026531840.2"
-    # They are readable by root only.
-    assert {stat.S_IMODE(path.stat().st_mode) for path in directory.glob("on-*")} == {0o700}
-    assert {stat.S_IMODE(path.stat().st_mode) for path in directory.glob("on-*/*")} == {0o600}
-    assert written.records_of(ATTACHMENT) == [RECORD]
-    assert written.records_of(AttachmentId("net", "nobody", "net1")) == []
-
-
-def test_removing_one_attachment_keeps_the_others(written: Registry, directory: Path) -> None:
-    write(written, RECORD._replace(netns="/n"))
-    assert [each.netns for each in written.records_of(ATTACHMENT)] == ["/n"]  # it is replaced
-    written.remove_all(ATTACHMENT)
-    written.remove_all(ATTACHMENT)
-    assert list(written.records(MASTER)) == [OTHER_RECORD]
-    for other in (OTHER, OTHER_NETWORK):
-        assert len(list(directory.glob("on-*/*"))) > 0
-        with written.attachment_lock(other.key, never, strict=True):
-            for master in written.remove_all(other):
-                written.drop_note(master)
-    assert [path.name for path in directory.iterdir()] == ["locks"]
-
-
 def test_only_full_names_tell_whose_a_record_is(written: Registry, directory: Path) -> None:
     """As when two attachments have the same key."""
     other = RECORD._replace(container_id="another")
@@ -178,6 +151,7 @@ def test_a_complete_record_has_an_index(
     older = written.finish(RECORD)
     assert older == RECORD._replace(is_complete=True)
     assert file_of(directory, ATTACHMENT).name == RECORD.file_name
+    assert stat.S_IMODE(file_of(directory, ATTACHMENT).stat().st_mode) == 0o600
     write(written, RECORD)
 
     complete = written.finish(RECORD._replace(parent_netns=number), 7)
@@ -251,16 +225,6 @@ def test_half_written_record_is_ignored(written: Registry, directory: Path, cont
         assert not file.exists()
         assert list(written.records(MASTER)) == [OTHER_RECORD]
     assert not (directory / "on-1.2").exists()  # another call left it, before its record
-
-
-def test_nothing_is_recorded_without_a_directory(registry: Registry, directory: Path) -> None:
-    reader = Registry(str(directory), is_read_only=True)
-    with reader.attachment_lock(KEY, never, strict=True), reader.master_lock(MASTER, never):
-        assert not directory.exists()
-    for each in (reader, registry):
-        assert [*each.records(MASTER), *each.all_records(), *each.records_of(ATTACHMENT)] == []
-    registry.remove_all(ATTACHMENT)
-    registry.remove_leftovers()
 
 
 def test_a_read_only_registry_changes_nothing(written: Registry, directory: Path) -> None:
