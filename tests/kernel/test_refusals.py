@@ -371,16 +371,15 @@ TOOLS = {
 }
 
 
-@pytest.mark.parametrize("name", TOOLS)
-def test_an_ip_that_is_unsuitable(setup: Setup, tmp_path: Path, name: str) -> None:
-    message, status = TOOLS[name]
-    path = replace_program(tmp_path, "ip", f"cat >&2 <<'END'\n{message}\nEND\nexit {status}")
-    for verb in ("ADD", "DEL", "STATUS"):
-        conf = network(cniVersion="1.1.0" if verb == "STATUS" else "1.0.0")
-        with setup.unchanged():
-            error = setup.runtime.call(verb, setup.container, conf, PATH=path).error()
-        assert error["code"] in {50, 100, 113}, error
-        assert re.search(r"\bip\b", error["msg"])
-        assert message in error["details"]
-        if name in ("busybox", "iproute2 4.9"):
-            assert "iproute2 5.10 or newer" in f"{error}"
+def test_an_ip_that_is_unsuitable(setup: Setup, tmp_path: Path) -> None:
+    for name, (message, status) in TOOLS.items():
+        path = replace_program(tmp_path, "ip", f"cat >&2 <<'END'\n{message}\nEND\nexit {status}")
+        for verb in ("ADD", "DEL", "STATUS"):
+            conf = network(cniVersion="1.1.0" if verb == "STATUS" else "1.0.0")
+            with setup.unchanged():
+                error = setup.runtime.call(verb, setup.container, conf, PATH=path).error()
+            assert error["code"] in {50, 100, 113}, (name, error)
+            assert re.search(r"\bip\b", error["msg"])
+            assert message in error["details"]
+            if name in ("busybox", "iproute2 4.9"):
+                assert "iproute2 5.10 or newer" in f"{error}"

@@ -188,19 +188,15 @@ def test_query_about_something_absent_is_an_error_unless_allowed(driver: Driver)
 UP = ("ip", "link", "set", "dev", "net1", "up")
 SHOW = ("ip", "-j", "link", "show", "dev", "net1")
 QUOTED = ("ip", "link", "set", "dev", "it's", "up")
-BATCH = "ip -n c -j -batch -"
 SWITCH = Command(("tee", "/proc/sys/a", "/proc/sys/b"), "announce", CONTAINER, stdin=b"1\n")
-
-
-def run_all(driver: Driver, *changes: tuple[str, ...]) -> bytes:
-    parts = [Command(argv, f"do {argv[-1]}", CONTAINER) for argv in changes]
-    return driver.tx.run_batch(*parts, Command(SHOW, netns=CONTAINER)).stdout
 
 
 def test_changes_that_one_process_cannot_take_are_made_one_by_one(driver: Driver) -> None:
     driver.runner.outputs["ip netns exec c ip -j link show dev net1"] = b"[2]\n"
+    parts = [Command(argv, "do it", CONTAINER) for argv in (UP, QUOTED)]
     with driver.tx:
-        assert run_all(driver, UP, QUOTED) == b"[2]"
+        done = driver.tx.run_batch(*parts, Command(SHOW, netns=CONTAINER))
+    assert done.stdout == b"[2]"
     assert driver.runner.ran == [
         "ip netns exec c ip link set dev net1 up",
         "ip netns exec c ip link set dev it's up",
@@ -221,15 +217,6 @@ def test_parameters_are_written_in_the_same_process_or_else_first(driver: Driver
         done = driver.tx.run_batch(switch, Command(QUOTED, "do odd", CONTAINER))
     assert done.stderr.startswith(b"tee: no\n")
     assert driver.runner.ran[1:] == ["ip netns exec c ip link set dev it's up"]
-
-
-def test_failure_that_names_no_change_is_that_of_the_batch(driver: Driver) -> None:
-    for message in (b"", b"Command failed -:0", b"Command failed -:3"):
-        driver.runner.fail(BATCH, message)
-        with pytest.raises(CommandError) as excinfo, driver.tx:
-            run_all(driver, UP)
-        assert excinfo.value.command.purpose == "do up"
-        assert excinfo.value.command.entered_argv == tuple(BATCH.split())
 
 
 @pytest.mark.parametrize("printed", [b"", b"[1]\n", b"[1]\n[2]\n[3]\n"])
