@@ -523,10 +523,13 @@ an address on lo | pair; two: ip link set dev lo up; two: ip address add 10.1.0.
 no route, and answers would leave elsewhere | add one 10.1.0.2/24; add two 10.2.0.3/24;
     two: ip link add name d0 up type dummy; two: ip route add default dev d0; trace one two
     => ONE has no route to 10.2.0.3
-ARP is not answered | pair; neighbour: net/ipv4/conf/all/arp_ignore=8; probe --netns one
-    => eth0 in /run/netns/neighbour has 10.1.0.1, but does not answer ARP or ND
+ARP is not answered, and harmless flags of a switch | switched;
+    switch: bridge link set dev p0 learning off mcast_flood off;
+    switch: bridge link set dev p1 flood off;
+    other: net/ipv4/conf/all/arp_ignore=8; probe --netns one
+    => eth0 in /run/netns/other has 10.1.0.1, but does not answer ARP or ND
     (net/ipv4/conf/all/arp_ignore)
-    => exec neighbour sh -c 'echo 0 >/proc/sys/net/ipv4/conf/all/arp_ignore'
+    => exec other sh -c 'echo 0 >/proc/sys/net/ipv4/conf/all/arp_ignore'
 ARP is not answered for another's address | pair; neighbour: net/ipv4/conf/all/arp_ignore=1;
     neighbour: ip link add name d0 up type dummy; neighbour: ip address add 10.1.0.9/32 dev d0;
     trace one 10.1.0.9 => has 10.1.0.9, but does not answer ARP or ND => echo 0
@@ -625,6 +628,11 @@ isolated ports | switched; switch: bridge link set dev p0 isolated on;
 a port of the switch floods no ARP | switched; switch: bridge link set dev p1 bcast_flood off;
     probe --netns one => p1 in /run/netns/switch, a port of br0, has bcast_flood off
     => exec switch bridge link set dev p1 bcast_flood on
+a port of the switch neither learns nor floods | switched;
+    switch: bridge link set dev p1 flood off learning off; switch: ip link set dev p1 down;
+    switch: ip link set dev p1 up;
+    probe --netns one => p1 in /run/netns/switch, a port of br0, has flood off
+    => exec switch bridge link set dev p1 flood on
 ports of different VLANs | switched; switch: ip link set dev br0 type bridge vlan_filtering 1;
     switch: bridge vlan delete dev p1 vid 1; switch: bridge vlan add dev p1 vid 30 pvid untagged;
     probe --netns one

@@ -20,8 +20,7 @@ from cni_ipvlan.plugin.master import Master
 _PORT_SETTINGS = {
     "state": ("forwarding", "3", "bridge"),
     "locked": (False, "off", "bridge"),
-    **dict.fromkeys(("learning", "flood"), (True, "on", "bridge flag")),
-    **dict.fromkeys(("bcast_flood", "mcast_flood"), (True, "on", "bridge flag")),
+    **dict.fromkeys(("flood", "bcast_flood", "mcast_flood"), (True, "on", "bridge flag")),
 }
 
 
@@ -83,16 +82,20 @@ def _check_bridges(hop: Hop) -> Iterator[Finding]:
             entry = next((each for each in before if each.upper is bridge), bridge)
             exit_port = next((each for each in after if each.upper is bridge), bridge)
             ports = [each for each in (entry, exit_port) if each is not bridge]
-            yield from _check_bridge_ports(bridge, ports)
+            yield from _check_bridge_ports(bridge, ports, hop.next_hop)
             if bridge.bridge_vlans is not None and hop.tags:
                 yield from _check_vlan_filter(bridge, entry, exit_port, hop.tags)
 
 
-def _check_bridge_ports(bridge: Port, ports: Sequence[Port]) -> Iterator[Finding]:
+def _check_bridge_ports(bridge: Port, ports: Sequence[Port], next_hop: str) -> Iterator[Finding]:
     """Yield which settings of a bridge's ports keep frames back."""
     for port in ports:
+        # ARP is broadcast, ND multicast; and the bridge floods no frames to a MAC that it knows.
+        harmless = {"bcast_flood" if ":" in next_hop else "mcast_flood"}
+        harmless |= {"flood"} if port.details.get("learning", True) else set()
         for name, (expected, word, subject) in _PORT_SETTINGS.items():
-            if (value := port.details.get(name, expected)) != expected:
+            value = port.details.get(name, expected)
+            if value != expected and name not in harmless:
                 setting = {True: "on", False: "off"}.get(value, value)
                 text = f"{port}, a port of {bridge.link.name}, has {name} {setting}"
                 advice = f"set it: {port.bridge_command(name, word)}"
