@@ -202,8 +202,8 @@ no carrier | pair; neighbour: ip link set dev eth0 down; probe --netns one
 the switch is down | switch; add one 10.1.0.2/24 10.1.0.1; switch: ip link set dev br0 down;
     probe --netns one => br0 in /run/netns/switch is down => exec switch ip link set dev br0 up
 out of the switch | switch; add one 10.1.0.2/24 10.1.0.1; switch: ip link set dev p0 nomaster;
-    probe --netns one => 10.1.0.1 is looked for on eth0 of the host, but eth0 in /run/netns/other
-    is on p1 in /run/netns/switch => connect the two
+    probe --netns one => p0 in /run/netns/switch is a port of no bridge
+    => exec switch ip link set dev p0 master br0
 no route, after a table that throws | add one 10.1.0.2/24; one: ip rule add lookup 100;
     one: ip route add throw default table 100; probe --netns one --to 10.9.0.1
     => ONE has no route to 10.9.0.1; its subnets: 10.1.0.0/24 => ip route add 10.9.0.1 via

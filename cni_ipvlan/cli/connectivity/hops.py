@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
-from itertools import product
+from itertools import permutations, product
 from typing import NamedTuple
 
 from cni_ipvlan.cli.connectivity import facts, routing
@@ -261,9 +261,16 @@ def _check_segment(hop: Hop) -> Iterator[Finding]:
             ends = (each.side.command(*show, each.link.name) for each in (tunnel, other_end))
             yield Finding(PROBLEM, "carrier", text, f"compare its ends: {'; '.join(ends)}")
     else:
-        place = receiver.chain[-1].peer or receiver.chain[-1]
-        text = f"{next_hop} is looked for on {sender.chain[-1]}, but {receiver} is on {place}"
-        yield Finding(PROBLEM, "masters", text, "use one master, connect the two, or use a router")
+        places = [each.chain[-1].peer or each.chain[-1] for each in (sender, receiver)]
+        text = f"{next_hop} is looked for on {sender.chain[-1]}, but {receiver} is on {places[1]}"
+        advice = "use one master, connect the two, or use a router"
+        for port, other in permutations(places):
+            bridge, is_loose = other.upper or other, not (port.upper or port.addresses)
+            is_beside = bridge.link.kind == "bridge" and bridge.side is port.side
+            if port.peer and is_loose and is_beside:
+                text = f"{port} is a port of no bridge, unlike {other}"
+                advice = f"make it one: {port.link_command('master', bridge.link.name)}"
+        yield Finding(PROBLEM, "masters", text, advice)
 
 
 def _is_tunnel(port: Port) -> bool:
