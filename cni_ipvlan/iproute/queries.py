@@ -140,7 +140,7 @@ class Neighbour(NamedTuple):
     @property
     def is_permanent(self) -> bool:
         """Whether a person or program has set it, so that nobody is asked."""
-        return self.state == "PERMANENT"
+        return self.state in ("PERMANENT", "NOARP")
 
 
 def links(output: bytes) -> list[Link]:

@@ -681,8 +681,8 @@ the host's rule about what comes from mode l3 | nodes;
     => the host throws away what goes to 10.3.0.3: prohibit by the rule 50
     => ip -4 rule delete priority 50
 another node's wrong neighbour | nodes;
-    neighbour: ip neighbour replace 10.1.0.10 lladdr 02:00:00:00:00:99 dev eth0 nud permanent;
-    trace one two => takes 02:00:00:00:00:99 for 10.1.0.10 (permanent), but eth0 of the host has
+    neighbour: ip neighbour replace 10.1.0.10 lladdr 02:00:00:00:00:99 dev eth0 nud noarp;
+    trace one two => takes 02:00:00:00:00:99 for 10.1.0.10 (noarp), but eth0 of the host has
     => exec neighbour ip neighbour delete
 the host's route in mode l3 is unreachable | nodes; host: ip route add unreachable 10.3.0.3;
     trace one two => the host throws away what goes to 10.3.0.3: unreachable => ip -4 route delete

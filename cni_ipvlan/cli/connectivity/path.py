@@ -88,7 +88,9 @@ class Path:
             self.findings += findings
             return
         self.findings += () if next_hop == self.target else self._check_detour(sender, self.target)
-        output = side.run(commands.neighbour_show(route.device, next_hop)).stdout
+        # An interface that asks for no neighbour has such an entry for each.
+        states = ("nud", "all") if sender.link.has_arp else ()
+        output = side.run((*commands.neighbour_show(route.device, next_hop), *states)).stdout
         neighbour = next(iter(queries.neighbours(output)), Neighbour())
         receiver = self._find_receiver(sender, next_hop, neighbour)
         entry = self._find_entry(side)
