@@ -477,7 +477,15 @@ the host without a route to its own in l3 | addressed; add one 10.7.0.2/24 - mod
     => lets no packets pass between a host and its own ipvlan interfaces => set hostAccess
 a rule beside hostAccess | access; host: ip rule add to 10.1.0.2 lookup 99;
     host: ip route add 10.1.0.0/24 dev eth0 table 99; trace one host
-    => does not send to 10.1.0.2 by it, as a rule says => correct the rule: ip rule
+    => does not send to 10.1.0.2 by it; the route: 10.1.0.0/24 dev eth0 table 99
+    => correct the rule that leads there: ip rule
+hostAccess without a rule for the table main | access; host: ip rule delete lookup main;
+    trace host one => but does not send to 10.1.0.2 by it
+    => no rule leads to its table main; add one: ip -4 rule add priority 32766 lookup main
+a better route than that of hostAccess | addressed; add one 10.1.0.2/24 - mode=l3 hostAccess=1;
+    host: ip link add name d0 up type dummy; host: ip route add 10.1.0.2 dev d0; trace one host
+    => but does not send to 10.1.0.2 by it; the route: 10.1.0.2 dev d0
+    => which hostAccess would replace
 the host and its own | addressed; add one 10.1.0.2/24; trace one host
     => lets no packets pass between a host and its own ipvlan interfaces => set hostAccess
 the host is the gateway of its own to others | addressed; add one 10.1.0.2/24 10.1.0.10;

@@ -160,13 +160,15 @@ def check_host(hop: Hop) -> Iterator[Finding]:
         name = host_port.link.name
         source = ("src", hop.source) if master.side.has_address(hop.source) else ()
         route = (next_hop, "dev", name, *source)
+        diversion = routing.show_route(master.side, "", next_hop, hop.source)
         text = f"the host has {name} beside {port}, but does not send to {next_hop} by it"
+        text += f"; the route: {diversion}"
         command = master.side.command("ip", "route", "replace", *route)
         advice = _refuse_route(next_hop, master) or f"add the route: {command}"
-        diversion = routing.show_route(master.side, sender.link.name, next_hop, hop.source)
-        if " table " in diversion:
-            text = f"{text}, as a rule says; the route: {diversion}"
-            advice = f"correct the rule: {master.side.command('ip', 'rule')}"
+        if command := routing.restore_rule(master.side, next_hop, "main", "32766"):
+            advice = f"no rule leads to its table main; add one: {command}"
+        elif " table " in diversion:
+            advice = f"correct the rule that leads there: {master.side.command('ip', 'rule')}"
         yield Finding(PROBLEM, "host access", text, advice)
     else:
         replace = commands.neighbour_replace(next_hop, master.link.mac, port.link.name)

@@ -90,7 +90,7 @@ class Path:
         self.findings += () if next_hop == self.target else self._check_detour(sender, self.target)
         # An interface that asks for no neighbour has such an entry for each.
         states = ("nud", "all") if sender.link.has_arp else ()
-        output = side.run((*commands.neighbour_show(route.device, next_hop), *states)).stdout
+        output = side.run((*commands.neighbour_show(sender.link.name, next_hop), *states)).stdout
         neighbour = next(iter(queries.neighbours(output)), Neighbour())
         receiver = self._find_receiver(sender, next_hop, neighbour)
         entry = self._find_entry(side)

@@ -178,7 +178,7 @@ def explain_missing_route(side: Side, target: str, port: Port | None) -> Iterato
         advice = f"give it one{', by addresses or ranges of ipam' if is_container else ''}"
     elif port and is_narrow and any(is_near(each, subnets) for each in port.ips):
         advice = f"correct the prefix length of its address: {asker} has {subnets[0]}"
-    if command := _restore_rule(side, target, "main", "32766"):
+    if command := restore_rule(side, target, "main", "32766"):
         text, advice = f"{text}; no rule leads to its table main", f"add one: {command}"
     yield Finding(PROBLEM, "route", text, advice)
 
@@ -188,7 +188,7 @@ def format_subnets(addresses: Sequence[str]) -> str:
     return ", ".join(str(ip_interface(each).network) for each in addresses)
 
 
-def _restore_rule(side: Side, target: str, table: str, priority: str) -> str:
+def restore_rule(side: Side, target: str, table: str, priority: str) -> str:
     """Return the command that restores the kernel's rule for a table; empty if it exists."""
     ip = ("ip", "-6" if ":" in target else "-4")
     rules = side.entries(*ip, "-j", "rule", "show")
@@ -264,7 +264,7 @@ def check_forwarding(entry: Port, target: str) -> Iterator[Finding]:
     if holder:
         text = f"{entry.side} has {target}, but takes it for another's: its table local lacks it"
         words = ("ip", "route", "add", "local", target, "dev", holder.link.name, "table", "local")
-        command = _restore_rule(entry.side, target, "local", "0") or entry.side.command(*words)
+        command = restore_rule(entry.side, target, "local", "0") or entry.side.command(*words)
         yield from facts.check_states(holder.chain)
         yield Finding(PROBLEM, "delivery", text, f"restore that: {command}")
         return
