@@ -75,6 +75,8 @@ def count_drops(
     # In IPv6 every router sends and gets what finds neighbours.
     is_holder = any(map(side.has_address, ends)) or bool(_list_children(side, ends))
     other_hooks = set() if has_own or is_holder or ":" in ends[-1] else {"input", "output"}
+    if any(map(side.has_address, ends)):
+        other_hooks.add("forward")
     counts: dict[Finding, int] = {}
     key = f"nf_call_{'ip6' if ':' in ends[-1] else 'ip'}tables"
     bridges = (each for name, each in side.ports.items() if name in devices)
@@ -193,19 +195,24 @@ def _read_nft(
     other_family = "ip" if ":" in ends[-1] else "ip6"
     other_families = {other_family, *(("arp",) if other_family == "ip" else ())}
     other_families |= set() if is_routed else {*routed}
-    for entry in ruleset:
+    accepting = set()  # chains that have let echoes pass by then
+    for entry in sorted(ruleset, key=lambda each: "chain" in each):  # a policy is for the rest
         item = entry.get("rule") or entry.get("chain") or {}
         expressions = item.get("expr", [])
         words = json.dumps(expressions)
         target = _NFT_TARGETS.search(words)
-        if not target and item.get("policy") != "drop":
+        is_accepting = _accepts_all(expressions, "icmp" if other_family == "ip6" else "ipv6-icmp")
+        if not target and item.get("policy") != "drop" and not is_accepting:
             continue
         family, table = item["family"], item["table"]
         chain = (family, table, item.get("chain") or item["name"])
+        if is_accepting:
+            accepting |= {chain} if family in routed else set()
+            continue
         counts = [each["counter"]["packets"] for each in expressions if "counter" in each]
         is_of_iptables = family in ("ip", "ip6") and table in _IPTABLES_TABLES
         if (
-            chain in other_chains
+            chain in (other_chains | accepting)
             or family in other_families
             or _NFT_OTHER_PROTOCOLS[other_family].search(words)
             or not all(_may_match(each.get("match", {}), ends, devices) for each in expressions)
@@ -228,6 +235,14 @@ def _read_nft(
             finding = Finding(PROBLEM, suspicion, text, advice)
         if counts or finding.subject != "nat":  # on many hosts some rule may change addresses
             yield finding, (*counts, _UNCOUNTED)[0]
+
+
+def _accepts_all(expressions: Sequence[dict[str, Any]], protocol: str) -> bool:
+    """Whether a rule accepts all of a protocol, whatever else a packet has."""
+    words = [each for each in expressions if "counter" not in each]
+    match = words[0].get("match", {}) if words[1:] == [{"accept": None}] else {}
+    is_protocol = match.get("op") == "==" and match["left"] == {"meta": {"key": "l4proto"}}
+    return is_protocol and f'"{protocol}"' in json.dumps(match["right"])
 
 
 def _list_ruleset(side: Side) -> list[dict[str, Any]]:

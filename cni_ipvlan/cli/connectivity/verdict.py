@@ -7,9 +7,10 @@ from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 # Subjects of findings, the most specific first; others are the silence itself. What says that
 # nothing was sent comes before what says that nothing arrived. What was seen to drop packets comes
 # before what might, but after what lets no packet pass: it may have dropped others' packets.
+# On most hosts some rule might, so it comes after what says who is absent or silent outside.
 _VAGUE = (
-    *("bridge flag", "may filter frames", "unanswered", "may filter"),
-    *("told", "no ping", "beyond", "nat"),
+    *("bridge flag", "silent", "may filter frames", "unanswered"),
+    *("told", "no ping", "beyond", "may filter", "nat"),
 )
 _SUBJECTS = (
     "down",  # no route is there then, either

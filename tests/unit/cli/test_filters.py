@@ -2,10 +2,12 @@
 
 import json
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from cni_ipvlan.cli.connectivity import filters
-from cni_ipvlan.cli.connectivity.topology import Side
+from cni_ipvlan.cli.connectivity.topology import Port, Side
+from cni_ipvlan.cli.connectivity.verdict import choose_verdict
+from cni_ipvlan.cli.output import PROBLEM, Finding
 
 ENDS = ("10.1.0.2", "10.1.0.3")
 
@@ -75,6 +77,44 @@ def test_a_rule_of_nft_is_blamed_if_it_counts_and_suspected_if_it_does_not() -> 
     blamed = "filter: a rule of the host drops packets: nft inet t in handle 7"
     assert find_drops(outputs(1), outputs(1)) == [suspected]
     assert find_drops(outputs(1), outputs(2)) == [blamed, suspected]
+
+
+def test_an_end_forwards_nothing() -> None:
+    chain = {"family": "inet", "table": "t", "name": "f", "hook": "forward", "policy": "drop"}
+    outputs = {"nft": json.dumps({"nftables": [{"chain": chain}]})}
+    for holds, number in ((False, 1), (True, 0)):
+        side = make_side(outputs)
+        link = SimpleNamespace(kind="ipvlan", name="eth0")
+        side.ports["eth0"] = cast(
+            Port, SimpleNamespace(has_address=lambda _, h=holds: h, link=link)
+        )
+        counts = filters.count_drops(side, ENDS, {"eth0"}, is_routed=True, has_own=False)
+        assert len(counts) == number
+
+
+def test_a_suspect_comes_after_what_is_sure_to_be_absent() -> None:
+    kinds = ("may filter", "may filter frames", "beyond", "silent")
+    findings = [Finding(PROBLEM, each, each) for each in kinds]
+    for number, worst in ((4, "silent"), (3, "may filter frames")):
+        assert choose_verdict(findings[:number], [])[1].subject == worst
+    assert choose_verdict((findings[0], findings[2]), [])[1].subject == "beyond"
+
+
+def test_a_rule_of_nft_after_one_that_accepts_all_echoes_is_not_suspected() -> None:
+    hook = {"family": "inet", "table": "t", "name": "in", "hook": "input", "policy": "drop"}
+    protocols = {"meta": {"key": "l4proto"}}
+    match = {"match": {"op": "==", "left": protocols, "right": {"set": ["icmp", "ipv6-icmp"]}}}
+    accept, reject = [match, {"accept": None}], [{"reject": None}]
+    limited = [match, {"limit": {"rate": 1, "per": "second"}}, {"accept": None}]
+    for expressions, number in (
+        ([accept, reject], 0),
+        ([reject, accept], 1),
+        ([limited, reject], 2),
+    ):
+        rule = {"family": "inet", "table": "t", "chain": "in", "handle": 7}
+        rows = [{"chain": hook}, *({"rule": {**rule, "expr": each}} for each in expressions)]
+        outputs = {"nft": json.dumps({"nftables": rows})}
+        assert len(find_drops(outputs, outputs)) == number
 
 
 def find_nft_drops(
