@@ -357,7 +357,7 @@ def report_unanswered(hop: Hop) -> Finding:
     elif gateway and (better := routing.find_route(sender, target))[:1] == ("via",):
         words = route.replace(f" via {gateway} ", f" via {better[1]} ").split()
         advice += f"; {better[1]} is there: {side.command('ip', 'route', 'replace', *words)}"
-    return Finding(PROBLEM, "silent", f"{text}; the route: {route}", advice)
+    return Finding(PROBLEM, "unanswered", f"{text}; the route: {route}", advice)
 
 
 def _explain_silence(sender: Port, receiver: Port, next_hop: str) -> Finding:
@@ -373,12 +373,12 @@ def _explain_silence(sender: Port, receiver: Port, next_hop: str) -> Finding:
         text = f"{receiver} answers no ARP or ND"
         return Finding(PROBLEM, "neighbour", text, f"let it: {receiver.link_command('arp', 'on')}")
     holder = receiver if receiver.has_address(next_hop) else receiver.side
-    subject, text = "unanswered", f"{holder} has {next_hop}, but does not answer ARP or ND"
+    subject, text = "silent", f"{holder} has {next_hop}, but does not answer ARP or ND"
     advice = "look at arp_ignore, arptables, bridge link, bridge vlan, bridge fdb"
     for name in ("all", receiver.link.name) if ":" not in next_hop else ():
         key = f"net/ipv4/conf/{name}/arp_ignore"
         if receiver.side.read_sysctl(key) > (holder is receiver):  # 1 lets it answer for its own
-            subject, text = "silent", f"{text} ({key})"
+            subject, text = "unanswered", f"{text} ({key})"
             advice = f"let it: {receiver.side.sysctl_command(key, 0)}"
     return Finding(PROBLEM, subject, text, advice)
 

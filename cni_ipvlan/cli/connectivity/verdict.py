@@ -9,7 +9,7 @@ from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 # before what might, but after what lets no packet pass: it may have dropped others' packets.
 # On most hosts some rule might, so it comes after what says who is absent or silent outside.
 _VAGUE = (
-    *("bridge flag", "silent", "may filter frames", "unanswered"),
+    *("bridge flag", "unanswered", "may filter frames", "silent"),
     *("told", "no ping", "beyond", "may filter", "nat"),
 )
 _SUBJECTS = (

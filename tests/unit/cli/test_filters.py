@@ -93,9 +93,9 @@ def test_an_end_forwards_nothing() -> None:
 
 
 def test_a_suspect_comes_after_what_is_sure_to_be_absent() -> None:
-    kinds = ("may filter", "may filter frames", "beyond", "silent")
+    kinds = ("may filter", "may filter frames", "beyond", "unanswered")
     findings = [Finding(PROBLEM, each, each) for each in kinds]
-    for number, worst in ((4, "silent"), (3, "may filter frames")):
+    for number, worst in ((4, "unanswered"), (3, "may filter frames")):
         assert choose_verdict(findings[:number], [])[1].subject == worst
     assert choose_verdict((findings[0], findings[2]), [])[1].subject == "beyond"
 
