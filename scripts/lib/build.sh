@@ -13,7 +13,6 @@ parse_build_options() {
     parse_options "--output= $1" "${@:2}"
     [[ ! -e $output || -d $output ]] || die 2 "--output $output: that is not a directory"
     output=$(realpath -m -- "$output")
-    { mkdir -p -- "$output" && [[ -w $output ]]; } 2>/dev/null || die 2 "--output $output: you may not write there"
 }
 
 # Usage: fetch_packages ARCHITECTURE DIR PACKAGES [OPTION…]
@@ -33,6 +32,7 @@ archive_directory() {
 # Usage: deliver_file FILE [WORDS]
 # Moves it to the directory of --output, and prints that, with WORDS at the end.
 deliver_file() {
+    mkdir -p -- "$output"
     mv -- "$1" "$output/"
     echo "built $output/${1##*/}${2-}"
 }
