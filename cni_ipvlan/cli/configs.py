@@ -312,20 +312,25 @@ class _Reader(NamedTuple):
             inherited |= {"cniVersion": supported[-1]} if supported else {}
         plugins = [each if isinstance(each, dict) else {} for each in value["plugins"]]
         types = tuple(str(plugin.get("type") or "one without a type") for plugin in plugins)
-        for key in _LIST_SWITCHES if "ipvlan" in types else ():
-            if str(value.get(key, False)).lower() not in ("true", "false"):
-                text = f"{key} is {quote(value[key])}; it must be true or false"
-                yield self._fault((*path, key), text)
-        if not isinstance(value.get("cniVersions", []), list):
-            yield self._fault((*path, "cniVersions"), "cniVersions must be a list")
+        if "ipvlan" in types:
+            yield from self._check_list(value, path)
         for index, plugin in enumerate(plugins):
             plugin_path, kind = (*path, "plugins", index), plugin.get("type")
             if "ipvlan" in types and not isinstance(kind, str):
                 text = f"it is {quote(value['plugins'][index])}; a plugin with a type is needed"
                 yield self._fault(plugin_path, text)
             neighbours = types[:index], types[index + 1 :]
-            own = {key: plugin[key] for key in plugin.keys() - _LIST_KEYS}
+            own = {key: plugin[key] for key in plugin if key not in _LIST_KEYS}
             yield from self._read_plugin(own | inherited, plugin_path, kind, *neighbours)
+
+    def _check_list(self, value: Config, path: Path) -> Iterator[ConfigError]:
+        """Yield what else of a list libcni refuses."""
+        for key in _LIST_SWITCHES:
+            if str(value.get(key, False)).lower() not in ("true", "false"):
+                text = f"{key} is {quote(value[key])}; it must be true or false"
+                yield self._fault((*path, key), text)
+        if not isinstance(value.get("cniVersions", []), list):
+            yield self._fault((*path, "cniVersions"), "cniVersions must be a list")
 
     def _read_plugin(
         self, plugin: Config, path: Path, kind: object, before: _Types = (), after: _Types = ()

@@ -152,9 +152,10 @@ def _remove_vlan(
     """
     tx, registry = call.tx, call.registry
     with _lock(call, key):
-        link, *probes = _find_own_vlan(tx, key, ifindex, unlabelled) or (None,)
-        if link is None:
+        links = _find_own_vlan(tx, key, ifindex, unlabelled)
+        if not links:
             return
+        link, *probes = links
         master = key_of(link.ifindex)
         with registry.master_lock(master, call.node.wait_check(f"the master {link.name}")):
             is_unused = is_only(registry.records(master), attachment)
@@ -192,7 +193,8 @@ def _find_own_vlan(
 
 
 def _is_probe(link: Link) -> bool:
-    is_named = link.name.startswith(commands.PROBE.removesuffix("%d"))
+    prefix = commands.PROBE.removesuffix("%d")
+    is_named = link.name.startswith(prefix) and link.name.removeprefix(prefix).isdecimal()
     return is_named and link.kind == "ipvlan" and not (link.is_up or link.alias or link.addresses)
 
 

@@ -118,7 +118,7 @@ def test_where_preparation_fails_nothing_is_run(checkout: Path) -> None:
     (checkout / "broken").write_text("3")
     (checkout / "processes").touch()
     status, lines = run_to_end(checkout, {})
-    assert status == 3
+    assert status == 1
     assert not [line for line in lines if "begins" in line]
 
 

@@ -73,10 +73,10 @@ def count_drops(
     rules for what this side sends and gets itself count if it ``has_own``: ICMP errors.
     """
     # In IPv6 every router sends and gets what finds neighbours.
-    is_holder = any(map(side.has_address, ends)) or bool(_list_children(side, ends))
+    is_end = any(map(side.has_address, ends))
+    is_holder = is_end or bool(_list_children(side, ends))
     other_hooks = set() if has_own or is_holder or ":" in ends[-1] else {"input", "output"}
-    if any(map(side.has_address, ends)):
-        other_hooks.add("forward")
+    other_hooks |= {"forward"} if is_end else set()
     counts: dict[Finding, int] = {}
     key = f"nf_call_{'ip6' if ':' in ends[-1] else 'ip'}tables"
     bridges = (each for name, each in side.ports.items() if name in devices)
@@ -207,7 +207,8 @@ def _read_nft(
         family, table = item["family"], item["table"]
         chain = (family, table, item.get("chain") or item["name"])
         if is_accepting:
-            accepting |= {chain} if family in routed else set()
+            if family in routed:  # the others have ARP, too
+                accepting.add(chain)
             continue
         counts = [each["counter"]["packets"] for each in expressions if "counter" in each]
         is_of_iptables = family in ("ip", "ip6") and table in _IPTABLES_TABLES

@@ -78,8 +78,8 @@ def ipam_answer(
     addresses, routes = addressing.addresses, addressing.routes
     if master:
         check_not_host_addresses(tx, parent, addresses)
-    if host_access and HostAccess().extend(tx, addressing, parent, conf).is_conflict_likely:
-        check_ipv4_conflict(tx, parent, addressing)
+        if host_access and HostAccess().extend(tx, addressing, parent, conf).is_conflict_likely:
+            check_ipv4_conflict(tx, parent, addressing)
     values: dict[str, list[str]] = {"ipv4": [], "ipv6": [], "route": []}
     for address in addresses:
         values[f"ipv{address.family}"].append(address.address)

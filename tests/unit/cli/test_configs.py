@@ -57,7 +57,7 @@ def test_a_configuration_without_a_type_is_taken_as_ipvlan_and_others_are_skippe
     for other in (
         {"apiVersion": "v2", "name": "chart", "version": "1.0.0"},
         {**CONF, "type": "macvlan"},
-        {**LIST, "plugins": [{"type": "bridge"}, 5]},
+        {**LIST, "plugins": [{"type": "bridge"}, 5], "cniVersions": "1.0.0"},
         {"kind": "NetworkAttachmentDefinition", "metadata": {"name": "x"}},
         definition("x", "  "),
     ):
