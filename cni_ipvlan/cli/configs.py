@@ -16,11 +16,12 @@ from contextlib import suppress
 from typing import Any, BinaryIO, NamedTuple
 
 from cni_ipvlan.cli import reading
-from cni_ipvlan.cli.reading import JSON_SUFFIXES, ConfigError, Document, Path
+from cni_ipvlan.cli.reading import JSON_SUFFIXES, ConfigError, Document
 from cni_ipvlan.cni import SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS
 from cni_ipvlan.cni.strict_json import quote
 from cni_ipvlan.config import netconf
+from cni_ipvlan.config.netconf import Path
 
 DIRECTORY = "/etc/cni/net.d"
 # Where libcni caches the result of each attachment, with its configuration, in a file called

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from cni_ipvlan.cni.strict_json import MOST_LEVELS, TOO_DEEP, explain_syntax_error, loads
+from cni_ipvlan.config.netconf import Path
 
-Path = tuple[str | int, ...]
 JSON_SUFFIXES = (".conf", ".conflist", ".json")
 YAML_SUFFIXES = (".yaml", ".yml")
 

@@ -10,15 +10,12 @@ from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.request import ALTERNATIVE_NAME_BYTES, interface_name_fault
 from cni_ipvlan.cni.strict_json import quote
 from cni_ipvlan.start import json
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from cni_ipvlan.cni.result import Result
 
-    Path = tuple[str | int, ...]
-
+Path = tuple[str | int, ...]
 DEFAULT_DATA_DIR = "/var/lib/cni/networks"  # of host-local, without the option dataDir
 _SCHEMA_FILE = os.path.join(os.path.dirname(__file__), "netconf.schema.json")
 MAC_RULE = "an ipvlan interface always has its master's"

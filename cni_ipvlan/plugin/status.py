@@ -13,7 +13,7 @@ from cni_ipvlan.cni.errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, CniError
 from cni_ipvlan.cni.request import Request, is_known
 from cni_ipvlan.cni.result import Address, Result
 from cni_ipvlan.config import netconf
-from cni_ipvlan.config.netconf import NetConf
+from cni_ipvlan.config.netconf import NetConf, Path
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError, Runner
@@ -23,11 +23,8 @@ from cni_ipvlan.plugin.addressing import check_not_host_address, host_networks, 
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import Master, check_master, describe_down
 from cni_ipvlan.plugin.node import Call, Node
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING, Any
+from cni_ipvlan.start.namedtuple import Any
 from cni_ipvlan.state.registry import DIRECTORY
-
-if TYPE_CHECKING:
-    from cni_ipvlan.config.netconf import Path
 
 
 def status(node: Node, request: Request) -> None:

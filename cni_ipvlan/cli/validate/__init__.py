@@ -18,7 +18,7 @@ from cni_ipvlan.cni import LATEST_VERSION, VERSION_WHEN_ABSENT
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import parse as parse_result
 from cni_ipvlan.config import netconf
-from cni_ipvlan.config.netconf import Problem
+from cni_ipvlan.config.netconf import Path, Problem
 from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.transaction import Transaction
@@ -178,7 +178,7 @@ def _check_machine(network: NetworkConfig, ipam: IpamConfig, tx: Transaction) ->
             yield _machine_problem(path, error)
 
 
-def _machine_problem(path: reading.Path, error: CniError) -> Problem:
+def _machine_problem(path: Path, error: CniError) -> Problem:
     return Problem(path, f"on this machine, {error.msg}", is_warning=path[0] != "ipam")
 
 
@@ -195,9 +195,7 @@ def _find_overlaps(network: NetworkConfig, ipam: IpamConfig, others: _Group) -> 
             yield Problem(own.path, f"{text}; an address in use there is refused here")
 
 
-def find_host_addresses(
-    ipam: IpamConfig, master: Master
-) -> Iterator[tuple[reading.Path, str, str]]:
+def find_host_addresses(ipam: IpamConfig, master: Master) -> Iterator[tuple[Path, str, str]]:
     """Yield the ranges of a sound configuration with an address that the host has on a master.
 
     Each is the path of the range, a sentence, and advice.

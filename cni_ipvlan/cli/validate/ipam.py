@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from cni_ipvlan.cli.reading import Path
 from cni_ipvlan.cni import SUPPORTED_VERSIONS
 from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS, PERMITTED
 from cni_ipvlan.config import netconf
-from cni_ipvlan.config.netconf import Problem
+from cni_ipvlan.config.netconf import Path, Problem
 from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6, SCOPES_WITHOUT_GATEWAY, is_unicast
 from cni_ipvlan.suggest import nearest_first
 
