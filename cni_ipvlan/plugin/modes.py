@@ -140,10 +140,7 @@ def remove_stale_note(call: Call, key: tuple[int, int], *, is_ending: bool) -> N
 
 def _is_in_use(tx: Transaction, key: tuple[int, int]) -> bool:
     """Whether the kernel reports ipvlan on a master of the host; in a container, modes are free."""
-    try:
-        from _socket import if_indextoname  # importing socket takes longer than all of modes
-    except ImportError:
-        from socket import if_indextoname
+    from _socket import if_indextoname  # importing socket takes longer than all of modes
 
     inode, index = key
     if inode != namespace.own_identity()[1]:
