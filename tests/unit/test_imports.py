@@ -166,15 +166,6 @@ print(names["rc_exc_regex"].match("ErrorReturnCode_7").group(1))  # with re
     assert run(LOAD + script) == "[]\nasyncio.tasks x\n2\nErrorReturnCode"
 
 
-def test_signals_have_their_names() -> None:
-    """sh finds them with a regular expression while it is imported."""
-    script = "names = sh.Command.__call__.__globals__['SIGNAL_MAPPING']\n"
-    script += "print(sorted((int(number), name) for number, name in names.items()))"
-    expected = run("import sh\n" + script)
-    assert "SIGKILL" in expected
-    assert run(LOAD + script) == expected
-
-
 def test_foreground_commands_are_started_by_their_environment() -> None:
     script = """
 class Environment(dict):
