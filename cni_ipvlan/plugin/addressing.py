@@ -91,10 +91,13 @@ def make_addressing(conf: NetConf, master: Master, allocated: Result | None) -> 
     plugin = conf.ipam_type if allocated is not None else ""
     mtu_name = "mtu" if conf.mtu else f"the MTU of the master {master.link.name!r}"
     addresses, routes = usable_parts(source, plugin, conf.mtu or master.link.mtu, mtu_name)
-    if conf.check_ipv4_conflict:
-        check_count(addresses, "checkIPv4Conflict")
-    if conf.host_access:
-        check_count(addresses, "hostAccess")
+    option = "checkIPv4Conflict" if conf.check_ipv4_conflict else "hostAccess"
+    if len(addresses) > MOST_ADDRESSES and (conf.check_ipv4_conflict or conf.host_access):
+        raise CniError(
+            INVALID_CONFIGURATION,
+            f"the container gets {len(addresses)} addresses; {option} is for at most "
+            f"{MOST_ADDRESSES} addresses",
+        )
     dns = conf.dns or source.dns or previous.dns
     parts = addresses, routes, others, dns
     return Addressing(*parts, is_conflict_likely=conf.check_ipv4_conflict)
@@ -141,17 +144,6 @@ def usable_parts(
     )
     # Routes to gateways come first, as the kernel needs them for the others.
     return addresses, tuple(sorted(routes, key=lambda e: e.gateway not in commands.NO_GATEWAY))
-
-
-def check_count(addresses: Sequence[Address], option: str) -> None:
-    """Raise CniError if a container gets more addresses than an option is for."""
-    count = len(addresses)
-    if count > MOST_ADDRESSES:
-        raise CniError(
-            INVALID_CONFIGURATION,
-            f"the container gets {count} addresses; {option} is for at most {MOST_ADDRESSES} "
-            "addresses",
-        )
 
 
 def check_not_host_addresses(tx: Transaction, master: Master, addresses: Sequence[Address]) -> None:
