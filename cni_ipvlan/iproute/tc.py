@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from cni_ipvlan.iproute import queries
 from cni_ipvlan.iproute.commands import Argv
 
 
@@ -25,16 +24,3 @@ def broadcast_filter_add(name: str) -> Argv:
         *("munge", "offset", "38", "u16", "set", "0x8000", "pipe"),
         *("action", "csum", "ip4h", "and", "udp"),
     )
-
-
-def edits_show() -> Argv:
-    """Count the packets that such filters have changed, of all links in a namespace."""
-    return ("tc", "-s", "-j", "actions", "list", "action", "pedit")
-
-
-def edited_packets(output: bytes) -> int:
-    """Read ``edits_show``: the number of packets."""
-    counts = queries.read(
-        output, lambda entry: [int(each["stats"]["packets"]) for each in entry.get("actions", [])]
-    )
-    return sum(counts)

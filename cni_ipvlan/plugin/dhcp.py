@@ -27,6 +27,8 @@ from cni_ipvlan.state.registry import DHCP
 _SOCKET = "/run/cni/dhcp.sock"  # its default
 _CONNECT_SECONDS = 1.0
 _TURN_SECONDS = 30.0
+# What the dhcp plugin of containernetworking/plugins says, and what we say when we kill it.
+_TIMEOUT_MESSAGES = ("no more tries", "it had not ended after")
 
 
 def check_daemon(config: Mapping[str, Any]) -> None:
@@ -85,6 +87,10 @@ def enable_requests(call: Call, master: Master, netns: Namespace) -> Iterator[No
         try:
             yield
         except CniError as error:
-            for each in explain.explain_dhcp(error, tx, netns, refusal):
-                error.add_details(each)
+            if any(each in error.msg for each in _TIMEOUT_MESSAGES):
+                advice = "look for a DHCP server on the master's network"
+                if refusal:
+                    error.add_details(f"found: tc can't have DHCP answers broadcast: {refusal}")
+                    advice = f"{explain.BROADCASTING}, since ipvlan delivers packets by IP address"
+                error.add_details(f"try: {advice}")
             raise

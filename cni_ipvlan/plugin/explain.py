@@ -14,7 +14,7 @@ from cni_ipvlan.cni import SUPPORTED_VERSIONS, delegate, errors
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import Request
 from cni_ipvlan.config import netconf
-from cni_ipvlan.iproute import IprouteError, commands, machine, queries, tc
+from cni_ipvlan.iproute import IprouteError, commands, machine, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.namespace import Namespace
@@ -44,8 +44,6 @@ _PACKAGES = {
 _MOST_NAMES = 3  # of interfaces, in a message
 _SEARCH_SECONDS = 1.0
 _UNANSWERED = (IprouteError, OSError, ValueError, LookupError)
-# What the dhcp plugin of containernetworking/plugins says, and what we say when we kill it.
-_TIMEOUT_MESSAGES = ("no more tries", "it had not ended after")
 _GO_PLUGIN_ERROR = 999  # the code of all failures of host-local and static but the protocol's
 # Words in messages of containernetworking/plugins, and what to try.
 _IPAM_ADVICE = {
@@ -238,20 +236,6 @@ def dhcp_daemon(plugin: str) -> str:
     if os.path.exists(_DHCP_UNIT):
         return "systemctl enable --now cni-dhcp.socket cni-dhcp.service"
     return f"{plugin} daemon"
-
-
-def explain_dhcp(error: CniError, tx: Transaction, netns: Namespace, refusal: str) -> Iterator[str]:
-    """Yield lines about unanswered DHCP requests; ``refusal`` is the failure of tc, if any."""
-    if not any(each in error.msg for each in _TIMEOUT_MESSAGES):
-        return
-    if refusal:
-        yield f"found: tc can't have DHCP answers broadcast: {refusal}"
-        yield f"try: {BROADCASTING}, since ipvlan delivers packets by IP address"
-        return
-    with suppress(*_UNANSWERED):
-        count = tc.edited_packets(tx.run(Command(tc.edits_show(), netns=netns)).stdout)
-        yield f"found: {count} DHCP requests were sent, which asked for broadcast answers"
-    yield "try: look for a DHCP server on the master's network"
 
 
 def advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:

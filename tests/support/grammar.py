@@ -111,7 +111,6 @@ COMMANDS = [
         match ip protocol 17 0xff match ip src 0.0.0.0/32 match ip dport 67 0xffff \
         action pedit munge ip dst set 255.255.255.255 \
         munge offset 38 u16 set 0x8000 pipe action csum ip4h and udp
-    tc -s -j actions list action pedit
     cat SYSCTL
     cat SYSCTL SYSCTL
     tee SYSCTL

@@ -1,11 +1,8 @@
 """iproute.commands and tc: the words of a command, and what is read from tc's output."""
 
-import pytest
-
-from cni_ipvlan.iproute import commands, tc
+from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command, batch
 from cni_ipvlan.iproute.namespace import Namespace
-from cni_ipvlan.iproute.queries import UnreadableAnswerError
 
 NAMESPACE = Namespace("/var/run/netns/blue", "blue", (4, 4026532001))
 
@@ -44,26 +41,3 @@ def test_query_is_distinguished_from_a_change() -> None:
     assert not commands.prints_json(commands.link_set("x", "up"))
     assert not commands.prints_json(commands.link_set("-j", "up"))
     assert commands.prints_json(commands.route_show("default", family="-6"))
-
-
-# tc -s -j actions list action pedit, of iproute2 6.15
-COUNTED = (
-    b'[{"total acts":1},{"actions":[{"order":0,"kind":"pedit","control_action":{"type":"pipe"},'
-    b'"nkeys":2,"index":1,"ref":1,"bind":1,"installed":5,"last_used":1,"first_used":4,"keys":[],'
-    b'"stats":{"bytes":1026,"packets":3,"drops":0,"overlimits":0,"requeues":0,"backlog":0,'
-    b'"qlen":0},"not_in_hw":true}]}]'
-)
-
-
-def test_number_of_changed_packets() -> None:
-    assert tc.edited_packets(COUNTED) == 3
-    for output in (b"[]", b"", b'[{"total acts":0}]'):
-        assert tc.edited_packets(output) == 0
-
-
-@pytest.mark.parametrize(
-    "printed", [b"{", b"1", b"[1]", b'[{"actions": [{}]}]', b'[{"actions": [{"stats": []}]}]']
-)
-def test_other_output_is_unreadable(printed: bytes) -> None:
-    with pytest.raises(UnreadableAnswerError):
-        tc.edited_packets(printed)
