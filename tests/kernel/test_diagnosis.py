@@ -364,6 +364,10 @@ input dropped | pair; two: iptables-legacy -A INPUT -s 10.1.0.2 -j DROP; trace o
 sent elsewhere | pair; one: iptables-legacy -t nat -A OUTPUT -d 10.1.0.3 -j DNAT --to 10.1.0.9;
     trace one two => a rule of ONE sends packets elsewhere
     => exec container1 iptables-legacy -t nat -D OUTPUT -d 10.1.0.3/32 -j DNAT
+a network sent elsewhere | pair; one: iptables-legacy -t nat -A OUTPUT -d 10.1.0.0/24 -j NETMAP
+    --to 10.98.0.0/24; trace one two => a rule of ONE sends packets elsewhere => -j NETMAP
+a rule for all but the smallest packets | pair; two: iptables-legacy -A INPUT -p icmp -m length
+    --length 300: -j DROP; trace one two => a rule of TWO drops packets
 a filter of tc | pair; two: tc qdisc add dev net1 clsact;
     two: tc filter add dev net1 ingress matchall action drop; trace one two
     => a filter of tc of TWO drops packets: dev net1 ingress chain 0 pref
@@ -666,7 +670,7 @@ losses at a port of the switch | switched; switch: tc qdisc add dev p1 root nete
 a policy of IPsec | pair; two: ip xfrm policy add dir in src 10.1.0.2 dst 10.1.0.3 action block;
     trace one two => IPsec of TWO drops packets (XfrmInPolBlock => exec container2 ip xfrm policy
 packets that live too short | masters; one: iptables-legacy -t mangle -A OUTPUT -j TTL --ttl-set 1;
-    trace one two => asked for 10.2.0.3, 10.1.0.1 answers: Time to live exceeded
+    trace one two => a rule of ONE lets packets pass few hops => -t mangle -D OUTPUT -j TTL
 a rule that says unreachable | routed; neighbour: ip rule add iif far0 unreachable priority 8;
     neighbour: ip rule add iif eth0 unreachable priority 9; trace one 10.9.0.1
     => unreachable by the rule 9: from all to all iif eth0

@@ -19,7 +19,8 @@ from cni_ipvlan.cli.output import PROBLEM, Finding
 # These drop packets only when they are full.
 _QDISCS = ("cake", "fq", "fq_codel", "mq", "pfifo", "pfifo_fast", "sfq")
 _DROPS = re.compile(
-    r"\[(\d+):\d+\] -A (\S+) (.*-j (DROP|REJECT|NFQUEUE|[DS]NAT|MASQUERADE|REDIRECT)\b.*)"
+    r"\[(\d+):\d+\] -A (\S+) (.*-j (DROP|REJECT|NFQUEUE|[DS]NAT|NETMAP|MASQUERADE|REDIRECT"
+    r"|TTL(?= --ttl-set \d$)|HL(?= --hl-set \d$))\b.*)"
     r"|:(\S+) DROP \[(\d+):\d+\]"
 )
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')  # a comment, which may look like options
@@ -33,8 +34,9 @@ _NFT_TARGETS = re.compile(  # a rule's own, or one of a map
 )
 _EFFECTS = {  # by target: the kind of finding, and what the rule does
     **dict.fromkeys(("drop", "reject"), ("filter", "drop packets")),
-    **dict.fromkeys(("dnat", "redirect"), ("filter", "send packets elsewhere")),
+    **dict.fromkeys(("dnat", "netmap", "redirect"), ("filter", "send packets elsewhere")),
     **dict.fromkeys(("snat", "masquerade"), ("nat", "change addresses")),
+    **dict.fromkeys(("ttl", "hl"), ("ttl", "let packets pass few hops")),
     **dict.fromkeys(("queue", "nfqueue"), ("may filter", "let a program decide about packets")),
 }
 _NFT_FIELDS = {"s": "saddr", "d": "daddr", "p": "nexthdr"}

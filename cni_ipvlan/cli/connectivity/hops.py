@@ -374,7 +374,7 @@ def _explain_silence(sender: Port, receiver: Port, next_hop: str) -> Finding:
         return Finding(PROBLEM, "neighbour", text, f"let it: {receiver.link_command('arp', 'on')}")
     holder = receiver if receiver.has_address(next_hop) else receiver.side
     subject, text = "silent", f"{holder} has {next_hop}, but does not answer ARP or ND"
-    advice = "look at arp_ignore, arptables, bridge link, bridge vlan, bridge fdb"
+    advice = "look at arp_ignore, arptables, ebtables, bridge link, bridge vlan, bridge fdb"
     for name in ("all", receiver.link.name) if ":" not in next_hop else ():
         key = f"net/ipv4/conf/{name}/arp_ignore"
         if receiver.side.read_sysctl(key) > (holder is receiver):  # 1 lets it answer for its own

@@ -26,7 +26,7 @@ _MTU = re.compile(rb"mtu ?[=:] ?(\d+)")
 # From 10.1.0.1 icmp_seq=1 Time to live exceeded
 # From 10.1.0.1: icmp_seq=1 Redirect Host(New nexthop: 10.1.0.3)
 _REFUSAL = re.compile(r"^From (\S+) icmp_seq=\d+ (?!Redirect)(.+)$", re.MULTILINE)
-_SIZES = (8000, 4000, 1500, 1492, 1480, 1450, 1420, 1400, 1360, 1280, 1000, 576)
+_SIZES = (8000, 4000, 1500, 1492, 1480, 1450, 1420, 1400, 1360, 1280, 1000, 576, 250, 100)
 
 
 class Question(NamedTuple):
