@@ -166,7 +166,7 @@ def test_without_tc_broadcasts_are_heard(setup: Setup, cable: NetNS, tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["l3", "l3s"])
-def test_without_a_server_it_is_said_how_often_it_was_asked(
+def test_without_a_server_the_error_says_where_to_look(
     setup: Setup, wire: NetNS, ipvlan: Executable, tmp_path: Path, mode: str
 ) -> None:
     setup.host.ip("link add name eth1 up type veth peer name silent netns neighbour")
