@@ -1,4 +1,4 @@
-"""iproute.commands and tc: the words of a command, and what is read from tc's output."""
+"""iproute.commands: the words of a command."""
 
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command, batch

@@ -34,7 +34,7 @@ _NFT_TARGETS = re.compile(  # a rule's own, or one of a map
 )
 _EFFECTS = {  # by target: the kind of finding, and what the rule does
     **dict.fromkeys(("drop", "reject"), ("filter", "drop packets")),
-    **dict.fromkeys(("dnat", "netmap", "redirect"), ("filter", "send packets elsewhere")),
+    **dict.fromkeys(("dnat", "redirect"), ("filter", "send packets elsewhere")),
     **dict.fromkeys(("snat", "masquerade"), ("nat", "change addresses")),
     **dict.fromkeys(("ttl", "hl"), ("ttl", "let packets pass few hops")),
     **dict.fromkeys(("queue", "nfqueue"), ("may filter", "let a program decide about packets")),
@@ -127,6 +127,8 @@ def _read_iptables(
                 advice = f"let them pass: {' && '.join(side.command(*each) for each in argvs)}"
                 yield Finding(PROBLEM, "filter", text, advice), int(policy_packets)
             else:
+                if target == "NETMAP":  # of the destination, before routing
+                    target = "DNAT" if chain in ("PREROUTING", "OUTPUT") else "SNAT"
                 option = f"-t {table} " if table != "filter" else ""
                 rule = f"{name} {option}-A {chain} {words}"
                 remove = side.command(name, "-t", table, "-D", chain, *split(words))

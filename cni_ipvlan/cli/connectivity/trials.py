@@ -18,6 +18,7 @@ from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Argv
 from cni_ipvlan.iproute.queries import RouteLookup
 from cni_ipvlan.iproute.running import Completed
+from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6
 
 # ping: local error: message too long, mtu=1400
 # From 10.1.0.1 icmp_seq=1 Frag needed and DF set (mtu = 1400)
@@ -143,8 +144,9 @@ def _try_sizes(question: Question, route: RouteLookup) -> Iterator[Finding]:
     text = f"packets of {mtu} bytes don't reach {target}, those of {largest} do; no router says why"
     text += "".join(f"; {port} has MTU {size}" for port, size in narrow_ports.items())
     command = sender.link_command("mtu", str(largest))
-    advice = f"set the option mtu to {largest} (for now: {command}), "
-    advice += "or have ICMP errors pass on the way"
+    advice = "have ICMP errors pass on the way, and look at filters there"
+    if ":" not in target or largest >= LEAST_MTU_OF_IPV6:
+        advice = f"set the option mtu to {largest} (for now: {command}), or {advice}"
     for port in path.ports:
         if port.parent and port.link.mtu < mtu <= port.parent.link.mtu:
             advice = f"let it take as much as its master: {port.link_command('mtu', str(mtu))}"
