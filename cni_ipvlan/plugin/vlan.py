@@ -168,6 +168,7 @@ def _remove_vlan(
             try:
                 if is_unused and modes.wait_until_free(tx, Master(link)):
                     tx.run_batch(check, deletion)
+                    registry.drop_note(master)  # where DEL has not understood the kernel's answer
             except CommandError as error:
                 if error.command != check:
                     raise
