@@ -44,6 +44,7 @@ _NAME_AND_ASK = (
 _KEYWORDS = {"source": "src", "priority": "metric"}  # ip's words for attributes of routes
 # A link's kernel parameters, as paths below /proc/sys.
 IPV6_OFF = "net/ipv6/conf/{}/disable_ipv6"  # 1: it has no IPv6
+ACCEPT_REDIRECTS = "net/ipv4/conf/{}/accept_redirects"  # 0 here and of all: it ignores these
 ACCEPT_RA = "net/ipv6/conf/{}/accept_ra"  # 0: it ignores routers' advertisements
 ADDR_GEN_MODE = "net/ipv6/conf/{}/addr_gen_mode"  # 1: it gets no link-local address by itself
 RP_FILTER = "net/ipv4/conf/{}/rp_filter"  # 1: it drops packets whose answers leave by another link

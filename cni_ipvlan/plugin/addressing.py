@@ -51,6 +51,15 @@ class Addressing(NamedTuple):
         return any(address.is_ipv6 for address in self.addresses)
 
     @property
+    def leads_through_host(self) -> bool:
+        """Whether a route's gateway is the host, which may send an ICMP redirect to its own.
+
+        In IPv6, a redirect comes from a link-local address, which is none of these gateways.
+        """
+        gateways = {each.gateway for each in self.routes if ":" not in each.gateway}
+        return not gateways.isdisjoint(self.neighbours)
+
+    @property
     def routes_to_add(self) -> list[Route]:
         """The routes without those that the kernel adds by itself."""
         connected = connected_routes(self.routes, self.addresses)

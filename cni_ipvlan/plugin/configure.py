@@ -47,7 +47,10 @@ def configure(
     if addressing.is_conflict_likely:
         check_ipv4_conflict(tx, master, addressing)
     if addressing.has_ipv6:
-        _enable_ipv6(tx, name, netns)
+        _switch_off(tx, commands.IPV6_OFF, "enable IPv6 on", ("lo", name), netns)
+    if addressing.leads_through_host:
+        links = ("all", name)
+        _switch_off(tx, commands.ACCEPT_REDIRECTS, "ignore ICMP redirects on", links, netns)
     try:
         changes = _link_changes(conf, name, master, addressing)
         completed = tx.run_batch(*_with_show(changes, name, netns))
@@ -137,17 +140,20 @@ def check_ipv4_conflict(tx: Transaction, master: Master, addressing: Addressing)
             )
 
 
-def _enable_ipv6(tx: Transaction, name: str, netns: Namespace) -> None:
-    """Enable IPv6 if it is disabled; a link moved to a namespace has the namespace's default."""
-    query = commands.sysctl_read(*map(commands.IPV6_OFF.format, ("lo", "default")))
+def _switch_off(
+    tx: Transaction, key: str, purpose: str, links: tuple[str, str], netns: Namespace
+) -> None:
+    """Write 0 to a kernel parameter of two links, where it is not.
+
+    The second is the new one: a link moved to a namespace has the namespace's default.
+    """
+    query = commands.sysctl_read(*map(key.format, (links[0], "default")))
     values = tx.run(Command(query, netns=netns)).stdout.split()
-    for link, value in zip(("lo", name), values, strict=False):
+    for link, value in zip(links, values, strict=False):
         if value != b"0":
-            argv = commands.sysctl_write(commands.IPV6_OFF.format(link))
-            command = Command(argv, netns=netns)
-            undo = command._replace(stdin=value + b"\n")
-            purpose = f"enable IPv6 on {link}"
-            tx.run(command._replace(stdin=b"0\n", purpose=purpose, undo=(Undo(undo),)))
+            command = Command(commands.sysctl_write(key.format(link)), netns=netns)
+            undo = (Undo(command._replace(stdin=value + b"\n")),)
+            tx.run(command._replace(stdin=b"0\n", purpose=f"{purpose} {link}", undo=undo))
 
 
 def _announce_command(name: str) -> Command:

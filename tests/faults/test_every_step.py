@@ -40,6 +40,7 @@ esac
 # Rules and parameters of the container, which the snapshot of a node does not have.
 REMAINDER = (
     "ip -N rule; ip -6 -N rule; cd /proc/sys/net; cat ipv6/conf/*/disable_ipv6 "
+    "ipv4/conf/*/accept_redirects "
     "ipv4/conf/*/arp_notify ipv6/conf/*/ndisc_notify ipv6/conf/*/keep_addr_on_down"
 )
 DEATHS: dict[str, Fault] = {
@@ -52,7 +53,10 @@ STRIDE = 108
 STRIDES = {"fails_after_its_work": 9}
 QUERIES = ("in batches", "one by one")  # the latter where no ip netns exec leads
 # Options for which attachments share an interface on the host.
-SHARED: dict[str, dict[str, Any]] = {QUERIES[0]: {"hostAccess": True}, QUERIES[1]: {"vlan": 100}}
+SHARED: dict[str, dict[str, Any]] = {
+    QUERIES[0]: {"hostAccess": True, "routesViaHost": ["10.96.0.0/12"]},
+    QUERIES[1]: {"vlan": 100},
+}
 
 
 class Setup:
@@ -115,14 +119,15 @@ class Setup:
         return {**self.snapshot(), "rest": self.container.run("sh", "-c", REMAINDER)}
 
     def cleared(self) -> dict[str, Any]:
-        """Return the state with IPv6 off again, which DEL leaves on: others may use it by now."""
+        """Return the state without what DEL leaves, as others may use it by now: IPv6 is on."""
         prepare(self.container)
         return self.state()
 
 
 def prepare(container: NetNS) -> None:
     """Disable IPv6, so that ADD has to enable it, and duplicate address detection."""
-    script = "echo 0 >default/accept_dad; echo 1 >all/disable_ipv6; echo 1 >default/disable_ipv6"
+    script = "echo 0 >default/accept_dad; echo 1 >all/disable_ipv6; echo 1 >default/disable_ipv6; "
+    script += "echo 1 >../../ipv4/conf/all/accept_redirects"  # which ADD has to refuse
     container.run("sh", "-c", f"ip link set dev lo up; cd /proc/sys/net/ipv6/conf; {script}")
 
 

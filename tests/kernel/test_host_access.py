@@ -148,6 +148,17 @@ def test_routes_via_the_host_are_in_the_result_and_checked(setup: Setup, mode: s
     setup.expect_error(107, "10.0.0.0/8, which overlaps with 10.1.0.0/24", conf=covers)
 
 
+def test_a_ping_of_a_service_leads_no_container_past_the_host(setup: Setup) -> None:
+    """The host would send it on by the master, and tell the container to use its own gateway."""
+    setup.neighbour.ip("address add 10.1.0.1/24 dev eth0")
+    setup.host.ip("route add default via 10.1.0.1")
+    setup.host.sysctl("net/ipv4/ip_forward", 1)
+    setup.add(SINGLE_STACK, routesViaHost=["10.96.0.0/12"])
+    for _ in range(3):  # told so once, the kernel first asks who that is
+        assert not setup.container.can_ping("10.96.0.10")
+    assert f"via {HOST} " in setup.container.ip("route get 10.96.0.10")
+
+
 @dual
 def test_both_families_and_every_address_of_the_host(setup: Setup) -> None:
     other = {"name": "eth0", "sandbox": setup.container.path}

@@ -43,7 +43,11 @@ def _make_check(parse: Any) -> Any:
 
 PARAMETERS = (
     *("disable_ipv6", "arp_notify", "ndisc_notify", "keep_addr_on_down"),
-    *("accept_ra", "addr_gen_mode", "rp_filter"),
+    *("accept_ra", "addr_gen_mode", "rp_filter", "accept_redirects"),
+)
+OF_ALL = (
+    *("/default/disable_ipv6", "/all/rp_filter"),
+    *("/default/accept_redirects", "/all/accept_redirects"),
 )
 SLOTS: dict[str, Any] = {
     "NAME": is_name,
@@ -63,7 +67,7 @@ SLOTS: dict[str, Any] = {
     "LABEL": lambda word: len(os.fsencode(word)) <= 255 and word.startswith("cni-ipvlan/"),
     "SYSCTL": lambda word: (
         (match := re.fullmatch(r"/proc/sys/net/ipv[46]/conf/([^/]+)/(\w+)", word)) is not None
-        and (is_name(match[1]) or match[0].endswith(("/default/disable_ipv6", "/all/rp_filter")))
+        and (is_name(match[1]) or match[0].endswith(OF_ALL))
         and match[2] in PARAMETERS
     ),
 }
