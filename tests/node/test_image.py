@@ -114,6 +114,7 @@ def test_networks_come_and_go_with_it(bundle: Path, tmp_path: Path) -> None:
     status, complained = run_once()
     assert (status, "10-first.conf is there already" in complained) == (1, True)
     assert (target / "10-first.conf").read_text() == "another program's"
+    assert not (tmp_path / "prefix").exists()
     (target / "10-first.conf").write_text(json.dumps(first))  # of an installation that was lost
     (source / "30-third.conf").write_text(json.dumps({**conf, "name": "third"}))
     assert run_once()[0] == 0
