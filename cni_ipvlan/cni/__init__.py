@@ -1,4 +1,4 @@
-"""The CNI protocol (SPEC.md 1.1.0). Knows nothing of ipvlan, of ip(8), of click."""
+"""The CNI protocol (SPEC.md 1.1.0): requests, results, errors, and calls of other plugins."""
 
 SUPPORTED_VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 LATEST_VERSION = SUPPORTED_VERSIONS[-1]

@@ -1,4 +1,4 @@
-"""ip(8): build commands, run them, parse their output. Knows nothing of CNI."""
+"""ip(8): build commands, run them, parse their output."""
 
 
 class IprouteError(Exception):

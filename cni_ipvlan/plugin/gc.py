@@ -86,7 +86,7 @@ def _remove_links(call: Call, valid_keys: set[str]) -> None:
     network = call.request.network
     owners = {record.attachment.key: record.network for record in call.registry.all_records()}
     for link in links.list_links(call.tx, None):
-        key = links.key_of(link.name)
+        key = links.key_in_name(link.name)
         is_of_network = key.startswith(network_key(network)) and owners.get(key, network) == network
         if key in valid_keys or not is_of_network:
             continue

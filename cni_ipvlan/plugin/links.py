@@ -30,7 +30,7 @@ def temporary_name(key: str) -> str:
     return _PREFIX + key
 
 
-def key_of(name: str) -> str:
+def key_in_name(name: str) -> str:
     """Return the key in a temporary name; empty if it is none."""
     is_temporary = name.startswith(_PREFIX) and len(name) == len(_PREFIX) + KEY_CHARACTERS
     return name.removeprefix(_PREFIX) if is_temporary else ""

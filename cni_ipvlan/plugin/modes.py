@@ -370,7 +370,7 @@ def _conflict_error(
 
 
 def _describe_host_link(registry: Registry, link: Link) -> str:
-    key = links.key_of(link.name)
+    key = links.key_in_name(link.name)
     if not key or registry.is_live(key):
         return f"{link.name} on the host"
     return f"{link.name} on the host, half made by a killed call: its DEL, or GC, removes it"

@@ -20,7 +20,7 @@ from cni_ipvlan.iproute.commands import (
 )
 from cni_ipvlan.iproute.dry_run import ADD_LINK
 from cni_ipvlan.iproute.runner import own_programs
-from cni_ipvlan.plugin.links import key_of
+from cni_ipvlan.plugin.links import key_in_name
 
 _ADD_ROUTE = ("ip", "route", "add")
 _MOST_ASSUMPTIONS = 10
@@ -109,7 +109,7 @@ def _independent_steps(prediction: Prediction) -> Iterator[str]:
 
 def _removes_shared(step: Command) -> bool:
     """Whether a step removes a link of the host that others may use: a VLAN, or hostAccess' own."""
-    is_of_host = step.netns is None and not key_of(step.argv[-1])
+    is_of_host = step.netns is None and not key_in_name(step.argv[-1])
     return is_of_host and step.argv[:-1] == link_delete("")[:-1]
 
 

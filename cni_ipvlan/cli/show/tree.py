@@ -110,7 +110,7 @@ def _find_attachments(
         state.records[record.attachment].append(record)
     # Until ADD has moved an interface, its name has the key of its attachment.
     by_key = {attachment.key: attachment for attachment in state.records}
-    owners = (each.owner or by_key.get(links.key_of(each.link.name)) for each in attachments)
+    owners = (each.owner or by_key.get(links.key_in_name(each.link.name)) for each in attachments)
     return [each._replace(owner=own) for each, own in zip(attachments, owners, strict=True)], state
 
 
@@ -132,7 +132,7 @@ def _attachment_row(each: Attachment, state: _State, routes: Iterable[queries.Ro
     identity, records = netns and netns.identity, state.records.get(owner, []) if owner else []
     local_records = [record for record in records if record.netns_identity == identity]
     leased_addresses = None
-    if links.key_of(link.name):
+    if links.key_in_name(link.name):
         local_records = records  # they name the namespace to which ADD will move it
     elif local_records and local_records[0].network in state.leases:
         # A container's label could name any network, so only a recorded attachment has leases.
@@ -207,7 +207,7 @@ def _find_problems(
         return
     complete = next((record for record in records if record.is_complete), None)
     if complete is None:  # a label alone does not prove that root has recorded it here
-        yield _UNFINISHED if records or links.key_of(link.name) else "no record"
+        yield _UNFINISHED if records or links.key_in_name(link.name) else "no record"
         return
     if leased_addresses is not None and not _plain_addresses(each).issubset(leased_addresses):
         yield "no lease"  # host-local, which gave out its address, no longer knows that
@@ -279,7 +279,7 @@ def _natural_key(text: str) -> list[str | int]:
 
 
 def _attachment_key(each: Attachment) -> str:
-    return links.key_of(each.link.name) or (each.owner.key if each.owner else "")
+    return links.key_in_name(each.link.name) or (each.owner.key if each.owner else "")
 
 
 def _plain_addresses(each: Attachment) -> set[str]:
