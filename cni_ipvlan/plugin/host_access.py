@@ -161,7 +161,9 @@ class HostAccess(Feature):
         if not host_link.is_up or host_link.has_arp:
             fault = "uses ARP" if host_link.is_up else "is down"
             yield f"the host's interface {name}, for hostAccess, {fault}"
-        parents = queries.links(tx.run(Command(commands.address_show(host_link.parent))).stdout)
+        # The master may be in another namespace by now, so that its name is not known.
+        query = Command(commands.address_show(host_link.parent), accept=commands.ABSENT)
+        parents = queries.links(tx.run(query).stdout)
         host_ips = [ip for parent in parents for ip in _host_addresses(Master(parent), addresses)]
         expected = records[0].host_routes if records else _reachable(host_ips, addresses)
         for address, output in _query_routes(tx, expected, "match"):

@@ -223,6 +223,7 @@ def test_check_sees_each_change(setup: Setup) -> None:
         (f"ip link set dev {link} arp on", f"host's interface {link}, for hostAccess, uses ARP"),
         ("ip address delete 10.1.0.10/24 dev eth0", "the host has no route to 10.1.0.2"),
         ("ip address add 10.1.0.10/24 dev eth0", f"no route to 10.1.0.2 through {link}"),
+        ("ip link set dev eth0 netns container1", "its master 'eth0' does not exist any more"),
         (f"ip link set dev {link} down", f"the host's interface {link}, for hostAccess, is down"),
         (f"ip link delete dev {link}", f"the host's interface {link}, for hostAccess, is missing"),
     ):
