@@ -47,6 +47,8 @@ inner | gateway; space b; b: ip link add name d0 up type bridge;
     add one 10.1.0.2/24 10.1.0.1
 ipv6 | neighbour: ip address add fd00:1::1/64 dev eth0 nodad; add one fd00:1::2/64 fd00:1::1;
     add two fd00:1::3/64 fd00:1::1
+routed6 | ipv6; far; neighbour: ip address add fd00:9::2/64 dev far0 nodad;
+    far: ip address add fd00:9::1/64 dev eth0 nodad; far: ip route add default via fd00:9::2
 switch | space switch; space other; switch: ip link add name br0 up type bridge;
     host: ip link delete dev eth0;
     host: ip link add name eth0 up type veth peer name p0 netns switch;
@@ -511,12 +513,13 @@ the host does not forward | hosted; host: net/ipv4/ip_forward=0; trace one two
 the host's policy drops what it forwards | hosted; host: iptables-legacy -P FORWARD DROP;
     trace one two
     => the policy of the host drops packets: iptables-legacy -P FORWARD DROP => -I FORWARD -s 10
-an IPv6 router that does not forward | ipv6; far;
-    neighbour: ip address add fd00:9::2/64 dev far0 nodad;
-    far: ip address add fd00:9::1/64 dev eth0 nodad; far: ip route add default via fd00:9::2;
-    trace one fd00:9::1
+an IPv6 router that does not forward | routed6; trace one fd00:9::1
     => /run/netns/neighbour is the way to fd00:9::1, but does not forward packets
     => exec neighbour sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/forwarding'
+an IPv6 router's wrong neighbour | routed6; neighbour: net/ipv6/conf/all/forwarding=1;
+    neighbour: ip neighbour replace fd00:1::2 lladdr 02:00:00:00:00:99 dev eth0 nud permanent;
+    trace one fd00:9::1 => eth0 in /run/netns/neighbour takes 02:00:00:00:00:99 for fd00:1::2
+    => exec neighbour ip neighbour delete fd00:1::2
 mode changed by another program | pair; one: ip link set dev net1 type ipvlan mode l3;
     probe --netns one
     => net1 in ONE was attached in mode l2 bridge, and shows l3 bridge now: another program may have

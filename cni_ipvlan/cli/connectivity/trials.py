@@ -209,7 +209,7 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
     target, port = question.target, question.end.port
     request_path = Path(question.side, question.source, target, question.device, port)
     request_hops, route = request_path.hops, request_path.route
-    receivers = (each.receiver for each in request_hops if each.receiver)
+    receivers = [each.receiver for each in request_hops if each.receiver]
     receiver = next((each for each in receivers if each.has_address(target)), None)
     # What answers for the address may be outside, and another with it on this node.
     is_outside = any(
@@ -221,14 +221,17 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
     # A router looks for the next hop for three seconds before it says that there is none.
     is_far = any(each.receiver is None and each.next_hop != target for each in request_hops[-1:])
     paths, pings = [request_path], [question.ping(seconds=4 if is_far else 2)]
-    # A request that reaches no gateway, or the wrong network, needs no way back.
+    # A request that reaches the wrong network needs no way back. A gateway sends what answers ND by
+    # its own one.
     dead_ends = [each for each in request_hops if each.neighbour.state and not each.neighbour.mac]
-    if holder and source and all(each.next_hop == target and each.tags for each in dead_ends):
+    gateways = [(each.receiver, each.next_hop) for each in dead_ends if each.next_hop != target]
+    replier, address = (*gateways, (holder, target))[0]
+    if replier and source and all(each.tags for each in dead_ends):
         # Where nothing was sent, it does not matter by which interface an answer would leave.
         is_sent = all(each.subject != "route" for each in request_path.findings)
-        reply_port = receiver if is_sent else None
-        paths.append(Path(holder.side, target, source, holder.bind_device, reply_port))
-        pings.append((holder.side, commands.ping(source, holder.bind_device or target)))
+        reply_port = replier if is_sent and replier in receivers else None
+        paths.append(Path(replier.side, address, source, replier.bind_device, reply_port))
+        pings.append((replier.side, commands.ping(source, replier.bind_device or address)))
     for hop in request_hops:  # an echo may wait for an answer to an ARP that was lost before
         if ":" not in hop.next_hop:
             asker = facts.find_asker(hop.sender)
