@@ -695,6 +695,11 @@ the host's rule about what comes from mode l3 | nodes;
     host: ip rule add from 10.2.0.0/24 prohibit priority 50; trace one two
     => the host throws away what goes to 10.3.0.3: prohibit by the rule 50
     => ip -4 rule delete priority 50
+a wrong gateway by the host's rule about mode l3s | l3s; host: ip rule add from 10.1.0.2 lookup 9;
+    neighbour: ip route add 10.1.0.2 via 10.1.0.10;
+    host: ip route add default via 10.1.0.77 table 9; trace one 10.1.0.1
+    => nobody answers for 10.1.0.77, the gateway to 10.1.0.1
+    => 10.1.0.1 is there: ip route replace 10.1.0.1 dev eth0 table 9
 another node's wrong neighbour | nodes;
     neighbour: ip neighbour replace 10.1.0.10 lladdr 02:00:00:00:00:99 dev eth0 nud noarp;
     trace one two => takes 02:00:00:00:00:99 for 10.1.0.10 (noarp), but eth0 of the host has

@@ -354,9 +354,12 @@ def report_unanswered(hop: Hop) -> Finding:
     gateway = next_hop if f" via {next_hop} " in route else gateway  # of several
     if side.has_address(gateway):
         advice = f"correct the gateway {gateway}: it is an address of {side} itself"
-    elif gateway and (better := routing.find_route(sender, target))[:1] == ("via",):
-        words = route.replace(f" via {gateway} ", f" via {better[1]} ").split()
-        advice += f"; {better[1]} is there: {side.command('ip', 'route', 'replace', *words)}"
+    elif gateway and (better := routing.find_route(sender, target)):
+        is_router = better[0] == "via"
+        via = f" via {better[1]} " if is_router else " "
+        prefix, *words = route.replace(f" via {gateway} ", via).split()
+        command = side.command("ip", "route", "replace", prefix if is_router else target, *words)
+        advice += f"; {better[1] if is_router else target} is there: {command}"
     return Finding(PROBLEM, "unanswered", f"{text}; the route: {route}", advice)
 
 

@@ -151,6 +151,11 @@ class Path:
         """Follow the routes of the host that lead by the master: others are not used."""
         side, name = master.side, master.link.name
         self.sides.append(side)
+        # Its rules about the source apply, but ip route get takes no source that is not its own.
+        self.findings += routing.find_blackholes(side, self.source, self.target)
+        if found := routing.find_route_by_source(side, self.source, self.target, name):
+            self._send(side, RouteLookup(name, found.gateway))
+            return
         route = self._get_route(side, {})
         is_elsewhere = route.device not in ("", name, "lo")
         if is_elsewhere:
@@ -159,8 +164,6 @@ class Path:
             advice = f"in mode {mode} packets leave by their own master only: use one master for "
             advice += f"both, or a router on its network: {add} via GATEWAY"
             self.findings.append(Finding(PROBLEM, "route", text, advice))
-        # Its rules about the source apply, but ip route get takes no source that is not its own.
-        self.findings += routing.find_blackholes(side, self.source, self.target)
         route = self._get_route(side, {"oif": name})
         if route.gateway or not is_elsewhere:  # else nobody there has the address
             self._send(side, route)

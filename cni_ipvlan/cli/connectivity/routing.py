@@ -29,6 +29,11 @@ def show_route(side: Side, device: str, target: str, source: str = "", entry: st
     ``entry`` is the interface by which packets from elsewhere come in.
     """
     words = _words_from(side, source, entry)
+    if not words and (found := find_route_by_source(side, source, target, device)):
+        words = commands.route_add(
+            *(found.dst, device, found.gateway), table=found.table, metric=found.priority or None
+        )
+        return " ".join(words[3:])
     words += ("oif", device) if device and "iif" not in words else ()
     words += commands.of_echoes(target)
     output = side.run(("ip", "route", "get", "fibmatch", target, *words)).stdout.decode()
@@ -39,6 +44,26 @@ def _words_from(side: Side, source: str, entry: str) -> tuple[str, ...]:
     if side.has_address(source):
         return ("from", source)
     return ("from", source, "iif", entry) if source and entry else ()
+
+
+def find_route_by_source(side: Side, source: str, target: str, device: str) -> queries.Route | None:
+    """Return the route by an interface to which a rule leads that names another side's source.
+
+    ip route get takes no source that is not the side's own.
+    """
+    family = "-6" if ":" in target else "-4"
+    is_foreign = source and device and not side.has_address(source)
+    rules = side.entries("ip", "-N", family, "-j", "rule", "show") if is_foreign else []
+    rules = [each for each in rules if _is_for(each, source, target, ("lo",))]
+    if all(each["src"] == "all" for each in rules) or side.get_route(target).is_local:
+        return None
+    selector = ("table", "all", "match", target, "dev", device)
+    routes = queries.routes(side.run(commands.route_show(*selector, family=family)).stdout)
+    for rule in rules:
+        matches = [each for each in routes if str(each.table) == rule.get("table")]
+        if matches:
+            return queries.find_best_route(matches) if rule["src"] != "all" else None
+    return None
 
 
 def report_detour(
@@ -218,12 +243,7 @@ def find_blackholes(
         text = f"{side} throws away what goes to {target}: {kind}"
         src, dst = _format_prefix(rule, "src"), _format_prefix(rule, "dst")
         priority = str(rule["priority"])
-        is_from = not source or _contains(src, source)
-        is_to = _contains(dst, target) and not _OTHER_KEYS & rule.keys()
-        is_to = is_to and not rule.get("uid_start")  # root asks
-        is_to = is_to and rule.get("iif", names[0]) in names
-        is_to = is_to and rule.get("ipproto", "icmp") in ("icmp", "ipv6-icmp")
-        if (is_from and is_to) == ("not" in rule) or (src == "all" and answer is None):
+        if not _is_for(rule, source, target, names) or (src == "all" and answer is None):
             continue
         words = (*(("not",) if "not" in rule else ()), "from", src, "to", dst)
         for key in ("iif", "ipproto"):
@@ -244,6 +264,16 @@ def find_blackholes(
                 command = side.command(*ip, "route", "delete", *route, *of_table)
                 suffix = f" ({rule_text})" if of_table else ""
                 yield _report_blackhole(f"{text} {' '.join((prefix, *of_table))}{suffix}", command)
+
+
+def _is_for(rule: dict[str, Any], source: str, target: str, names: Sequence[str]) -> bool:
+    """Whether a rule applies to echoes; ``names`` are those of the interface that they come by."""
+    is_from = not source or _contains(_format_prefix(rule, "src"), source)
+    is_to = _contains(_format_prefix(rule, "dst"), target) and not _OTHER_KEYS & rule.keys()
+    is_to = is_to and not rule.get("uid_start")  # root asks
+    is_to = is_to and rule.get("iif", names[0]) in names
+    is_to = is_to and rule.get("ipproto", "icmp") in ("icmp", "ipv6-icmp")
+    return (is_from and is_to) != ("not" in rule)
 
 
 def _format_prefix(rule: dict[str, Any], key: str) -> str:
