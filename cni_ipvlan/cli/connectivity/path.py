@@ -225,9 +225,14 @@ def check_ttl(path: Path) -> Iterator[Finding]:
     """Yield that packets may pass fewer hops than the path has."""
     start, hop_limit = path.sides[0], f"net/ipv6/conf/{path.route.device}/hop_limit"
     key = hop_limit if ":" in path.target else "net/ipv4/ip_default_ttl"
-    if 0 < (ttl := start.read_sysctl(key)) < len(path.hops):
-        text = f"packets of {start} end after {ttl} hops ({key}), before {path.target}"
-        command = start.sysctl_command(key, 64)
+    route = routing.show_route(start, path.route.device, path.target, path.source)
+    prefix, word, rest = route.partition(" hoplimit ")
+    limit, _, rest = rest.partition(" ")
+    if 0 < (ttl := int(limit or start.read_sysctl(key))) < len(path.hops):
+        replace = ("ip", "route", "replace", *f"{prefix} {rest}".split())
+        command = start.command(*replace) if word else start.sysctl_command(key, 64)
+        text = f"packets of {start} end after {ttl} hops ({f'the route: {route}' if word else key})"
+        text += f", before {path.target}"
         yield Finding(PROBLEM, "ttl", text, f"let them live longer: {command}")
 
 
