@@ -468,6 +468,13 @@ an end that takes less | pair; one: ip link set dev net1 mtu 1200; trace two one
 a queue too small for large packets | pair;
     host: tc qdisc add dev eth0 root tbf rate 1mbit burst 1000 latency 50ms; probe --netns one
     => the qdisc tbf on eth0 of the host, or a filter there, drops packets => dev eth0 root
+a queue that holds packets back | pair; one: tc qdisc add dev net1 root handle 1: htb default 1;
+    one: tc class add dev net1 parent 1: classid 1:1 htb rate 8bit burst 1 cburst 1; trace one two
+    => the qdisc htb on net1 of ONE holds packets back => exec container1 tc qdisc delete dev net1
+a queue without room | pair; two: tc qdisc add dev net1 root pfifo limit 0; trace one two
+    => the qdisc pfifo on net1 of TWO => exec container2 tc qdisc delete dev net1 root
+a queue that corrupts packets | pair; one: tc qdisc add dev net1 root netem corrupt 100%;
+    two: tc qdisc add dev net1 root netem corrupt 100%; trace one two => corrupts 100% of packets
 private, and a rule that drops something else | gateway; add one 10.1.0.2/24 10.1.0.1 flag=private;
     add two 10.1.0.3/24 10.1.0.1 flag=private; two: iptables-legacy -P OUTPUT DROP; trace one two
     => both are on eth0, and flag private keeps its interfaces apart => use flag bridge

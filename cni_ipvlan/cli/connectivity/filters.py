@@ -25,6 +25,7 @@ _DROPS = re.compile(
 )
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')  # a comment, which may look like options
 _UNCOUNTED = -1
+_MUCH = 0.1  # of all packets
 _PREFIX = re.compile(r"(?<!! )-[sd] (\S+)")
 _DEVICE = re.compile(r"(?<!\S)(?<!! )-[io] (\S+)")
 _PROTOCOL = re.compile(r"(?<!! )-p (?!icmp|ipv6-icmp|all)")
@@ -317,8 +318,8 @@ def _read_tc(side: Side, devices: set[str]) -> Iterator[tuple[Finding, int]]:
 def _read_qdiscs(side: Side, device: str) -> Iterator[tuple[Finding, int]]:
     qdiscs = json.loads(side.run(("tc", "-s", "-j", "qdisc", "show", "dev", device)).stdout)
     for each in qdiscs:
-        kind, parent = each["kind"], each.get("parent", "")
-        if kind in _QDISCS:
+        kind, parent, options = each["kind"], each.get("parent", ""), each.get("options", {})
+        if kind in _QDISCS and options.get("limit") != 0:
             continue
         place = ("parent", parent, "handle", each["handle"]) if parent[:-1] else ("root",)
         remove = side.command("tc", "qdisc", "delete", "dev", device, *place)
@@ -328,13 +329,22 @@ def _read_qdiscs(side: Side, device: str) -> Iterator[tuple[Finding, int]]:
                 yield from _read_tc_filters(side, device)
             show = side.command("tc", "filter", "show", "dev", device)
             advice = f"look at its filters: {show} ingress; {show} egress"
-        seconds = each.get("options", {}).get("delay", {}).get("delay", 0)
+        name = f"the qdisc {kind} on {device} of {side}"
+        seconds = options.get("delay", {}).get("delay", 0)
         if seconds >= 1:  # ping waits for two
-            text = f"the qdisc {kind} on {device} of {side} delays packets by {seconds:g} s"
+            text = f"{name} delays packets by {seconds:g} s"
             yield Finding(PROBLEM, "may filter", text, advice), _UNCOUNTED
-        text = f"the qdisc {kind} on {device} of {side}, or a filter there, drops packets"
+        share = options.get("corrupt", {}).get("corrupt", 0)
+        if share >= _MUCH:  # what answers ARP, too
+            text = f"{name} corrupts {share:.0%} of packets"
+            yield Finding(PROBLEM, "blackhole", text, advice), _UNCOUNTED
+        children = [e for e in qdiscs if e.get("parent", "").startswith(each["handle"])]
+        held = each["qlen"] - sum(e["qlen"] for e in children if e["kind"] not in _QDISCS)
+        # If it sends some meanwhile, this is not the same finding any more.
+        text = f"{name} holds packets back; it has sent {each['packets']}"
+        yield Finding(PROBLEM, "filter", text, advice), held
+        text = f"{name}, or a filter there, drops packets"
         # One with classes counts what is dropped below it, too.
-        children = (e for e in qdiscs if e.get("parent", "").startswith(each["handle"]))
         drops = each["drops"] - sum(child["drops"] for child in children)
         yield Finding(PROBLEM, "filter", text, advice), drops
 

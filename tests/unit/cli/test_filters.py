@@ -223,8 +223,17 @@ def test_a_qdisc_is_blamed_if_it_drops_by_intention() -> None:
         ("netem", True),
         ("fq_codel", False),  # its queue was full
     ):
-        rows = [[{"kind": kind, "handle": "1:", "drops": count}] for count in (1, 2)]
+        row = {"kind": kind, "handle": "1:", "packets": 1, "qlen": 0}
+        rows = ([{**row, "drops": count}] for count in (1, 2))
         assert bool(find_drops(*({"tc": json.dumps(row)} for row in rows))) == is_blamed
+
+
+def test_a_qdisc_is_blamed_if_it_holds_back_all_that_it_gets() -> None:
+    found = ["filter: the qdisc tbf on eth0 of the host holds packets back; it has sent 7"]
+    for packets, is_blamed in ((7, True), (8, False)):  # at last it has sent another one
+        row = {"kind": "tbf", "handle": "1:", "drops": 0}
+        rows = [{**row, "packets": 7, "qlen": 1}], [{**row, "packets": packets, "qlen": 2}]
+        assert find_drops(*({"tc": json.dumps(each)} for each in rows)) == found * is_blamed
 
 
 def test_a_long_delay_is_suspected() -> None:
