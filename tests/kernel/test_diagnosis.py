@@ -154,9 +154,11 @@ a second interface | masters; add one 10.2.0.2/24 - master=eth1 name=other CNI_I
     trace one two
 a limit of echoes | pair; two: iptables-legacy -A INPUT -p icmp -m limit --limit 1/min
     --limit-burst 1 -j ACCEPT; two: iptables-legacy -A INPUT -p icmp -j DROP; trace one two
-    => everything answers, but 10.1.0.3 does not always answer
+    => everything answers, but 10.1.0.3 does not always answer, whatever the size of packets; a rule
+    of TWO drops packets: iptables-legacy -A INPUT -p icmp -j DROP
 losses | pair; two: iptables-legacy -A INPUT -p icmp -m statistic --mode nth --every 3 --packet 1
-    -j DROP; trace one two => everything answers, but 10.1.0.3 does not always answer
+    -j DROP; trace one two => everything answers, but 10.1.0.3 does not always answer, whatever the
+    size of packets; a rule of TWO drops packets: iptables-legacy -A INPUT -p icmp -m statistic
 losses of large packets by chance | pair; two: iptables-legacy -A INPUT -p icmp -m length
     --length 1500 -m statistic --mode nth --every 9 --packet 8 -j ACCEPT;
     two: iptables-legacy -A INPUT -p icmp -m length --length 1500 -j DROP; trace one two

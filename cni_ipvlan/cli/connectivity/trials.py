@@ -116,7 +116,7 @@ def _try_sizes(question: Question, route: RouteLookup) -> Iterator[Finding]:
     if completed.status == 0:
         yield Finding(OK, "path", f"packets of {mtu} bytes reach {target}")
         if b" 3 received" not in completed.stdout:
-            yield _report_loss(target)
+            yield _report_loss(question, mtu)
         return
     match = _MTU.search(completed.stdout + completed.stderr)
     path_mtu = int(match[1]) if match else question.get_route().mtu
@@ -124,10 +124,7 @@ def _try_sizes(question: Question, route: RouteLookup) -> Iterator[Finding]:
         text = f"the path to {target} takes packets of at most {path_mtu} bytes, not of {mtu}"
         yield Finding(WARNING, "path", text, f"set the option mtu to {path_mtu}, or mtu of a route")
         return
-    path = Path(side, question.source, target, question.device)
-    holder, paths = question.find_holder(), [path]
-    if holder and path.source:
-        paths.append(Path(holder.side, target, path.source, holder.bind_device))
+    paths = _list_paths(question)
     ports = [port for each in paths for port in each.ports]
     narrow_ports = {str(each): each.link.mtu for each in ports if each.link.mtu < mtu}
     sizes = {*(each for each in _SIZES if each < mtu), *narrow_ports.values()}
@@ -137,9 +134,9 @@ def _try_sizes(question: Question, route: RouteLookup) -> Iterator[Finding]:
     pings = [question.ping(size) for size in (mtu, largest) for _ in range(4) if largest]
     statuses = [each.status == 0 for each in side.topology.ask(*pings)]
     if not largest or statuses != [False] * 4 + [True] * 4:
-        yield _report_loss(target)
+        yield _report_loss(question, mtu)
         return
-    ends = [path.source, target]
+    ends = [paths[0].source, target]
     yield from _find_drops(paths, ends, question.ping(mtu), has_own=True)[0]
     text = f"packets of {mtu} bytes don't reach {target}, those of {largest} do; no router says why"
     text += "".join(f"; {port} has MTU {size}" for port, size in narrow_ports.items())
@@ -147,16 +144,34 @@ def _try_sizes(question: Question, route: RouteLookup) -> Iterator[Finding]:
     advice = "have ICMP errors pass on the way, and look at filters there"
     if ":" not in target or largest >= LEAST_MTU_OF_IPV6:
         advice = f"set the option mtu to {largest} (for now: {command}), or {advice}"
-    for port in path.ports:
+    for port in paths[0].ports:
         if port.parent and port.link.mtu < mtu <= port.parent.link.mtu:
             advice = f"let it take as much as its master: {port.link_command('mtu', str(mtu))}"
     yield Finding(PROBLEM, "path", text, advice)
 
 
-def _report_loss(target: str) -> Finding:
-    text = f"{target} does not always answer, whatever the size of packets"
+def _list_paths(question: Question) -> list[Path]:
+    """Return the way to an address, and the way back if that can be seen."""
+    path = Path(question.side, question.source, question.target, question.device)
+    holder = question.find_holder()
+    if not (holder and path.source):
+        return [path]
+    return [path, Path(holder.side, question.target, path.source, holder.bind_device)]
+
+
+def _report_loss(question: Question, mtu: int) -> Finding:
+    text = f"{question.target} does not always answer, whatever the size of packets"
     advice = "packets are lost on the way, or something limits how often it answers"
+    for each in _find_losses(question, _list_paths(question), mtu):
+        return Finding(WARNING, "loss", f"{text}; {each.text}", each.advice)
     return Finding(WARNING, "loss", text, advice)
+
+
+def _find_losses(question: Question, paths: Sequence[Path], mtu: int) -> list[Finding]:
+    """Return what has surely dropped some of a dozen packets."""
+    ends = [each for each in (paths[0].source, question.target) if each]
+    drops = _find_drops(paths, ends, *[question.ping(mtu)] * 4)[0]
+    return [each for each in drops if each.subject in ("filter", "blackhole")]
 
 
 def _try_back(question: Question, route: RouteLookup) -> Iterator[Finding]:
@@ -251,10 +266,9 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
     yield from check_source(request_path, paths[1:])
     refusals = [*_read_refusal(question, answers[0])]
     yield from (*drops, *(refusals if is_far else ()))
-    if not holder and answers[0].was_run and answers[0].status == 0:
-        text = f"{target} answers now, but has not before"
-        advice = "ask again: packets are lost on the way, or it has just come up"
-        yield Finding(PROBLEM, "echo", text, advice)
+    has_answered = answers[0].status == 0
+    yield from _explain_late_answer(question, holder, paths) if has_answered else ()
+    if has_answered and not holder:
         return
     yield from _check_ignored(question, holder, request_path)
     for hop in request_hops[-1:]:
@@ -264,6 +278,16 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
     if kind in ("broadcast", "multicast"):
         text, advice = f"{text}: it is a {kind} address", "name an address that one host has"
     yield Finding(PROBLEM, question.purpose, text, advice)
+
+
+def _explain_late_answer(
+    question: Question, holder: Port | None, paths: Sequence[Path]
+) -> list[Finding]:
+    """Return what may have lost the first packets; two that are here may have learned ARP since."""
+    text = f"{question.target} answers now, but has not before"
+    advice = "ask again: packets are lost on the way, or it has just come up"
+    echo = [] if holder else [Finding(PROBLEM, "echo", text, advice)]
+    return _find_losses(question, paths, _SIZES[-1]) or echo
 
 
 def _find_ways_back(
