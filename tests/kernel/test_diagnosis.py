@@ -660,6 +660,16 @@ a port of the switch neither learns nor floods | switched;
     switch: ip link set dev p1 up;
     probe --netns one => p1 in /run/netns/switch, a port of br0, has flood off
     => exec switch bridge link set dev p1 flood on
+a switch that keeps the gateway's frames | switched;
+    other: ip link set dev eth0 address 02:00:00:00:00:05;
+    switch: bridge fdb replace 02:00:00:00:00:05 dev p1 master; probe --netns one
+    => br0 in /run/netns/switch sends what is for 02:00:00:00:00:05 to br0, not to p1
+    => exec switch bridge fdb delete 02:00:00:00:00:05 dev p1 master
+a wrong port for the gateway's frames in a VLAN | trunk; third;
+    switch: bridge vlan add dev p2 vid 10; other: ip link set dev eth0 address 02:00:00:00:00:05;
+    switch: bridge fdb add 02:00:00:00:00:05 dev p2 master sticky static vlan 10;
+    probe --netns one => sends what is for 02:00:00:00:00:05 to p2 in /run/netns/switch, not to p1
+    => bridge fdb delete 02:00:00:00:00:05 dev p2 master vlan 10
 ports of different VLANs | switched; switch: ip link set dev br0 type bridge vlan_filtering 1;
     switch: bridge vlan delete dev p1 vid 1; switch: bridge vlan add dev p1 vid 30 pvid untagged;
     probe --netns one
