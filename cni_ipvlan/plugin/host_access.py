@@ -171,7 +171,8 @@ class HostAccess(Feature):
             if route is None or route.device != name:
                 yield f"the host has no route to {address} through {name}"
         neighbours = queries.neighbours(answer)
-        permanent = {each.address for each in neighbours if each.state == "PERMANENT"}
+        own = [each for each in neighbours if each.mac == link.mac]
+        permanent = {each.address for each in own if each.state == "PERMANENT"}
         # The host may have got other addresses after the ADD.
         routed = {route.dst.partition("/")[0] for route in previous.routes}
         for each in host_ips if link.mode == "l2" else ():
@@ -230,8 +231,9 @@ def _release_unrecorded(call: Call, attachment: AttachmentId) -> None:
 
 
 def usable_addresses(master: Master) -> list[str]:
-    """Return the host's addresses on a master, without link-local ones."""
-    addresses = map(ip_address, dict.fromkeys(master.addresses))  # one may have two prefix lengths
+    """Return the host's addresses on a master, without link-local and duplicate ones."""
+    ips = (each.ip for each in master.link.addresses if not each.is_duplicate)
+    addresses = map(ip_address, dict.fromkeys(ips))  # one may have two prefix lengths
     return [str(each) for each in addresses if not each.is_link_local]
 
 

@@ -4,8 +4,8 @@
    where to look.
 2. A call holds its attachment's lock, which its commands inherit, so that the next call waits for
    what a killed one has started.
-3. Under its master's lock, an ADD compares the mode and writes its record, unfinished until it has
-   delivered its result.
+3. Under its master's lock, an ADD compares the mode and writes its record, unfinished until it is
+   about to deliver its result.
 4. What attachments share on the host (a VLAN, the host's own interface, the master's mode) lives as
    long as a record refers to it; the last one out removes it under that lock.
 5. DEL and GC remove the interface, what it shares, its addresses, then the record; what a killed

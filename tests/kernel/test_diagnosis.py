@@ -121,6 +121,7 @@ vepa with hairpin | switch; switch: bridge link set dev p0 hairpin on;
 private, to the outside | gateway; add one 10.1.0.2/24 10.1.0.1 flag=private;
     add two 10.1.0.3/24 10.1.0.1 flag=private; probe --netns one --to 10.1.0.1
 IPv6 | ipv6; trace one two
+an MTU that a router has advertised | ipv6; one: net/ipv6/conf/net1/mtu=1400; probe --netns one
 an address that is down elsewhere, too | switched; third; b: ip link set dev eth0 down;
     b: ip address add 10.1.0.1/24 dev eth0; trace one 10.1.0.1
     => everything answers, but 10.1.0.1 is also an address of eth0 in /run/netns/b
@@ -642,6 +643,11 @@ the MTU is too small for IPv6 | ipv6; one: ip address add 10.1.0.2/24 dev net1;
 link-local addresses alone, to the outside | ipv6; one: ip address add 10.1.0.2/24 dev net1;
     one: ip -6 address flush dev net1 scope global;
     probe --netns one --to fd00:9::1 => net1 in ONE has no IPv6 address but link-local ones
+an address whose check has not ended | ipv6; one: ip link set dev net1 down;
+    neighbour: ip link set dev eth0 down; one: ip address delete fd00:1::2/64 dev net1;
+    one: net/ipv6/conf/net1/accept_dad=1; one: ip link set dev net1 up;
+    one: ip address add fd00:1::2/64 dev net1; probe --netns one --to fd00:1::1
+    => eth0 in /run/netns/neighbour is down => exec neighbour ip link set dev eth0 up
 IPv6 is switched off | ipv6; two: net/ipv6/conf/net1/disable_ipv6=1; trace one two
     => net1 in TWO has no address, and can have no IPv6 address => conf/net1/disable_ipv6
 a port of the switch is not ready | switched; switch: ip link set dev p0 nomaster;

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from command_line import InProcessUser
 from doubles import Steps
-from lab import RECORDS, run
+from lab import RECORDS, run, wait_until
 from runtime import host_local, network, static
 from sampling import pair_each
 from setup import Attachment, Setup
@@ -185,6 +185,15 @@ def test_without_addresses_the_host_gets_nothing(setup: Setup) -> None:
         added.delete()
 
 
+@dual
+def test_an_address_that_another_host_has_is_not_the_hosts(setup: Setup) -> None:
+    setup.neighbour.ip("address add fd00:1::11/64 dev eth0 nodad")
+    setup.host.ip("address add fd00:1::11/64 dev eth0")
+    wait_until(lambda: bool(setup.host.run("ip", "address", "show", "dadfailed")))
+    setup.add(DUAL_STACK)
+    assert setup.container.can_ping("fd00:1::10")
+
+
 def test_what_is_given_twice_counts_once(setup: Setup) -> None:
     setup.host.ip(f"address add {HOST}/32 dev eth0")
     added = setup.add(SINGLE_STACK, routesViaHost=["10.96.0.0/12", "10.96.0.0/12"])
@@ -215,6 +224,10 @@ def test_check_sees_each_change(setup: Setup) -> None:
     added = setup.add(CONF)
     link = host_link(setup)
     for change, expected in (
+        (
+            f"ip -n container1 neighbour replace {HOST} lladdr 02:00:00:00:00:99 dev net1",
+            "the entry of the neighbour 10.1.0.10, the host, is missing",
+        ),
         (
             "ip -n container1 neighbour delete 10.1.0.10 dev net1",
             "the entry of the neighbour 10.1.0.10, the host, is missing",

@@ -238,7 +238,7 @@ def check_ttl(path: Path) -> Iterator[Finding]:
 
 def check_source(request_path: Path, reply_paths: Sequence[Path]) -> Iterator[Finding]:
     """Yield that a container's route names a source to which no answer finds the way."""
-    if not request_path.hops:
+    if not (request_path.hops and request_path.source):  # it may have no usable address
         return
     sender, next_hop = request_path.hops[0].sender, request_path.hops[0].next_hop
     source, target, side = request_path.source, request_path.target, sender.side

@@ -111,7 +111,9 @@ def _try_sizes(question: Question, route: RouteLookup) -> Iterator[Finding]:
     if route.is_local or sender is None:
         return
     mtus = re.findall(r" mtu (\d+)", routing.show_route(side, route.device, target, route.source))
-    mtu = min([sender.link.mtu, *map(int, mtus)])
+    # A router's advertisement may have set that of IPv6.
+    own_mtu = side.read_sysctl(f"net/ipv6/conf/{route.device}/mtu") if ":" in target else 0
+    mtu = min([own_mtu or sender.link.mtu, *map(int, mtus)])
     (completed,) = side.topology.ask(question.ping(mtu))
     if completed.status == 0:
         yield Finding(OK, "path", f"packets of {mtu} bytes reach {target}")
