@@ -149,15 +149,13 @@ def _find_owners(
     """Yield whose interfaces are found where they are recorded; those without a record, anywhere.
 
     Any user can make namespaces, with any labels, so one without a record must be of our own user.
-    One in which only a thread is, as the DHCP daemon has for each lease, is no container's.
     """
     places = {(each.attachment, each.netns_identity) for each in records}
     recorded, identities = {each for each, _ in places}, {each for _, each in places}
     namespaces = [
         each
-        for each in namespace.find_others()
-        if not namespace.is_of_thread(each.path)
-        and (each.identity in identities or namespace.is_of_our_user(each.path))
+        for each in namespace.find_containers()
+        if each.identity in identities or namespace.is_of_our_user(each.path)
     ]
     for each in inventory.search(tx, registry, namespaces=namespaces, report=report):
         is_recorded_here = not each.netns or (each.owner, each.netns.identity) in places

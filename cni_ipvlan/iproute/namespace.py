@@ -128,11 +128,6 @@ def is_hidden(path: str) -> bool:
     return False
 
 
-def is_of_thread(path: str) -> bool:
-    """Whether a path is that of the namespace of a thread, other than its process's."""
-    return path.startswith("/proc/") and "/task/" in path
-
-
 def identity_of(path: str | int) -> tuple[int, int]:
     """Return (device, inode) of the namespace at a path or descriptor; raises OSError."""
     status = os.stat(path)
@@ -152,6 +147,16 @@ def find_others(deadline: float = math.inf) -> Iterator[Namespace]:
             if identity_of(path) not in seen and (netns := find(path)).identity not in seen:
                 seen.add(netns.identity)
                 yield netns
+
+
+def find_containers(deadline: float = math.inf) -> Iterator[Namespace]:
+    """Yield the namespaces of ``find_others`` that may be containers'.
+
+    One in which only a thread is, as the DHCP daemon has for each lease, is none.
+    """
+    for each in find_others(deadline):
+        if not (each.path.startswith("/proc/") and "/task/" in each.path):
+            yield each
 
 
 def _list_candidates(deadline: float) -> Iterator[str]:

@@ -6,6 +6,7 @@ Only when both have succeeded, the records are removed: by them GC can do what i
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable
 
 from cni_ipvlan.cni.errors import Failures
@@ -18,6 +19,7 @@ from cni_ipvlan.plugin import features, ipam, links
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.state.attachment import Record
 
+_SEARCH_SECONDS = 1.0
 _Outcome = tuple[list[Record], list[Record]]  # all records; those of other containers than this one
 # The errors of opening a path that is not a namespace's.
 _LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
@@ -102,10 +104,16 @@ def _remove_links(call: Call) -> _Outcome:
                 )
     other_records = [each for each in records if each.netns_identity != identity]
     for record in other_records:
-        if netns := links.container_of_record(record):
+        if netns := links.container_of_record(record) or _find_kept_container(record):
             name = attachment.ifname if record.is_complete else temporary
             _remove_from_container(call, records, netns, (name,))
     return records, other_records
+
+
+def _find_kept_container(record: Record) -> Namespace | None:
+    """Return a record's container whose path is gone, if a process that outlived it is found."""
+    found = namespace.find_containers(time.monotonic() + _SEARCH_SECONDS)
+    return next((each for each in found if each.identity == record.netns_identity), None)
 
 
 def _remove_records(call: Call, records: list[Record], other_records: list[Record]) -> None:

@@ -182,12 +182,9 @@ def _remove_empty_leases(call: Call, leases: Sequence[Lease]) -> None:
 
 
 def _find_paths() -> dict[tuple[int, int], str]:
-    """Return a path to each namespace by its identity, in case that a record's has gone.
-
-    One in which only a thread is, as the DHCP daemon has for each lease, is no container's.
-    """
-    found = namespace.find_others(time.monotonic() + _SEARCH_SECONDS)
-    return {each.identity: each.path for each in found if not namespace.is_of_thread(each.path)}
+    """Return a path to each container by its identity, in case that a record's has gone."""
+    found = namespace.find_containers(time.monotonic() + _SEARCH_SECONDS)
+    return {each.identity: each.path for each in found}
 
 
 def _is_gone(call: Call, attachment: AttachmentId, paths: Mapping[tuple[int, int], str]) -> bool:

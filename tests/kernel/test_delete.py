@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from lab import find_records
+from lab import NetNS, find_records, run
 from runtime import Conf, host_local, network
 from sampling import sample
 from setup import Setup
@@ -60,6 +60,16 @@ def test_delete_works_without_the_namespace(setup: Setup, netns: str) -> None:
         setup.node.remove(setup.container2)
         path = setup.container2.path if netns == "as it was" else netns
         setup.runtime.delete(path, added.conf, **added.environment).succeeds()
+
+
+def test_delete_finds_a_container_whose_path_is_gone_but_not_its_processes(setup: Setup) -> None:
+    container = setup.node.make_anonymous_container()
+    run("ip", "netns", "attach", "lost", container.path.split("/")[2])
+    added = setup.add(CONF, at=NetNS("/run/netns/lost"))
+    setup.node.remove(added.container)
+    added.delete()
+    assert container.links().keys() == {"lo"}
+    setup.add(CONF, mode="l3")
 
 
 def test_a_late_delete_leaves_the_next_containers_interface_alone(setup: Setup) -> None:
