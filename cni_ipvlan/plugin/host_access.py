@@ -239,6 +239,12 @@ def usable_addresses(master: Master) -> list[str]:
 
 def _require_host_addresses(master: Master, addresses: Sequence[Address]) -> list[str]:
     """Return the host's addresses for containers with such addresses; raises CniError if none."""
+    if master.link.slave_kind == "vrf":
+        raise CniError(
+            INVALID_CONFIGURATION,
+            f"hostAccess is set, but the master {master.link.name!r} is in a VRF",
+            "try: use another interface of the host, or leave hostAccess out",
+        )
     host_ips = _host_addresses(master, addresses) if addresses else usable_addresses(master)
     if not host_ips:
         raise _no_address_error(master)

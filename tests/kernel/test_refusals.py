@@ -220,6 +220,9 @@ REFUSALS: dict[str, list[Row]] = {
             hostAccess=True, ipam=static(*(f"10.1.1.{number}/16" for number in range(65)))
         ),
     ],
+    f"{ADDRESSED}; ip link add name vrf0 type vrf table 7; ip link set dev eth0 master vrf0": [
+        row(7, "hostAccess is set, but the master 'eth0' is in a VRF", hostAccess=True)
+    ],
     "ip address add fd00:1::10/64 dev eth0 nodad": [
         row(
             7, "hostAccess is set, but on the master 'eth0' the host has no address of the same "
