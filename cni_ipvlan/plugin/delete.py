@@ -105,8 +105,9 @@ def _remove_links(call: Call) -> _Outcome:
     other_records = [each for each in records if each.netns_identity != identity]
     for record in other_records:
         if netns := links.container_of_record(record) or _find_kept_container(record):
+            # It may have the inode of one that is gone, so a name alone is not enough.
             name = attachment.ifname if record.is_complete else temporary
-            _remove_from_container(call, records, netns, (name,))
+            _remove_from_container(call, records, netns, () if record.ifindex else (name,))
     return records, other_records
 
 
@@ -153,7 +154,8 @@ def _remove_from_container(
         return any(record.is_about(link, netns) for record in other_records)
 
     with call.node.runner.holding(netns):
-        answer = links.query_links(tx, netns, names[0], then=Command(link_delete(names[0])))
+        name = next(iter(names), attachment.ifname)
+        answer = links.query_links(tx, netns, name, then=Command(link_delete(name)))
         labelled_links, other_links = links.partition(attachment, answer, names)
         own_links = [link for link in other_links if is_recorded(link)]
         own_links += [

@@ -42,10 +42,10 @@ def partition(
     """Return the links in an answer to ``list_command``: an attachment's own, and the others.
 
     Its own have its label, or no label and one of the names. In a dry run that may not list the
-    links, one with the first of these names is assumed.
+    links, one is assumed, with the first of these names.
     """
     if answer.is_assumed:
-        return [Link(0, names[0])], []
+        return [Link(0, next(iter(names), attachment.ifname))], []
     links = queries.links(answer.stdout)
     own_links = [link for link in links if _belongs_to(link, attachment, names)]
     return own_links, [link for link in links if link not in own_links]

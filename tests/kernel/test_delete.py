@@ -79,8 +79,9 @@ def test_a_late_delete_leaves_the_next_containers_interface_alone(setup: Setup) 
     late_record = record._replace(container_id="gone", ifname="net1", is_complete=False)
     registry.write(late_record)
     registry.finish(late_record, record.ifindex)
-    setup.runtime.delete(setup.container, CONF, CNI_CONTAINERID="gone").succeeds()
-    assert "net2" in setup.container.links()
+    setup.make_foreign_link(setup.container, "l2", "net1")
+    setup.runtime.delete("", CONF, CNI_CONTAINERID="gone").succeeds()
+    assert setup.container.links().keys() == {"lo", "net1", "net2"}
     assert [*registry.all_records()] == [record]
 
 
