@@ -47,6 +47,8 @@ inner | gateway; space b; b: ip link add name d0 up type bridge;
     add one 10.1.0.2/24 10.1.0.1
 ipv6 | neighbour: ip address add fd00:1::1/64 dev eth0 nodad; add one fd00:1::2/64 fd00:1::1;
     add two fd00:1::3/64 fd00:1::1
+unsure | ipv6; one: net/ipv6/conf/net1/accept_dad=1; one: net/ipv6/conf/net1/dad_transmits=99;
+    one: ip address delete fd00:1::2/64 dev net1; one: ip address add fd00:1::2/64 dev net1
 routed6 | ipv6; far; neighbour: ip address add fd00:9::2/64 dev far0 nodad;
     far: ip address add fd00:9::1/64 dev eth0 nodad; far: ip route add default via fd00:9::2
 switch | space switch; space other; switch: ip link add name br0 up type bridge;
@@ -643,11 +645,11 @@ the MTU is too small for IPv6 | ipv6; one: ip address add 10.1.0.2/24 dev net1;
 link-local addresses alone, to the outside | ipv6; one: ip address add 10.1.0.2/24 dev net1;
     one: ip -6 address flush dev net1 scope global;
     probe --netns one --to fd00:9::1 => net1 in ONE has no IPv6 address but link-local ones
-an address whose check has not ended | ipv6; one: ip link set dev net1 down;
-    neighbour: ip link set dev eth0 down; one: ip address delete fd00:1::2/64 dev net1;
-    one: net/ipv6/conf/net1/accept_dad=1; one: ip link set dev net1 up;
-    one: ip address add fd00:1::2/64 dev net1; probe --netns one --to fd00:1::1
+a check of addresses without end | unsure; neighbour: ip link set dev eth0 down;
+    probe --netns one --to fd00:1::1
     => eth0 in /run/netns/neighbour is down => exec neighbour ip link set dev eth0 up
+an address whose check has not ended | unsure; trace neighbour one
+    => fd00:1::2/64 can't be used yet => wait
 IPv6 is switched off | ipv6; two: net/ipv6/conf/net1/disable_ipv6=1; trace one two
     => net1 in TWO has no address, and can have no IPv6 address => conf/net1/disable_ipv6
 a port of the switch is not ready | switched; switch: ip link set dev p0 nomaster;

@@ -21,9 +21,14 @@ def report_duplicate(text: str) -> Finding:
 
 
 def check_unused(port: Port, address: str) -> Iterator[Finding]:
-    """Yield that an interface does not use one of its IPv6 addresses, as another host had it."""
+    """Yield that an interface does not use one of its IPv6 addresses, or not yet."""
     for each in port.link.addresses:
-        if each.is_duplicate and each.address.partition("/")[0] == address:
+        if each.address.partition("/")[0] != address:
+            continue
+        if each.is_tentative and not each.is_duplicate:
+            text = f"{each.address} can't be used yet: IPv6 duplicate detection has not ended"
+            yield Finding(PROBLEM, "tentative", text, "wait; it needs the master's carrier")
+        elif each.is_duplicate:
             text = f"{port} does not use {address}: another host has it, too (duplicate detection)"
             argvs = (("ip", "address", verb, each.address, "dev") for verb in ("delete", "add"))
             command = " && ".join(port.side.command(*argv, port.link.name) for argv in argvs)
@@ -65,11 +70,9 @@ def _check_addresses(port: Port) -> Iterator[Finding]:
         if each.is_duplicate:
             text = f"another host on the network has {each.address}, too (IPv6 duplicate detection)"
             yield report_duplicate(text)
-        elif each.address in port.addresses and each.is_tentative:
-            text = f"{each.address} can't be used yet: IPv6 duplicate detection has not ended"
-            yield Finding(PROBLEM, "tentative", text, "wait; it needs the master's carrier")
         elif each.address in port.addresses:
-            yield Finding(OK, "address", f"{port} has {each.address}")
+            unused = [*check_unused(port, each.address.partition("/")[0])]
+            yield from unused or [Finding(OK, "address", f"{port} has {each.address}")]
 
 
 def explain_missing_ipv6(port: Port) -> tuple[str, str]:
