@@ -90,9 +90,10 @@ def _find_differences(call: Call, conf: NetConf, netns: Namespace) -> Iterator[s
         if records and link.parent_index not in (0, records[0].master[1]):
             yield "it has another master"
     expected = _select_addresses(previous, index)
-    addresses = {each.address for each in link.addresses}
-    missing = (each.address for each in expected.addresses if each.address not in addresses)
-    yield from (f"the address {each} is missing" for each in missing)
+    is_unused = {each.address: each.is_duplicate for each in link.addresses}
+    for each in (each.address for each in expected.addresses if is_unused.get(each.address, True)):
+        cause = "not used, as another host had it" if each in is_unused else "missing"
+        yield f"the address {each} is {cause}"
     yield from _route_differences(previous, route_output)
     for feature, answer in zip(network_features, answers, strict=True):
         yield from feature.differences(call, link, expected, answer)

@@ -1,6 +1,7 @@
 """The neighbours on the wire: new addresses are announced, and what a neighbour has is refused."""
 
 import pytest
+from command_line import ipvlan
 from doubles import FakeDhcp
 from lab import NetNS, run, wait_until
 from runtime import Conf, host_local, network, static
@@ -155,6 +156,11 @@ def test_detection_without_end_is_given_up(setup: Setup, monkeypatch: pytest.Mon
     added = setup.add(ipam=static(OF_IPV6))
     assert setup.container.addresses("net1") == [OF_IPV6]
     assert f"of {OF_IPV6} has not finished after 1 s; does the master" in added.stderr
+    setup.neighbour.ip("link set dev eth0 up")
+    setup.neighbour.ip(f"address add {OF_IPV6} dev eth0 nodad")
+    wait_until(lambda: "fd00" in setup.container.ip("-6 address show dev net1 dadfailed"))
+    added.check(f"the address {OF_IPV6} is not used, as another host had it")
+    assert "duplicate fd00:1::2" in ipvlan("show").out
 
 
 def test_a_router_that_advertises_itself_in_time_is_no_failure(

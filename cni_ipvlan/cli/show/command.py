@@ -43,9 +43,10 @@ def show(
     What is wrong is said last: "unfinished", if an ADD has neither ended nor is running; "no
     record", if an interface is labelled, but not recorded where it is; "no lease", if host-local
     no longer knows its address; "lacks" an address, if host-local has leased it one that is not
-    there; "MTU above its master's", if larger packets are lost; "master without carrier"; "mode
-    l3 bridge, not l2 bridge", if another program has changed the mode in which it was attached.
-    Leftovers are records and leases that have "no interface".
+    there; "duplicate" and an address, if another host had it, so that it is not used; "MTU above
+    its master's", if larger packets are lost; "master without carrier"; "mode l3 bridge, not l2
+    bridge", if another program has changed the mode in which it was attached. Leftovers are
+    records and leases that have "no interface".
     """
     if ctx.args:
         word = ctx.args[0]

@@ -203,6 +203,7 @@ def _find_problems(
         return
     if not link.is_up:
         yield "down"
+    yield from (f"duplicate {address.ip}" for address in link.addresses if address.is_duplicate)
     if not key:
         return
     complete = next((record for record in records if record.is_complete), None)
