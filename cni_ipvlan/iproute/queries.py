@@ -31,13 +31,14 @@ class Address(NamedTuple):
     """An address of a link; ``text`` is how ip writes it, with its prefix length.
 
     ``subnet`` is an address in the subnet of a global one with a prefix length: the host's own, or
-    its peer's.
+    its peer's. It is dynamic if it has a lifetime, as by a router's advertisement.
     """
 
     text: str
     subnet: str = ""
     is_tentative: bool = False
     is_duplicate: bool = False
+    is_dynamic: bool = False
 
     @property
     def address(self) -> str:
@@ -282,6 +283,7 @@ def _address(info: dict[str, Any]) -> Address:
         f"{_value(info, 'address', str, local)}/{length}" if is_global else "",
         _value(info, "tentative", bool, default=False),
         _value(info, "dadfailed", bool, default=False),
+        _value(info, "dynamic", bool, default=False),
     )
 
 

@@ -277,6 +277,8 @@ def test_leases_are_shown_where_host_local_gave_them(setup: Setup, user: User) -
     setup.add(LEASED)
     setup.add(name="static", ipam=static("10.2.0.2/24"), CNI_IFNAME="net2")
 
+    setup.container.ip("address add fd00::9/64 dev net1 valid_lft 999 preferred_lft 999")
+
     leased, chained = attachments(user)
 
     assert (leased["leases"], chained["leases"]) == (["10.1.0.2"], None)

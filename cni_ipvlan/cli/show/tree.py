@@ -210,7 +210,8 @@ def _find_problems(
     if complete is None:  # a label alone does not prove that root has recorded it here
         yield _UNFINISHED if records or links.key_in_name(link.name) else "no record"
         return
-    if leased_addresses is not None and not _plain_addresses(each).issubset(leased_addresses):
+    own = [address.address for address in link.addresses if not address.is_dynamic]
+    if leased_addresses is not None and not _plain_addresses(own).issubset(leased_addresses):
         yield "no lease"  # host-local, which gave out its address, no longer knows that
     addresses = {address.partition("/")[0] for address in each.addresses}
     yield from (f"lacks {text}" for text in leased_addresses or () if text not in addresses)
@@ -253,7 +254,7 @@ def _find_leftovers(
     leases = [each for each in leases if each[0].label not in labels and each[0] not in recorded]
     # The network may have been one of another plugin, whose containers still exist.
     every = inventory.search(tx, registry, (None,)) if leases else ()
-    addresses = set[str]().union(*map(_plain_addresses, every))
+    addresses = _plain_addresses(address for each in every for address in each.addresses)
     for attachment, lease in leases:
         if lease.address in addresses or registry.is_live(attachment.key):
             continue
@@ -283,9 +284,9 @@ def _attachment_key(each: Attachment) -> str:
     return links.key_in_name(each.link.name) or (each.owner.key if each.owner else "")
 
 
-def _plain_addresses(each: Attachment) -> set[str]:
-    """Return an interface's addresses without link-local ones, and without prefix lengths."""
-    return {address.partition("/")[0] for address in drop_link_local(each.addresses)}
+def _plain_addresses(addresses: Iterable[str]) -> set[str]:
+    """Return addresses without link-local ones, and without prefix lengths."""
+    return {address.partition("/")[0] for address in drop_link_local(addresses)}
 
 
 def _read_leases(networks: configs.Networks) -> dict[str, list[host_local.Lease]]:
