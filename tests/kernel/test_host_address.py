@@ -86,6 +86,7 @@ VERDICTS: list[tuple[Conf, tuple[str, str]]] = [
     (static("10.1.0.2/24", gateway="10.1.0.7", routes=DEFAULT), (GATEWAY, "")),
     (static("10.1.0.2/24", gateway="10.1.0.1", routes=DEFAULT), ("", "")),
     (pool(rangeStart="10.1.0.8"), ("", "")),
+    (pool(subnet="fd00::/16"), ("", "")),  # the host's is too far from the first
     (pool(rangeEnd="10.1.0.6"), ("", "")),
     (pool(gateway="10.1.0.7"), ("", "")),  # which it gives to nobody, and no route uses
     (static("10.1.0.2/24"), ("", "")),
