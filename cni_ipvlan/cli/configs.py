@@ -6,7 +6,6 @@ configuration with its delegates. Each ipvlan entry is returned with the name an
 version that a runtime would give it.
 """
 
-import json
 import os
 import stat
 import sys
@@ -287,8 +286,8 @@ class _Reader(NamedTuple):
         try:
             inner = reading.parse_json(text, block or 1)
         except ConfigError as error:
-            why = reading.find_template(text) or f"it is not valid JSON: {error.text}"
-            yield self._fault(path, why, error.line if block else None)
+            text = f"it is not valid JSON: {error.text}"
+            yield self._fault(path, text, error.line if block else None)
             return
         if not isinstance(inner.value, dict):
             yield self._fault(path, f"it is {quote(inner.value)}; a JSON object is needed")
@@ -343,9 +342,7 @@ class _Reader(NamedTuple):
                 if isinstance(each, dict):
                     yield from reader.read_configuration(each, (*path, "delegates", index))
         elif kind == "ipvlan":
-            template = reading.find_template(json.dumps(plugin))
             context = (self.root, before, after, self.definition)
-            network = NetworkConfig(self.source, path, plugin, *context)
-            yield self._fault(path, template) if template else network
+            yield NetworkConfig(self.source, path, plugin, *context)
         elif kind not in INTERFACE_PLUGINS and netconf.is_typo(str(kind), "ipvlan"):
             yield self._fault((*path, "type"), f"type is {kind!r}; did you mean ipvlan?")

@@ -22,19 +22,9 @@ _MOST_CHARACTERS = 2 << 20  # at worst, YAML takes a minute and a gigabyte for s
 _MOST_REPEATED = 100_000  # values that aliases repeat; aliases of aliases could make billions
 _MOST_ITEMS = 1000  # of a list; some checks compare each with every other
 _MOST_DIGITS = 100  # characters of a number
-# An action of Go's text/template, which Helm uses: {{ .Values.x }}, {{- if …, {{ include "x" … }}
-_TEMPLATE_ACTION = re.compile(r"\{\{-?\s*(?:[.$/]|[a-zA-Z]\w*\b)[^{}]*\}\}")
 
 # A lexeme of valid JSON, but for colons; or a line break.
 _LEXEME = re.compile(r'\n|"(?:[^"\\]|\\.)*"|[][{},]|[^][{}:,"\s]+')
-_HINTS = {  # by a pattern of the text at the mistake
-    r",\s*[]}]": "it has a trailing comma, which JSON does not allow",
-    r"//|/\*|#": "it has a comment, which JSON does not have",
-    r"'": "it has single quotes; JSON has double quotes only",
-    r"(True|False|None|undefined)\b": "it has a word of another language for true, false or null",
-    r"(---|\w+:)\s": "it has a key without double quotes, as in YAML; it must be JSON",
-    r"\ufeff": "it starts with a byte order mark, which runtimes refuse",
-}
 _TAG = "tag:yaml.org,2002:"
 _NON_STRING_TAGS = tuple(_TAG + kind for kind in ("null", "bool", "int", "float"))
 
@@ -120,19 +110,10 @@ def read(source: str, text: str) -> Iterator[Document]:
             yield document
     except ConfigError as error:
         form = "it is not valid JSON" if is_json else "it can't be read as JSON or YAML"
-        why = find_template(text) or f"{form}: {error.text}"
-        raise ConfigError(why, source, error.line, error.document) from None
+        text = f"{form}: {error.text}"
+        raise ConfigError(text, source, error.line, error.document) from None
     if is_empty:
         raise ConfigError("the file has nothing but comments", source)
-
-
-def find_template(text: str) -> str:
-    """Return a sentence about the first action of a template in a text; empty without any."""
-    action = _TEMPLATE_ACTION.search(text)
-    if action is None:
-        return ""
-    excerpt = " ".join(action.group().split())
-    return f"it is a template, as Helm has them ({excerpt}); render it first: helm template CHART"
 
 
 def parse_json(text: str, first_line: int = 1) -> Document:
@@ -140,8 +121,8 @@ def parse_json(text: str, first_line: int = 1) -> Document:
     try:
         value = loads(text)
     except json.JSONDecodeError as error:
-        position, why = _explain_error(text, error)
-        raise ConfigError(why, line=first_line + text.count("\n", 0, position)) from None
+        line = first_line + error.lineno - 1
+        raise ConfigError(explain_syntax_error(error), line=line) from None
     except RecursionError:
         raise ConfigError(TOO_DEEP, line=first_line) from None
     except ValueError as error:  # about a number, which the message quotes
@@ -149,16 +130,6 @@ def parse_json(text: str, first_line: int = 1) -> Document:
         lines_above = next((text.count("\n", 0, each.start()) for each in lexemes), 0)
         raise ConfigError(str(error), line=first_line + lines_above) from None
     return _locate_values(Document(value, {}, {}, {}), text, first_line).check_lists()
-
-
-def _explain_error(text: str, error: json.JSONDecodeError) -> tuple[int, str]:
-    """Return where a mistake is, and what it is."""
-    position, before = error.pos, text[: error.pos].rstrip()
-    if text[position : position + 1] in ("}", "]") and before.endswith(","):
-        position = len(before) - 1  # where Python finds it since 3.13
-    rest = text[position : position + 40]
-    hints = (hint for pattern, hint in _HINTS.items() if re.match(pattern, rest))
-    return position, next(hints, explain_syntax_error(error))
 
 
 def _locate_values(document: Document, text: str, line: int) -> Document:

@@ -111,9 +111,9 @@ def test_the_line_is_found(text: str, path: Path, line: int) -> None:
 
 def test_line_of_a_mistake_is_the_files() -> None:
     for text, line in (
-        (IN_BLOCK.replace('"l9"', '"l9",'), 12),
+        (IN_BLOCK.replace('"l9"', '"l9" 5'), 12),
         (IN_BLOCK.replace('"ipvlan",', '"ipvlan'), 10),
-        (IN_QUOTES.replace('"l9"}', '"l9",}'), 6),
+        (IN_QUOTES.replace('"l9"}', '"l9" 5}'), 6),
         (ESCAPED.replace(",", ",,"), 3),
         (IN_CONFIG_MAP.replace('"l9"', "'l9'"), 10),
     ):
