@@ -24,17 +24,8 @@ from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.namespace import NotANamespaceError
 from cni_ipvlan.plugin.codes import INTERRUPTED
 from cni_ipvlan.plugin.explain import as_cni_error
-from cni_ipvlan.suggest import nearest_first
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-_SYNONYMS = {
-    **dict.fromkeys(("ls", "list", "inspect", "ps", "get"), "show"),
-    **dict.fromkeys(("rm", "delete", "remove"), "del"),
-    "help": "--help",
-    "version": "--version",
-    "ping": "probe",
-    "lint": "validate",
-}
 _GROUPS = {
     "Look": (show, probe_command, trace_command, doctor_command, calls.status, calls.check),
     "Change": (calls.add, calls.delete, calls.gc, replay.replay),
@@ -94,7 +85,7 @@ def _convert_error(error: Exception) -> errors.CniError:
 
 
 class _Commands(click.Group):
-    """The commands in groups; a synonym of a name is refused, with the name."""
+    """The commands in groups."""
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands, those first that change nothing."""
@@ -102,18 +93,6 @@ class _Commands(click.Group):
             rows = [(each.name or "", each.get_short_help_str(_LONGEST_HELP)) for each in commands]
             with formatter.section(title):
                 formatter.write_dl(rows)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that the first argument names; raises UsageError."""
-        word = args[0]
-        if word in self.commands or word.startswith("-"):
-            return super().resolve_command(ctx, args)
-        names, is_near = nearest_first(word, self.commands)
-        name = _SYNONYMS.get(word) or (names[0] if is_near else "")
-        hint = f"did you mean {name}?" if name else f"there are {', '.join(sorted(names))}"
-        raise click.UsageError(f"there is no command {word!r}; {hint}", ctx)
 
 
 def _print_version(*, as_json: bool) -> None:

@@ -20,10 +20,7 @@ _FORMS = _WIDE, _JSON, _METRICS = "wide", "json", "openmetrics"
 _WATCH_TICKS, _TICK_SECONDS = 20, 0.1  # between two inspections
 
 
-@options.command(
-    *("ipvlan show --master eth1000", "ipvlan show --netns container1 -o wide"),
-    context_settings={"allow_extra_args": True},
-)
+@options.command("ipvlan show --master eth1000", "ipvlan show --netns container1 -o wide")
 @options.netns_option(required=False)
 @option("--master", str, "NAME", "Only what this interface carries.")
 @option("--container-id", options.container_id, "ID", "Only this container; 4 characters do.")
@@ -33,10 +30,7 @@ _WATCH_TICKS, _TICK_SECONDS = 20, 0.1  # between two inspections
     "Everything; or one JSON document; or numbers for Prometheus.",
 )
 @click.option("-w", "--watch", is_flag=True, help="Keep watching, in a terminal.")
-@click.pass_context
-def show(
-    ctx: click.Context, /, as_json: bool, watch: bool, form: str | None, **filters: str | None
-) -> int:
+def show(as_json: bool, watch: bool, form: str | None, **filters: str | None) -> int:
     """Show the ipvlan interfaces, what is wrong with them, and leftovers.
 
     With -o wide, there are more columns: MTU, gateways, routes, whole container IDs, leases.
@@ -48,10 +42,6 @@ def show(
     bridge", if another program has changed the mode in which it was attached. Leftovers are
     records and leases that have "no interface".
     """
-    if ctx.args:
-        word = ctx.args[0]
-        hint = f"--container-id {word}, --pod {word} or --netns {word}"
-        raise click.UsageError(f"show takes no names; did you mean {hint}?")
     form = _JSON if as_json else form
     if watch and (form in (_JSON, _METRICS) or not output.is_terminal()):
         raise click.UsageError("--watch needs a terminal, and neither json nor openmetrics")
