@@ -95,17 +95,15 @@ def test_a_default_route_that_the_container_has(setup: Setup, user: User) -> Non
 
 
 @pytest.mark.slow
-def test_a_range_of_which_another_network_has_leased(setup: Setup, user: User) -> None:
+def test_a_range_of_which_another_network_has_an_address(setup: Setup, user: User) -> None:
     for directory in ("/var/lib/cni/networks", f"{user.directory}/leases"):
         conf = network(ipam=host_local("10.1.0.0/24", dataDir=directory))
         added = setup.add({**conf, "name": "old"})
         findings = doctor(user, conf=conf)
-        message = f"the network old has leased 1 of these, such as 10.1.0.2, in {directory}/old"
-        assert findings["warning ipam"] == [message]
         (message,) = findings["warning addresses"]
         assert message.startswith("10.1.0.2 is in the range, and belongs to net1 in ")
         findings = doctor(user, conf={**conf, "name": "old"})
-        assert not {"warning ipam", "warning addresses"} & {*findings}
+        assert "warning addresses" not in findings
         added.delete()
 
 
@@ -125,8 +123,6 @@ def test_name_of_an_interface_in_the_container(setup: Setup, user: User) -> None
     attached = ["net1 is there, of kind ipvlan: the container one in the network net"]
     assert doctor(user, f"{where} net1")["warning interface"] == attached
     assert doctor(user, f"{where} net1", network())["warning interface"] == attached
-    assert " an add without --ifname is" in user.run("ipvlan doctor --netns container1")[1]
-    assert doctor(user, "--netns container1", network(name="b"))["warning interface"] == attached
     assert doctor(user, f"{where} net1", network(name="b"))["problem interface"] == attached
     assert doctor(user, f"{where} eth7")["problem interface"] == ["eth7 is there, of kind dummy"]
     container.rename("net1", "net9")

@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_interface
 from itertools import groupby
 from typing import Any
 
-from cni_ipvlan.cli import configs, validate
+from cni_ipvlan.cli import validate
 from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.doctor import plugins
 from cni_ipvlan.cli.doctor.node import Tools
@@ -64,17 +64,6 @@ def _check_leases(config: dict[str, Any]) -> Iterator[Finding]:
         else:
             advice = "release those of containers that are gone: ipvlan gc -c FILE --keep-existing"
             yield Finding(PROBLEM, "ipam", text, advice)
-    ranges = [each for group in host_local.ranges(config["ipam"]) for each in group]
-    parents = dict.fromkeys((netconf.DEFAULT_DATA_DIR, os.path.dirname(store)))
-    stores = (os.path.join(each, name) for each in parents for name in configs.list_directory(each))
-    for other in stores:
-        leased = host_local.addresses(other)
-        shared = [address for address in leased if any(each.contains(address) for each in ranges)]
-        if shared and os.path.realpath(other) != os.path.realpath(store):
-            name = os.path.basename(other)
-            text = f"the network {name} has leased {len(shared)} of these, such as {shared[0]}, in "
-            advice = "if both are on one master, give each of them addresses of its own"
-            yield Finding(WARNING, "ipam", text + other, advice)
 
 
 def _check_programs(tools: Tools, config: dict[str, Any], conf: NetConf) -> Iterator[Finding]:

@@ -19,7 +19,6 @@ from cni_ipvlan.state.registry import DIRECTORY, Registry
 
 _OLDEST_IPROUTE2 = (5, 10)
 _SECONDS = 5.0
-_IFNAME = "net1"  # that add takes without --ifname
 _MODULE_FINDINGS = {
     machine.LOADED: (OK, ""),
     machine.AVAILABLE: (WARNING, "the first ADD loads it; to load it now: modprobe ipvlan"),
@@ -99,26 +98,23 @@ def _check_records() -> Iterator[Finding]:
 
 def examine_container(tools: Tools, container: Namespace, network: str) -> Iterator[Finding]:
     """Yield the findings about a container; ``network`` may be empty."""
-    ifname = tools.ifname or _IFNAME
     links = queries.links(tools.tx.run(Command(commands.link_show(), netns=container)).stdout)
     names = ", ".join(link.name for link in links)
     yield Finding(OK, "namespace", f"{container.path} has the interfaces {names}")
+    if not (ifname := tools.ifname):
+        return
     owners = Owners(tools.registry.all_records())
     for link in links:
         owner = owners.owner_of(link, container)
-        is_renamed = owner is not None and owner.ifname == ifname and link.name != ifname
-        if ifname not in (link.name, *link.alternative_names) and not is_renamed:
+        if ifname not in (link.name, *link.alternative_names, owner and owner.ifname):
             continue
         text = f"{ifname} is there, of kind {link.kind or 'physical or built-in'}"
-        text += f", but is called {link.name} now" if is_renamed else ""
+        text += f", but is called {link.name} now" if link.name != ifname else ""
         if owner is not None:
             phrase = describe_container(owner.container_id, owners.pod_of(owner, container))
             text += f": the {phrase} in the network {owner.network}"
         is_expected = owner is not None and network in ("", owner.network)
-        state = WARNING if is_expected or not tools.ifname else PROBLEM
-        request = "an ADD of that name" if tools.ifname else "an add without --ifname"
-        advice = f"{request} is refused: delete the interface, or choose another name"
-        yield Finding(state, "interface", text, advice)
+        advice = "an ADD of that name is refused: delete the interface, or choose another name"
+        yield Finding(WARNING if is_expected else PROBLEM, "interface", text, advice)
         return
-    if tools.ifname:
-        yield Finding(OK, "interface", f"the name {ifname} is free in {container.path}")
+    yield Finding(OK, "interface", f"the name {ifname} is free in {container.path}")
