@@ -1,16 +1,15 @@
 """Check one network: its configuration, its IPAM plugin, its master and the master's users."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_interface
-from itertools import groupby
 from typing import Any
 
 from cni_ipvlan.cli import validate
 from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.doctor import plugins
 from cni_ipvlan.cli.doctor.node import Tools
-from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, collect
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, collect, error_finding
 from cni_ipvlan.cli.reading import json_path
 from cni_ipvlan.cli.validate import find_host_addresses
 from cni_ipvlan.cli.validate.ipam import IpamConfig
@@ -100,24 +99,20 @@ def _check_master(
     masters.check_master(master, conf)
     yield _link_finding(master, conf)
     addresses = status.likely_addresses(config.get("ipam")) if is_sound else []
-    inspections: dict[object, Callable[[], Iterable[Finding]]] = {
-        "ipam": lambda: _check_addresses(tools, conf, IpamConfig(config), master),
-        "hostAccess": lambda: _check_host_access(tools, conf, master),
-    }
-    checks = status.option_checks(tools.tx, conf, master, addresses)
-    for option, group in groupby(checks, key=lambda each: each[0][0]):
-        subject = "addresses" if option == "ipam" else str(option)
-        yield from collect(subject, _run_checks(group, inspections.get(option, tuple)))
+    refused = set()
+    for (option, *_), check in status.option_checks(tools.tx, conf, master, addresses):
+        try:
+            check()
+        except CniError as error:
+            refused.add(option)
+            yield error_finding("addresses" if option == "ipam" else str(option), error)
+    if is_sound and "ipam" not in refused:
+        ipam = IpamConfig(config)
+        yield from collect("addresses", _check_addresses(tools, conf, ipam, master))
+    if conf.host_access and "hostAccess" not in refused:
+        yield from collect("hostAccess", _check_host_access(tools, conf, master))
     if master.link.ifindex:
         yield from collect("conflicts", _check_conflicts(tools, conf, master))
-
-
-def _run_checks(
-    checks: Iterable[tuple[object, Callable[[], object]]], inspect: Callable[[], Iterable[Finding]]
-) -> Iterator[Finding]:
-    for _, check in checks:
-        check()
-    yield from inspect()
 
 
 def _link_finding(master: Master, conf: NetConf) -> Finding:

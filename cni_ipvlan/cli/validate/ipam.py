@@ -248,12 +248,10 @@ def _check_plugin_name(plugin: str) -> Iterator[Problem]:
     if plugin in INTERFACE_PLUGINS:
         text = f"which is not an IPAM plugin; root may permit it in {PERMITTED}"
         yield Problem(("ipam", "type"), f"ipam.type is {plugin!r}, {text}", is_warning=True)
-    elif plugin and plugin not in _PLUGINS:
-        (name, *_), is_near = nearest_first(plugin, _PLUGINS)
-        is_certain = re.sub("[-_]", "", plugin.lower()) == name.replace("-", "")
-        if is_certain or (is_near and abs(len(name) - len(plugin)) <= 1):
+    for name in _PLUGINS if plugin and plugin not in _PLUGINS else ():
+        if netconf.is_typo(plugin, name):
             text = f"ipam.type is {plugin!r}; did you mean {name}?"
-            yield Problem(("ipam", "type"), text, is_warning=not is_certain)
+            yield Problem(("ipam", "type"), text, is_warning=True)
 
 
 def _check_static(ipam: IpamConfig) -> Iterator[Problem]:
