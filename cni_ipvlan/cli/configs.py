@@ -75,7 +75,6 @@ class NetworkConfig(NamedTuple):
 
 
 Networks = dict[str, list[NetworkConfig]]  # by name
-_Items = Iterator[NetworkConfig | ConfigError]  # of a document
 
 
 class Contents(NamedTuple):
@@ -127,15 +126,7 @@ def read(source: str, text: str | None = None) -> Contents:
     contents = Contents([], [])
     try:
         for document in reading.read(source, read_source(source) if text is None else text):
-            for item in _Reader(source, document).read(document.value, ()):
-                if isinstance(item, ConfigError):
-                    contents.faults.append(item)
-                else:
-                    contents.networks.append(item)
-                if len(contents.networks) > _MOST_NETWORKS:
-                    text = f"the file has more than {_MOST_NETWORKS} networks"
-                    contents.faults.append(ConfigError(f"{text}; put them into several", source))
-                    return contents
+            _Reader(source, document, contents).read(document.value, ())
     except ConfigError as error:
         contents.faults.append(error)
     return contents
@@ -227,70 +218,71 @@ def choose(source: str, network: str | None) -> NetworkConfig:
 
 
 class _Reader(NamedTuple):
-    """Yields the networks of a document, or of a definition in it, and what is wrong with it."""
+    """Adds the networks of a document, or of a definition in it, and what is wrong with it."""
 
     source: str
     root: Document
+    contents: Contents
     definition: str = ""
 
-    def read(self, value: Any, path: Path) -> _Items:
+    def read(self, value: Any, path: Path) -> None:
         """Read a whole document, or an item of a Kubernetes list at ``path``."""
         if not isinstance(value, dict):
-            yield self._fault(path, f"it is {quote(value)}; a network configuration is needed")
+            self._fault(path, f"it is {quote(value)}; a network configuration is needed")
         elif value.get("kind") == "NetworkAttachmentDefinition":
-            yield from self._read_definition(value, path)
+            self._read_definition(value, path)
         elif isinstance(value.get("items"), list) and "kind" in value:
             for index, item in enumerate(value["items"]):
-                yield from self.read(item, (*path, "items", index))
+                self.read(item, (*path, "items", index))
         elif value.get("kind") == "ConfigMap":
             data = value.get("data")
             for key, text in data.items() if isinstance(data, dict) else ():
                 # A text without ipvlan may be in any format.
                 if isinstance(text, str) and '"ipvlan"' in text:
-                    yield from self._read_string(text, (*path, "data", key))
+                    self._read_string(text, (*path, "data", key))
         elif not ("kind" in value and "apiVersion" in value):
-            yield from self.read_configuration(value, path)
+            self.read_configuration(value, path)
         # Others are Kubernetes objects without networks, such as a Pod.
 
-    def read_configuration(self, value: Config, path: Path) -> _Items:
+    def read_configuration(self, value: Config, path: Path) -> None:
         """Read a configuration, a list, or those that Multus delegates to."""
         plugins = value.get("plugins")
         # One that looks like a configuration for ipvlan may lack its type.
         is_likely = self.definition or "cniVersion" in value or "ipam" in value
         if isinstance(plugins, list):
-            yield from self._read_list(value, path)
+            self._read_list(value, path)
         elif plugins is not None:
-            text = f"plugins is {quote(plugins)}; a list is needed"
-            yield self._fault((*path, "plugins"), text)
+            self._fault((*path, "plugins"), f"plugins is {quote(plugins)}; a list is needed")
         else:
             kind = value.get("type", "ipvlan" if is_likely else "")
-            yield from self._read_plugin(value, path, kind)
+            self._read_plugin(value, path, kind)
 
-    def _fault(self, path: Path, text: str, line: int | None = None) -> ConfigError:
+    def _fault(self, path: Path, text: str, line: int | None = None) -> None:
         line = line or self.root.find_line(path)
-        return ConfigError(text, self.source, line, self.root.number, path)
+        fault = ConfigError(text, self.source, line, self.root.number, path)
+        self.contents.faults.append(fault)
 
-    def _read_definition(self, value: Config, path: Path) -> _Items:
+    def _read_definition(self, value: Config, path: Path) -> None:
         config, config_path = netconf.value_at(value, "spec", "config"), (*path, "spec", "config")
         if isinstance(config, str) and config.strip():
             names = (netconf.value_at(value, "metadata", key) for key in ("name", "namespace"))
-            yield from self._read_string(config, config_path, *(str(each or "") for each in names))
+            self._read_string(config, config_path, *(str(each or "") for each in names))
         # Without a config, Multus reads the file that is named like the definition.
         elif config is not None and not isinstance(config, str):
             kind = "a mapping" if isinstance(config, dict) else quote(config)
             text = f"config is {kind}; it must be a string of JSON: write config: |, then the JSON"
-            yield self._fault(config_path, text)
+            self._fault(config_path, text)
 
-    def _read_string(self, text: str, path: Path, name: str = "", namespace: str = "") -> _Items:
+    def _read_string(self, text: str, path: Path, name: str = "", namespace: str = "") -> None:
         block = self.root.blocks.get(path)  # of other strings, no lines are known
         try:
             inner = reading.parse_json(text, block or 1)
         except ConfigError as error:
             text = f"it is not valid JSON: {error.text}"
-            yield self._fault(path, text, error.line if block else None)
+            self._fault(path, text, error.line if block else None)
             return
         if not isinstance(inner.value, dict):
-            yield self._fault(path, f"it is {quote(inner.value)}; a JSON object is needed")
+            self._fault(path, f"it is {quote(inner.value)}; a JSON object is needed")
             return
         duplicates = {(*path, *each): keys for each, keys in inner.duplicates.items()}
         self.root.duplicates.update(duplicates)
@@ -300,11 +292,10 @@ class _Reader(NamedTuple):
             # Multus names a configuration after its definition when it has no name of its own.
             inner.value.setdefault("name", name)
         label = f"{namespace}/{name}" if namespace else name
-        reader = self._replace(definition=label)
-        yield from reader.read_configuration(inner.value, path)
+        self._replace(definition=label).read_configuration(inner.value, path)
 
-    def _read_list(self, value: Config, path: Path) -> _Items:
-        """Yield a list's plugins with its name and version instead of their own, as in libcni."""
+    def _read_list(self, value: Config, path: Path) -> None:
+        """Read a list's plugins with its name and version instead of their own, as in libcni."""
         inherited = {key: value[key] for key in _LIST_KEYS if key in value}
         if isinstance(versions := value.get("cniVersions"), list) and versions:
             versions = [*versions, value.get("cniVersion")]
@@ -313,36 +304,37 @@ class _Reader(NamedTuple):
         plugins = [each if isinstance(each, dict) else {} for each in value["plugins"]]
         types = tuple(str(plugin.get("type") or "one without a type") for plugin in plugins)
         if "ipvlan" in types:
-            yield from self._check_list(value, path)
+            self._check_list(value, path)
         for index, plugin in enumerate(plugins):
             plugin_path, kind = (*path, "plugins", index), plugin.get("type")
             if "ipvlan" in types and not isinstance(kind, str):
                 text = f"it is {quote(value['plugins'][index])}; a plugin with a type is needed"
-                yield self._fault(plugin_path, text)
+                self._fault(plugin_path, text)
             neighbours = types[:index], types[index + 1 :]
             own = {key: plugin[key] for key in plugin if key not in _LIST_KEYS}
-            yield from self._read_plugin(own | inherited, plugin_path, kind, *neighbours)
+            self._read_plugin(own | inherited, plugin_path, kind, *neighbours)
 
-    def _check_list(self, value: Config, path: Path) -> Iterator[ConfigError]:
-        """Yield what else of a list libcni refuses."""
+    def _check_list(self, value: Config, path: Path) -> None:
+        """Add what else of a list libcni refuses."""
         for key in _LIST_SWITCHES:
             if str(value.get(key, False)).lower() not in ("true", "false"):
-                text = f"{key} is {quote(value[key])}; it must be true or false"
-                yield self._fault((*path, key), text)
+                self._fault((*path, key), f"{key} is {quote(value[key])}; it must be true or false")
         if not isinstance(value.get("cniVersions", []), list):
-            yield self._fault((*path, "cniVersions"), "cniVersions must be a list")
+            self._fault((*path, "cniVersions"), "cniVersions must be a list")
 
     def _read_plugin(
         self, plugin: Config, path: Path, kind: object, before: _Types = (), after: _Types = ()
-    ) -> _Items:
+    ) -> None:
         delegates = plugin.get("delegates")
         if isinstance(delegates, list):
             reader = self._replace(definition="")
             for index, each in enumerate(delegates):
                 if isinstance(each, dict):
-                    yield from reader.read_configuration(each, (*path, "delegates", index))
+                    reader.read_configuration(each, (*path, "delegates", index))
         elif kind == "ipvlan":
+            if len(self.contents.networks) == _MOST_NETWORKS:
+                raise ConfigError(f"the file has more than {_MOST_NETWORKS} networks", self.source)
             context = (self.root, before, after, self.definition)
-            yield NetworkConfig(self.source, path, plugin, *context)
+            self.contents.networks.append(NetworkConfig(self.source, path, plugin, *context))
         elif kind not in INTERFACE_PLUGINS and netconf.is_typo(str(kind), "ipvlan"):
-            yield self._fault((*path, "type"), f"type is {kind!r}; did you mean ipvlan?")
+            self._fault((*path, "type"), f"type is {kind!r}; did you mean ipvlan?")

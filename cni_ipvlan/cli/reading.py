@@ -173,13 +173,11 @@ def parse_yaml(text: str) -> Iterator[Document]:
         yield from reader.read_documents()
     except ConfigError as error:
         raise ConfigError(error.text, line=error.line, document=reader.number) from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        why = ", ".join(filter(None, (error.context, error.problem)))
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        why = getattr(error, "problem", None) or " ".join(str(error).split())
         line = mark.line + 1 if mark else 1
         raise ConfigError(why, line=line, document=reader.number) from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(" ".join(str(error).split()), line=1, document=reader.number) from None
     except RecursionError:  # of PyYAML
         raise ConfigError(TOO_DEEP, line=1, document=reader.number) from None
 
