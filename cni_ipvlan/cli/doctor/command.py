@@ -7,7 +7,7 @@ import click
 
 from cni_ipvlan.cli import calls, configs, options, output, validate
 from cni_ipvlan.cli.configs import NetworkConfig
-from cni_ipvlan.cli.doctor import networks, node, plugins
+from cni_ipvlan.cli.doctor import networks, node
 from cni_ipvlan.cli.doctor.node import Tools
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, collect
 from cni_ipvlan.iproute import namespace
@@ -52,8 +52,7 @@ def doctor_command(
 
 def examine(tools: Tools, selected: NetworkConfig | None, netns: str | None) -> Iterator[Finding]:
     """Yield the findings about the node, then about the selected network, or all of the node."""
-    yield from node.examine(tools.runner)
-    yield from collect("plugins", plugins.examine(tools))
+    yield from node.examine(tools)
     if netns is not None:
         try:
             container = _find_container(netns)

@@ -7,8 +7,7 @@ from typing import Any
 
 from cni_ipvlan.cli import validate
 from cni_ipvlan.cli.configs import NetworkConfig
-from cni_ipvlan.cli.doctor import plugins
-from cni_ipvlan.cli.doctor.node import Tools
+from cni_ipvlan.cli.doctor.node import Tools, check_dhcp, check_ipam
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, collect, error_finding
 from cni_ipvlan.cli.reading import json_path
 from cni_ipvlan.cli.validate import find_host_addresses
@@ -42,11 +41,11 @@ def examine(tools: Tools, network: NetworkConfig, problems: Sequence[Problem]) -
     # A conflict with another network is no fault of the ranges.
     is_sound = all(each.is_warning for each in validate.check_config(network))
     if conf.ipam_type:
-        yield from collect("ipam", plugins.check_ipam(tools, conf.ipam_type, network.version))
+        yield from collect("ipam", check_ipam(tools, conf.ipam_type, network.version))
     if conf.ipam_type == "host-local" and is_sound:
         yield from collect("ipam", _check_leases(network.config))
     elif conf.ipam_type == "dhcp":
-        yield from collect("ipam", plugins.check_dhcp(tools, network.config))
+        yield from collect("ipam", check_dhcp(tools, network.config))
     yield from collect("programs", _check_programs(tools, network.config, conf))
     yield from collect("master", _check_master(tools, network.config, conf, is_sound=is_sound))
     if tools.container and is_sound:

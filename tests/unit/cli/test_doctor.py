@@ -12,7 +12,7 @@ from command_line import ipvlan
 from doubles import write_program
 
 from cni_ipvlan.cli import calls, configs
-from cni_ipvlan.cli.doctor import plugins
+from cni_ipvlan.cli.doctor import node
 from cni_ipvlan.iproute import machine as kernels
 
 IPVLAN = Path(sysconfig.get_path("scripts"), "ipvlan")
@@ -89,7 +89,7 @@ def test_nothing_is_run_but_ipvlan_and_the_ipam_plugins_that_are_named(machine: 
 
 
 def test_plugin_that_hangs_is_killed(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugins, "_SECONDS", 0.3)
+    monkeypatch.setattr(node, "_SECONDS", 0.3)
     machine.script(machine.plugins / "static", "sleep 60")
     machine.script(machine.plugins / "ipvlan", "sleep 60")
     lines = machine.doctor("-c", machine.network())
