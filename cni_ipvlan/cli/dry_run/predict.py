@@ -1,7 +1,6 @@
 """Make a call as a dry run, with the failures of an ADD that it can foresee; and as JSON."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_interface
@@ -19,7 +18,7 @@ from cni_ipvlan.iproute.commands import OPTIONAL, Argv, Command
 from cni_ipvlan.iproute.dry_run import Answers, Plan, identity
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Completed
-from cni_ipvlan.plugin import explain, host_local, inventory, perform
+from cni_ipvlan.plugin import explain, inventory, perform
 from cni_ipvlan.plugin.codes import CHECK_FAILED
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.ipam import STATIC_PLUGINS
@@ -30,7 +29,6 @@ from cni_ipvlan.plugin.status import expected_master
 _Begin = Callable[[Plan], Node]
 # The kernel's message, from ipvlan_addr4_validator_event()
 _ADDRESS_IN_USE = b"Error: Address already assigned to an ipvlan device."
-_HOST_LOCAL_CODE = 999  # of every failure of host-local
 
 
 @dataclass
@@ -83,7 +81,6 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
         text = "the result given with --ipam-result is allocated"
         plan.assumptions.append(f"{text}; {allocation.argv[0]} is not called")
     elif allocation:
-        _check_free_addresses(request, plan)
         mtu = prediction.outcome.interfaces[-1].mtu or 0
         prediction.reader = answer.reader_command(conf, request.version, mtu, parent)
         records = node.registry.records_of(attachment_id(request))
@@ -139,19 +136,6 @@ def _check_addresses(node: Node, parent: Master, plan: Plan) -> None:
                 failure = explain.as_cni_error(CommandError(steps[address], completed))
                 failure.add_private(f"found: {address} belongs to {each.describe()}")
                 raise failure
-
-
-def _check_free_addresses(request: Request, plan: Plan) -> None:
-    """Raise CniError, as host-local does, if it has no address left."""
-    is_released = any(step.parameters.get("CNI_COMMAND") == "DEL" for step in plan.changes)
-    if netconf.ipam_type(request.config) != "host-local" or is_released:
-        return
-    try:
-        with suppress(OSError, ValueError, TypeError, KeyError):  # host-local reports what is wrong
-            host_local.check_capacity(request.config)
-    except CniError as error:
-        error.code = _HOST_LOCAL_CODE
-        raise
 
 
 def is_allocation(plan: Plan, change: Command) -> bool:

@@ -23,7 +23,6 @@ from cni_ipvlan.iproute.runner import own_programs
 from cni_ipvlan.plugin.links import key_in_name
 
 _ADD_ROUTE = ("ip", "route", "add")
-_MOST_ASSUMPTIONS = 10
 _VARIABLES = {"container": "CNI_CONTAINERID", "interface": "CNI_IFNAME", "namespace": "CNI_NETNS"}
 _MOST_CHARACTERS = 1000  # of a line; a terminal without line editing cuts lines at 4096
 
@@ -73,12 +72,10 @@ in_use() {{
 
 def render(prediction: Prediction) -> str:
     """Return the steps with their purposes as comments."""
-    environment, texts = prediction.environment, list_assumptions(prediction.plan)
+    environment = prediction.environment
     title = f"dry run of {environment['CNI_COMMAND']}: nothing was changed"
     lines = ["; ".join((title, *describe_attachment(environment)))]
-    lines += [f"assumed: {each}" for each in texts[:_MOST_ASSUMPTIONS]]
-    if len(texts) > _MOST_ASSUMPTIONS:
-        lines.append(f"assumed: {len(texts) - _MOST_ASSUMPTIONS} more")
+    lines += [f"assumed: {each}" for each in list_assumptions(prediction.plan)]
     if not prediction.plan.changes and not prediction.queries:
         return "\n".join(map(_comment, (*lines, "there is nothing to do")))
     path = [f'export PATH={quote(programs)}:"$PATH"'] if (programs := own_programs()) else []

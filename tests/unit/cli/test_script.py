@@ -67,8 +67,7 @@ def test_each_step_is_a_line_with_its_purpose_below_what_is_assumed() -> None:
     assert steps(text) == ["ip link add link eth0 name x type ipvlan  # create it"]
     assert text.endswith("\n)")
     assert shell().splitlines()[1:] == ["# there is nothing to do"]
-    lines = shell(ADD, assumptions=tuple(map(str, range(40)))).splitlines()
-    assert (lines[1], lines[10:12]) == ("# assumed: 0", ["# assumed: 9", "# assumed: 30 more"])
+    assert shell(ADD, assumptions=("0", "1")).splitlines()[1:3] == ["# assumed: 0", "# assumed: 1"]
 
 
 @settings(max_examples=40)
