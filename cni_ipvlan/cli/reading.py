@@ -170,7 +170,11 @@ def parse_yaml(text: str) -> Iterator[Document]:
 
     reader = _YamlReader(text)
     try:
-        yield from reader.read_documents()
+        for node in yaml.compose_all(text, yaml.SafeLoader):
+            document = reader.read(node)
+            if document.value is not None:
+                yield document.check_lists()
+            reader.number += 1
     except ConfigError as error:
         raise ConfigError(error.text, line=error.line, document=reader.number) from None
     except (yaml.YAMLError, ValueError) as error:
@@ -189,18 +193,13 @@ class _YamlReader:
         import yaml
 
         self.number = 1  # of the document that is being read
-        self._roots = yaml.compose_all(text, yaml.SafeLoader)
         self._constructor = yaml.constructor.SafeConstructor()
         self._remaining_values = len(text) + _MOST_REPEATED
 
-    def read_documents(self) -> Iterator[Document]:
-        """Yield the documents that are not empty."""
-        for node in self._roots:
-            self._document = Document(None, {}, {}, {}, self.number)
-            value = self._read_value(node, (), _line_of(node))
-            if value is not None:
-                yield self._document._replace(value=value).check_lists()
-            self.number += 1
+    def read(self, node: Any) -> Document:
+        """Return the next document."""
+        self._document = Document(None, {}, {}, {}, self.number)
+        return self._document._replace(value=self._read_value(node, (), _line_of(node)))
 
     def _read_value(self, node: Any, path: Path, line: int) -> Any:
         """Return a node's value; note its line, and those of what is in it, in the document."""
