@@ -90,17 +90,11 @@ def find_config(record: Record) -> dict[str, Any] | None:
     return None
 
 
-def describe_leases(node: Node, record: Record) -> str:
+def describe_leases(record: Record) -> str:
     """Return a sentence about the addresses that stay leased if no IPAM plugin is asked."""
-    netns = links.container_of_record(record)
-    query = commands.Command(
-        commands.address_show(record.ifname), netns=netns, accept=commands.ABSENT
-    )
-    listed = queries.links(node.begin().run(query).stdout) if netns else []
-    addresses = drop_link_local(each.address for link in listed for each in link.addresses)
     store = netconf.lease_directory({"name": record.network})
     files = [each.file for each in host_local.leases(store) if is_leased_to(each, record)]
-    remaining = ", ".join((*addresses, *files)) or "not known"
+    remaining = ", ".join(files) or "not known"
     options = ("--netns", record.netns, "--container-id", record.container_id)
     command = ("ipvlan", "del", "-c", "FILE", *options, "--ifname", record.ifname)
     next_step = f"to release it, name the network's file: {commands.in_shell(command)}"

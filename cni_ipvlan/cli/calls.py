@@ -139,7 +139,7 @@ def _find_recorded(values: _Values) -> tuple[_Values, _Values]:
     record = attachments.find_record(values["container_id"], values["netns"], **fields)
     config = config or attachments.find_config(record)
     if config is None:
-        output.echo_err(attachments.describe_leases(read_only_node(), record))
+        output.echo_err(attachments.describe_leases(record))
         config = {"cniVersion": LATEST_VERSION, "name": record.network, "type": "ipvlan"}
     attachment = {key: getattr(record, key) for key in ("container_id", "ifname", "netns")}
     return {**config, "name": record.network}, {**values, **attachment}

@@ -134,7 +134,7 @@ def test_without_a_kept_configuration_it_says_what_stays_leased(node: Node, user
     attach(user, "container1", ID)
     status, out, err = user.run(f"ipvlan del --container-id {ID}")
     assert (status, out) == (0, "")
-    lease = "169.254.20.2/24, /var/lib/cni/networks/net/169.254.20.2; to release it"
+    lease = "what may stay leased: /var/lib/cni/networks/net/169.254.20.2; to release it"
     assert lease in err
     assert container.links().keys() == {"lo"}
     assert node.leases() == ["169.254.20.2"]
