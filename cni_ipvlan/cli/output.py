@@ -131,8 +131,10 @@ def collect(subject: str, check: Iterable[Finding]) -> Iterator[Finding]:
 def error_finding(subject: str, error: Exception) -> Finding:
     """Return an error as a finding."""
     cni_error = as_cni_error(error)
-    state = WARNING if cni_error.code == NOT_PERMITTED else PROBLEM
-    return Finding(state, subject, cni_error.msg, cni_error.explanation)
+    is_refused = isinstance(error, PermissionError) or cni_error.code == NOT_PERMITTED
+    return Finding(
+        WARNING if is_refused else PROBLEM, subject, cni_error.msg, cni_error.explanation
+    )
 
 
 def print_result(result: Result) -> None:

@@ -15,7 +15,7 @@ from cni_ipvlan.cli.calls import DEFAULT_ORIGIN, name_options
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, collect, error_finding
 from cni_ipvlan.cli.reading import parse_object
 from cni_ipvlan.cni import delegate
-from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
+from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, machine, queries, tc
 from cni_ipvlan.iproute.commands import Command, in_shell
 from cni_ipvlan.iproute.namespace import Namespace
@@ -88,12 +88,9 @@ def _check_iproute2(runner: Runner) -> Iterator[Finding]:
     output = (answer.stdout or answer.stderr).decode("utf-8", "replace").strip()[:60]
     oldest = ".".join(map(str, _OLDEST_IPROUTE2))
     version = re.search(r"iproute2-v?(\d+)\.(\d+)", output)
-    if version is None:
-        state = WARNING if "iproute2" in output else PROBLEM
-        text = f"ip -V prints no version of iproute2: {output or answer.killed_because}"
-        yield Finding(state, "iproute2", text, f"iproute2 {oldest} or newer is needed")
-    elif (int(version[1]), int(version[2])) < _OLDEST_IPROUTE2:
-        yield Finding(PROBLEM, "iproute2", f"{output} is too old", f"install {oldest} or newer")
+    if version is None or (int(version[1]), int(version[2])) < _OLDEST_IPROUTE2:
+        text = f"ip -V prints: {output or answer.killed_because}"
+        yield Finding(PROBLEM, "iproute2", text, f"install iproute2 {oldest} or newer")
     else:
         yield Finding(OK, "iproute2", output)
 
@@ -190,7 +187,12 @@ def check_ipam(tools: Tools, plugin: str, version: str) -> Iterator[Finding]:
         if not tools.origin:
             error.add_details(_WHICH)
         raise name_options(error, {"CNI_PATH": tools.origin or DEFAULT_ORIGIN}) from None
-    supported = _ask_versions(tools, path, version)
+    if path not in tools.versions:
+        stdin = json.dumps({"cniVersion": version}).encode()
+        tools.versions[path] = _run(tools, path, stdin, CNI_COMMAND="VERSION")
+    answer = tools.versions[path]
+    versions = parse_object(answer.stdout.decode("utf-8", "replace")).get("supportedVersions")
+    supported = list(map(str, versions)) if isinstance(versions, list) else []
     if version in supported:
         yield Finding(OK, "ipam", f"{path} supports CNI {version}")
     elif supported:
@@ -198,9 +200,11 @@ def check_ipam(tools: Tools, plugin: str, version: str) -> Iterator[Finding]:
         advice = f"set cniVersion to {supported[-1]}, or install a newer {plugin}"
         yield Finding(PROBLEM, "ipam", text, advice)
     else:
+        why = answer.killed_because or answer.stderr.decode("utf-8", "replace").strip()
         text = f"{path} does not answer VERSION, so it may not support CNI {version}"
         advice = f"{path} should be a CNI plugin; file {path} says more"
-        yield Finding(WARNING, "ipam", text, advice)
+        state = PROBLEM if answer.killed_because or not answer.was_run else WARNING
+        yield Finding(state, "ipam", f"{text}: {why}" if why else text, advice)
     # A runtime searches the directory in its own configuration.
     ipvlan, name = next(iter(_find_executables(tools)), ""), os.path.basename(path)
     is_together = any(
@@ -210,21 +214,6 @@ def check_ipam(tools: Tools, plugin: str, version: str) -> Iterator[Finding]:
     if ipvlan and not tools.origin and not is_together:
         text = f"{ipvlan} and {path} are in different directories; most runtimes search only one"
         yield Finding(WARNING, "ipam", text, f"cp {path} {os.path.dirname(ipvlan)}/")
-
-
-def _ask_versions(tools: Tools, path: str, version: str) -> list[str]:
-    """Return the versions of CNI that a plugin names, oldest first; empty if it names none."""
-    if path not in tools.versions:
-        stdin = json.dumps({"cniVersion": version}).encode()
-        tools.versions[path] = _run(tools, path, stdin, CNI_COMMAND="VERSION")
-    answer = tools.versions[path]
-    if not answer.was_run:
-        raise delegate.not_executed(answer.stderr.decode("utf-8", "replace").strip(), path)
-    if answer.killed_because:
-        msg = f"{path} was killed when it was asked for VERSION: {answer.killed_because}"
-        raise CniError(DELEGATE_FAILED, msg)
-    versions = parse_object(answer.stdout.decode("utf-8", "replace")).get("supportedVersions")
-    return list(map(str, versions)) if isinstance(versions, list) else []
 
 
 def _run(tools: Tools, path: str, stdin: bytes = b"", **parameters: str) -> Completed:

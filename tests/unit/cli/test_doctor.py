@@ -95,7 +95,7 @@ def test_plugin_that_hangs_is_killed(machine: Machine, monkeypatch: pytest.Monke
     lines = machine.doctor("-c", machine.network())
     reason = "it had not ended after 0.3 s"
     assert f"problem plugins {machine.plugins}/ipvlan does not run: {reason}" in lines
-    message = f"{machine.plugins}/static was killed when it was asked for VERSION"
+    message = f"{machine.plugins}/static does not answer VERSION, so it may not support CNI 1.0.0"
     problem = f"problem ipam {message}: {reason}"
     assert problem in lines
     assert any("master" in line for line in lines[lines.index(problem) :])
@@ -117,15 +117,14 @@ def test_findings_are_printed_as_they_are_made(machine: Machine) -> None:
 def test_iproute2_is_judged_by_its_version(machine: Machine) -> None:
     for version, state in (
         *((fine, "ok") for fine in ("5.10.0", "v5.10.0-3-g123456")),
-        ("5.9.0", "problem"),
-        *((other, "warning") for other in ("ss200127", "ours")),
+        *((other, "problem") for other in ("5.9.0", "ss200127", "ours")),
     ):
         printed = f"ip utility, iproute2-{version}"
         machine.script(machine.tools / "ip", f"echo '{printed}'")
-        output = "" if state != "warning" else "ip -V prints no version of iproute2: "
+        output = "" if state == "ok" else "ip -V prints: "
         assert f"\n{state} iproute2 {output}{printed}" in "\n".join(machine.doctor())
     machine.script(machine.tools / "ip", "echo BusyBox v1.36.1 >&2; exit 1")
-    other = "\nproblem iproute2 ip -V prints no version of iproute2: BusyBox v1.36.1"
+    other = "\nproblem iproute2 ip -V prints: BusyBox v1.36.1"
     assert other in "\n".join(machine.doctor())
 
 
@@ -178,8 +177,9 @@ def test_ipam_plugin_that_does_not_tell_its_versions_or_run(machine: Machine, an
     output = "\n".join(machine.doctor("-c", machine.network()))
     assert "/static does not answer VERSION" in output
     path.write_text(NO_INTERPRETER)
-    message = f"cannot execute {machine.plugins}/static: No such file or directory"
-    assert f"problem ipam {message}" in machine.doctor("-c", machine.network())
+    (problem,) = (each for each in machine.doctor("-c", machine.network()) if "VERSION" in each)
+    assert problem.startswith("problem ipam")
+    assert problem.endswith("No such file or directory")
 
 
 def test_ipam_plugin_that_is_missing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
