@@ -255,8 +255,6 @@ def _choose_network(values: _Values) -> configs.NetworkConfig:
 def _call_attachment(command: str, network_config: _Values, values: _Values) -> None:
     """Make a call about an attachment; raises UsageError if its container ID is not found."""
     config, netns, ifname = dict(network_config), values["netns"], values["ifname"]
-    if "-" == values["prev_result"] == values["config"]:
-        raise click.UsageError("only one of --config and --prev-result can be - (standard input)")
     _raise_version(config, command)
     if values["prev_result"]:
         previous, result = read_result(values["prev_result"], "--prev-result")

@@ -247,15 +247,12 @@ class _Reader(NamedTuple):
     def read_configuration(self, value: Config, path: Path) -> None:
         """Read a configuration, a list, or those that Multus delegates to."""
         plugins = value.get("plugins")
-        # One that looks like a configuration for ipvlan may lack its type.
-        is_likely = self.definition or "cniVersion" in value or "ipam" in value
         if isinstance(plugins, list):
             self._read_list(value, path)
         elif plugins is not None:
             self._fault((*path, "plugins"), f"plugins is {quote(plugins)}; a list is needed")
         else:
-            kind = value.get("type", "ipvlan" if is_likely else "")
-            self._read_plugin(value, path, kind)
+            self._read_plugin(value, path)
 
     def _fault(self, path: Path, text: str, line: int | None = None) -> None:
         line = line or self.root.find_line(path)
@@ -312,7 +309,7 @@ class _Reader(NamedTuple):
                 self._fault(plugin_path, text)
             neighbours = types[:index], types[index + 1 :]
             own = {key: plugin[key] for key in plugin if key not in _LIST_KEYS}
-            self._read_plugin(own | inherited, plugin_path, kind, *neighbours)
+            self._read_plugin(own | inherited, plugin_path, *neighbours)
 
     def _check_list(self, value: Config, path: Path) -> None:
         """Add what else of a list libcni refuses."""
@@ -323,9 +320,9 @@ class _Reader(NamedTuple):
             self._fault((*path, "cniVersions"), "cniVersions must be a list")
 
     def _read_plugin(
-        self, plugin: Config, path: Path, kind: object, before: _Types = (), after: _Types = ()
+        self, plugin: Config, path: Path, before: _Types = (), after: _Types = ()
     ) -> None:
-        delegates = plugin.get("delegates")
+        delegates, kind = plugin.get("delegates"), plugin.get("type")
         if isinstance(delegates, list):
             reader = self._replace(definition="")
             for index, each in enumerate(delegates):

@@ -117,8 +117,7 @@ def address(text: str) -> str:
         ip = getattr(ip, "ipv4_mapped", None) or ip
         if "%" not in text and is_unicast(ip) and not ip.is_loopback:
             return str(ip)
-    zone = "; leave the zone out" if "%" in text else ""
-    raise click.BadParameter(f"{text!r} is not the IP address of another host{zone}")
+    raise click.BadParameter(f"{text!r} is not the IP address of another host")
 
 
 def _list_namespaces(_ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]:

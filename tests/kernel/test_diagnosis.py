@@ -1009,7 +1009,7 @@ def test_words_that_name_no_end(network: Network, monkeypatch: pytest.MonkeyPatc
         "probe --netns 10.1.0.77": "10.1.0.77 is not on this node",
         "probe --netns 10.1.0.3 --ifname net2": "has no interface net2; it has net1",
         "probe --netns host --ifname no --to 10.1.0.1": "has no interface no; it has eth0, other0",
-        "probe --netns two --to fe80::1%net1": "another host; leave the zone out",
+        "probe --netns two --to fe80::1%net1": "is not the IP address of another host",
         "trace one 255.255.255.255": "is not the IP address of another host",
         "trace one 127.0.0.1": "is not the IP address of another host",
     }.items():

@@ -112,8 +112,8 @@ WORDS = [f"{command} -" for command in COMMANDS]
 
 
 NETWORKS = [
-    {"kind": "NetworkAttachmentDefinition", "metadata": {"name": name}, "spec": {"config": "{}"}}
-    for name in ("blue", "black", "red")
+    {"kind": "NetworkAttachmentDefinition", "metadata": {"name": name}, "spec": {"config": text}}
+    for name, text in dict.fromkeys(("blue", "black", "red"), '{"type": "ipvlan"}').items()
 ]
 
 
