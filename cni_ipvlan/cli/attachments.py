@@ -227,7 +227,6 @@ def is_leased_to(lease: host_local.Lease, attachment: Record | AttachmentId) -> 
 
 
 def _list_records(records: Sequence[Record]) -> str:
-    """Return the end of a message, which lists records if there are any."""
     return f"; there is {_describe_records(records)}" if records else ""
 
 

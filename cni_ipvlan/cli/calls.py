@@ -47,14 +47,12 @@ class Invocation(NamedTuple):
 
 
 def _add_options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return the options as one decorator."""
     return lambda command: reduce(
         lambda decorated, each: each(decorated), reversed(decorators), command
     )
 
 
 def _attachment_options(*, of_del: bool = False) -> Callable[[Any], Any]:
-    """Return the options that name an attachment; for del, some can come from a record."""
     id_type = options.container_or_pod if of_del else options.container_id
     id_help = "The container's ID [default: a new one for add, else the one found there]"
     id_help += "; without -c also a pod's name." if of_del else "."

@@ -52,7 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(error: Exception, *, as_json: bool) -> int:
-    """Print why a command failed; return the exit status."""
     failure = _convert_error(error)
     try:
         output.echo()  # writes what is still buffered

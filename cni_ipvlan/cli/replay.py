@@ -105,7 +105,6 @@ def _merge_environment(
 
 
 def _announce(call: calls.Invocation, time: str) -> None:
-    """Print what will be done, before it is done."""
     verb, path = call.environment.get("CNI_COMMAND", ""), call.environment["CNI_PATH"]
     lines = [", ".join((f"replaying {verb} of {time}", *describe_attachment(call.environment)))]
     if pod_name := pod(call.environment):
@@ -122,7 +121,6 @@ def _announce(call: calls.Invocation, time: str) -> None:
 
 
 def _compare(recorded: dict[str, Any], status: int, answer: str) -> None:
-    """Print the outcome, and how it differs from the recorded one."""
     before, after = _format_answer(recorded["answer"]), _format_answer(answer)
     if recorded["status"] is None:
         lines = [f"status {status}; the recorded call was killed", *after]
@@ -139,7 +137,6 @@ def _compare(recorded: dict[str, Any], status: int, answer: str) -> None:
 
 
 def _format_answer(answer: str) -> list[str]:
-    """Return an answer's lines, formatted if it is JSON."""
     try:
         return json.dumps(json.loads(answer), indent=4).splitlines()
     except (ValueError, RecursionError):

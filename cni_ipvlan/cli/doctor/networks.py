@@ -128,7 +128,6 @@ def _link_finding(master: Master, conf: NetConf) -> Finding:
 def _check_addresses(
     tools: Tools, conf: NetConf, ipam: IpamConfig, master: Master
 ) -> Iterator[Finding]:
-    """Compare the addresses of a sound configuration with those of the host and of containers."""
     if master.netns is None:
         yield from _check_host_addresses(conf, ipam, master)
     own_addresses = dict.fromkeys(each.first for each in ipam.pools if ipam.is_static)

@@ -92,7 +92,6 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
 def _run(
     request: Request, begin: _Begin, ipam_result: Result | None, answers: Answers
 ) -> Prediction:
-    """Make a dry run with one answer of the IPAM plugin."""
     plan = Plan({*answer.STAND_INS}, STATIC_PLUGINS, ipam_result, answers)
     prediction = Prediction(request.environment, plan)
     try:

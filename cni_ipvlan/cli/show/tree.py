@@ -99,7 +99,6 @@ class _State(NamedTuple):
 def _find_attachments(
     tx: Transaction, registry: Registry, networks: configs.Networks, unseen: Callable[[str], None]
 ) -> tuple[list[Attachment], _State]:
-    """Return the interfaces, in natural order, and their state."""
     attachments = sorted(
         inventory.search(tx, registry, report=unseen),
         key=lambda each: _natural_key(f"{each.netns.path if each.netns else ''}\0{each.link.name}"),
@@ -117,7 +116,6 @@ def _find_attachments(
 def _find_master(
     each: Attachment, host_masters: Iterable[Master]
 ) -> tuple[queries.Link | None, str]:
-    """Return the master, if it is on the host, and a name for it."""
     link, netns = each.link, each.netns
     for master in host_masters:
         if master.carries(link, netns):

@@ -87,12 +87,10 @@ def _check_file(network: NetworkConfig) -> Iterator[Problem]:
 
 
 def _locate(network: NetworkConfig, problems: Iterable[Problem]) -> Iterator[Problem]:
-    """Change the paths of problems to paths in the document."""
     return (each._replace(path=network.path_in_document(each.path)) for each in problems)
 
 
 def _check_options(config: dict[str, Any], *, is_chained: bool) -> Iterator[Problem]:
-    """Yield what the schema of the options can't express, except for ipam."""
     if config.get("cniVersion") in (None, ""):
         text = f"cniVersion is not given; that means {VERSION_WHEN_ABSENT}, which has no CHECK"
         yield Problem(("cniVersion",), text, is_warning=True)

@@ -244,7 +244,6 @@ def check_ipam(config: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _check_plugin_name(plugin: str) -> Iterator[Problem]:
-    """Yield a problem if the name is similar to a plugin's, or that of no IPAM plugin."""
     if plugin in INTERFACE_PLUGINS:
         text = f"which is not an IPAM plugin; root may permit it in {PERMITTED}"
         yield Problem(("ipam", "type"), f"ipam.type is {plugin!r}, {text}", is_warning=True)
