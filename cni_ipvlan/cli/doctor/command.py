@@ -1,6 +1,5 @@
 """The command doctor."""
 
-import os
 from collections.abc import Iterator
 
 import click
@@ -77,10 +76,9 @@ def _examine_networks(tools: Tools, selected: NetworkConfig | None) -> Iterator[
     for fault in faults:  # a selected network does not depend on these files
         yield Finding(PROBLEM if selected is None else WARNING, "configuration", str(fault))
     if selected is not None:
-        file = os.path.realpath(selected.source)
-        others = (each for each in all_networks if os.path.realpath(each.source) != file)
-        # The selected network may replace one that has its name.
-        all_networks = [*(each for each in others if each.name != selected.name), selected]
+        # The selected network is, or may replace, one that has its name.
+        others = (each for each in all_networks if each.name != selected.name)
+        all_networks = [*others, selected]
     elif not (all_networks or faults):
         text = f"{configs.DIRECTORY} has no network of ipvlan; -c FILE names one"
         yield Finding(OK, "configuration", text)
