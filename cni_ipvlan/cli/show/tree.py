@@ -1,7 +1,6 @@
 """The masters on this node, the ipvlan interfaces they carry, what is wrong, what is left over."""
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from ipaddress import ip_network
@@ -77,7 +76,7 @@ def inspect(
     if not unseen:
         leftovers = _find_leftovers(tx, registry, state, attachments, host_masters, is_wanted)
     return {
-        "masters": [masters[name] for name in sorted(masters, key=_natural_key)],
+        "masters": [masters[name] for name in sorted(masters)],
         "leftovers": sorted(leftovers, key=_sort_key),
         "notSeen": unseen,
     }
@@ -101,7 +100,7 @@ def _find_attachments(
 ) -> tuple[list[Attachment], _State]:
     attachments = sorted(
         inventory.search(tx, registry, report=unseen),
-        key=lambda each: _natural_key(f"{each.netns.path if each.netns else ''}\0{each.link.name}"),
+        key=lambda each: (each.netns.path if each.netns else "", each.link.name),
     )
     busy = {key for key in map(_attachment_key, attachments) if key and registry.is_live(key)}
     state = _State(busy, _read_leases(networks), defaultdict(list))
@@ -268,14 +267,9 @@ def _leftover_row(kind: str, problem: str, attachment: AttachmentId, **fields: s
     return {key: row.get(key) or None for key in _LEFTOVER_KEYS}
 
 
-def _sort_key(row: _Document) -> tuple[bool, list[str | int]]:
+def _sort_key(row: _Document) -> tuple[Any, ...]:
     keys = ("network", "containerID", "interface", "address", "netns")
-    return row["kind"] == "lease", _natural_key(" ".join(row[key] or "" for key in keys))
-
-
-def _natural_key(text: str) -> list[str | int]:
-    """Return a key by which eth10 comes after eth9; its items are in turn text and a number."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]
+    return row["kind"] == "lease", *(row[key] or "" for key in keys)
 
 
 def _attachment_key(each: Attachment) -> str:
