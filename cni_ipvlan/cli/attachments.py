@@ -22,7 +22,6 @@ from cni_ipvlan.state.attachment import AttachmentId, Record, describe_container
 from cni_ipvlan.state.registry import Registry
 
 _IPAM_WITH_OWNERS = ("", "static", "host-local")  # the owners of their addresses can be found
-_NEEDS_ROOT = "only root may read the recorded attachments"
 _MOST_LISTED = 10
 _SHORTEST_ID = 4  # characters of the start of a container's ID
 _Owners = dict[str, AttachmentId | None] | None
@@ -53,7 +52,8 @@ def find_record(word: str, netns: str | None, **fields: str | None) -> Record:
         # A read-only registry would be empty for those who may not read it.
         all_records = list(Registry().all_records())
     except PermissionError:
-        raise click.UsageError(f"{_NEEDS_ROOT}; use sudo, or give -c and --netns") from None
+        text = "only root may read the recorded attachments; use sudo, or give -c and --netns"
+        raise click.UsageError(text) from None
     records = [each for each in all_records if matches_container(each.container_id, each.pod, word)]
     records = _select(records, container_id=word) or records
     if not records:
@@ -168,22 +168,18 @@ def check_whole_ids(node: Node, network: str, valid: Iterable[Mapping[str, str]]
 
 def find_container_id(node: Node, network: str, ifname: str, netns: str) -> str:
     """Return the ID of a container, whose namespace may be gone; raises UsageError."""
-    attachment = f"attachment {ifname!r} of the network {network!r} in {netns}"
     try:
         records, owners = _read_container(node, netns)
     except PermissionError as error:
-        why = _NEEDS_ROOT
-        if error.filename == netns:
-            needed = machine.why_not_permitted(("CAP_SYS_ADMIN", "CAP_SYS_PTRACE"))
-            why = f"{netns} may not be opened: {needed}"
+        why = f"only root may read {error.filename}"
     else:
-        containers = _find_ids(network, ifname, records, owners)
-        if len(containers) == 1:
-            return containers[0]
-        if containers:
-            why = f"several containers had an {attachment}: {', '.join(containers)}"
-        else:
-            why = f"no {attachment} is known on this node{_list_records(records)}"
+        matches = _select(records, network=network, ifname=ifname)
+        current = [each for each in matches if each.attachment in (owners or {}).values()]
+        found = current or matches
+        if len(found) == 1:
+            return found[0].container_id
+        what = f"attachment {ifname!r} of the network {network!r} in {netns} is known on this node"
+        why = f"{'more than one' if found else 'no'} {what}{_list_records(found or records)}"
     raise click.UsageError(f"{why}; give its container ID with --container-id")
 
 
@@ -209,15 +205,9 @@ def check_exists(node: Node, network: configs.NetworkConfig, values: Mapping[str
         or None in {owners.get(name, attachment) for name in (attachment.ifname, temporary)}
     ):
         return
-    containers = _find_ids(network.name, attachment.ifname, records, owners)
-    if containers:
-        hint = f"; did you mean {' or '.join(map(repr, containers))}?"
-    else:
-        others = _select(node.registry.all_records(), container_id=attachment.container_id)
-        hint = _list_records(others)
     what = f"{attachment.container_id!r} with the interface {attachment.ifname!r}"
     text = f"there is nothing of the container {what} in the network {attachment.network!r}"
-    raise CniError(UNKNOWN_CONTAINER, text + hint)
+    raise CniError(UNKNOWN_CONTAINER, text + _list_records(records))
 
 
 def is_leased_to(lease: host_local.Lease, attachment: Record | AttachmentId) -> bool:
@@ -228,13 +218,6 @@ def is_leased_to(lease: host_local.Lease, attachment: Record | AttachmentId) -> 
 
 def _list_records(records: Sequence[Record]) -> str:
     return f"; there is {_describe_records(records)}" if records else ""
-
-
-def _find_ids(network: str, ifname: str, records: Sequence[Record], owners: _Owners) -> list[str]:
-    """Return the IDs of containers that have or had an attachment with this interface."""
-    matches = _select(records, network=network, ifname=ifname)
-    current = [each for each in matches if each.attachment in (owners or {}).values()]
-    return [each.container_id for each in current or matches]
 
 
 def _read_container(node: Node, path: str) -> tuple[list[Record], _Owners]:
