@@ -97,8 +97,6 @@ def parse_object(text: str) -> dict[str, Any]:
 
 def read(source: str, text: str) -> Iterator[Document]:
     """Yield the documents of a file that are not empty, until one raises ConfigError."""
-    if not text.strip():
-        raise ConfigError("the file is empty", source)
     if len(text) > _MOST_CHARACTERS:
         raise ConfigError(f"it has more than {_MOST_CHARACTERS >> 20} MiB", source)
     is_json = text.lstrip("\ufeff \t\r\n").startswith("{")
@@ -113,7 +111,7 @@ def read(source: str, text: str) -> Iterator[Document]:
         text = f"{form}: {error.text}"
         raise ConfigError(text, source, error.line, error.document) from None
     if is_empty:
-        raise ConfigError("the file has nothing but comments", source)
+        raise ConfigError("the file is empty, or has nothing but comments", source)
 
 
 def parse_json(text: str, first_line: int = 1) -> Document:
@@ -126,9 +124,7 @@ def parse_json(text: str, first_line: int = 1) -> Document:
     except RecursionError:
         raise ConfigError(TOO_DEEP, line=first_line) from None
     except ValueError as error:  # about a number, which the message quotes
-        lexemes = (each for each in _LEXEME.finditer(text) if each[0] in str(error).split())
-        lines_above = next((text.count("\n", 0, each.start()) for each in lexemes), 0)
-        raise ConfigError(str(error), line=first_line + lines_above) from None
+        raise ConfigError(str(error)) from None
     return _locate_values(Document(value, {}, {}, {}), text, first_line).check_lists()
 
 

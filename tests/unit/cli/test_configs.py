@@ -119,12 +119,12 @@ def test_without_a_clear_choice_the_names_are_listed(several: str) -> None:
 @pytest.mark.parametrize(
     ("text", "printed"),
     [
-        ("", ": the file is empty"),
-        ("# nothing\n---\n", ": the file has nothing but comments"),
+        ("", ": the file is empty, or has nothing but comments"),
+        ("# nothing\n---\n", ": the file is empty, or has nothing but comments"),
         ("kind: Pod\napiVersion: v1\n", " has no configuration of type ipvlan"),
         ("{", ":1: it is not valid JSON: a key in double quotes is missing"),
-        ('{"a": NaN}', ":1: it is not valid JSON: NaN is not JSON"),
-        ('{\n"a": 1e999}', ":2: it is not valid JSON: the number 1e999 is too large"),
+        ('{"a": NaN}', ": it is not valid JSON: NaN is not JSON"),
+        ('{\n"a": 1e999}', ": it is not valid JSON: the number 1e999 is too large"),
         ('{\n"a": 1, // one\n}', ":2: it is not valid JSON: a key in double quotes is missing"),
         ("{'a': 1}", ":1: it is not valid JSON: a key in double quotes is missing"),
         ('{"a": True}', ":1: it is not valid JSON: a value is missing, or is a word without quo"),
