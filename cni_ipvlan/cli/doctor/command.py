@@ -1,16 +1,31 @@
-"""The command doctor."""
+"""The command doctor, and its checks of a network: configuration, IPAM, master and its users."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address, ip_interface
+from typing import Any
 
 import click
 
 from cni_ipvlan.cli import calls, configs, options, output, validate
 from cni_ipvlan.cli.configs import NetworkConfig
-from cni_ipvlan.cli.doctor import networks, node
+from cni_ipvlan.cli.doctor import node
 from cni_ipvlan.cli.doctor.node import Tools
-from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, collect
-from cni_ipvlan.iproute import namespace
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, collect, error_finding
+from cni_ipvlan.cli.reading import json_path
+from cni_ipvlan.cli.validate.ipam import IpamConfig
+from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.config import netconf
+from cni_ipvlan.config.netconf import NetConf, Problem
+from cni_ipvlan.iproute import commands, machine, namespace, queries
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.plugin import explain, host_access, host_local, inventory, modes, status
+from cni_ipvlan.plugin import master as masters
+from cni_ipvlan.plugin.find_master import find_master
+from cni_ipvlan.plugin.master import Master
+from cni_ipvlan.state.attachment import Record
+
+_DEFAULT_METRICS = {4: 0, 6: 1024}  # by family
 
 
 @options.command("ipvlan doctor -c examples/ipvlan0.yaml --netns container1 --ifname net1")
@@ -85,5 +100,175 @@ def _examine_networks(tools: Tools, selected: NetworkConfig | None) -> Iterator[
     all_problems = list(validate.check_all(all_networks))
     for network in all_networks if selected is None else [selected]:
         problems = [problem for each, problem in all_problems if each is network]
-        for finding in networks.examine(tools, network, problems):
+        for finding in _examine_network(tools, network, problems):
             yield finding._replace(network=network.label)
+
+
+def _examine_network(
+    tools: Tools, network: NetworkConfig, problems: Sequence[Problem]
+) -> Iterator[Finding]:
+    """Yield the findings about a network, whose configuration has these problems."""
+    for each in problems:
+        text = f"{network.source}: {json_path(each.path)}: {each.text}"
+        yield Finding(WARNING if each.is_warning else PROBLEM, "configuration", text)
+    if not problems:
+        yield Finding(OK, "configuration", f"{network.source}: network {network.label}")
+    try:
+        conf = netconf.parse(network.config, network.version)
+    except CniError:
+        return  # it is among the problems
+    # A conflict with another network is no fault of the ranges.
+    is_sound = all(each.is_warning for each in validate.check_config(network))
+    if conf.ipam_type:
+        yield from collect("ipam", node.check_ipam(tools, conf.ipam_type, network.version))
+    if conf.ipam_type == "host-local" and is_sound:
+        yield from collect("ipam", _check_leases(network.config))
+    elif conf.ipam_type == "dhcp":
+        yield from collect("ipam", node.check_dhcp(tools, network.config))
+    yield from collect("programs", _check_programs(tools, network.config, conf))
+    yield from collect("master", _check_master(tools, network.config, conf, is_sound=is_sound))
+    if tools.container and is_sound:
+        yield from collect("routes", _check_default_routes(tools, conf, IpamConfig(network.config)))
+
+
+def _check_leases(config: dict[str, Any]) -> Iterator[Finding]:
+    store = netconf.lease_directory(config)
+    status.check_writable(store)
+    for each in host_local.usage(config):
+        text = f"{each.leased} of {each.capacity} addresses of {each.ranges} are leased, in {store}"
+        if each.leased < each.capacity:
+            yield Finding(OK, "ipam", text)
+        else:
+            advice = "release those of containers that are gone: ipvlan gc -c FILE --keep-existing"
+            yield Finding(PROBLEM, "ipam", text, advice)
+
+
+def _check_programs(tools: Tools, config: dict[str, Any], conf: NetConf) -> Iterator[Finding]:
+    status.check_programs(tools.runner, conf, status.likely_addresses(config.get("ipam")))
+    if conf.check_ipv4_conflict:
+        yield Finding(OK, "programs", "checkIPv4Conflict has what it needs, arping")
+
+
+def _check_default_routes(tools: Tools, conf: NetConf, ipam: IpamConfig) -> Iterator[Finding]:
+    """Compare the network's default routes with the container's: each needs its own metric."""
+    container, records = tools.container, tools.registry.all_records()
+    place = (container and container.identity, conf.name)
+    ifnames = {each.ifname for each in records if (each.netns_identity, each.network) == place}
+    for path, dst, _ in ipam.routes:
+        if dst.network.prefixlen:
+            continue
+        query = Command(commands.route_show("default", family=f"-{dst.version}"), netns=container)
+        metric = ipam.options["routes"][path[-1]].get("priority") or _DEFAULT_METRICS[dst.version]
+        for each in queries.routes(tools.tx.run(query).stdout):
+            if each.priority == metric and each.device not in ("", *ifnames):
+                text = f"the container has a default route, {dst}, through {each.device} already"
+                advice = "leave the route out, or give it another priority or table"
+                yield Finding(PROBLEM, "routes", text, advice)
+
+
+def _check_master(
+    tools: Tools, config: dict[str, Any], conf: NetConf, *, is_sound: bool
+) -> Iterator[Finding]:
+    if conf.link_in_container and tools.container is None:
+        yield Finding(OK, "master", "it is in the container; name one with --netns to check it")
+        return
+    master = find_master(tools.tx, conf, tools.container)
+    master = status.expected_master(tools.tx, conf, master)
+    masters.check_master(master, conf)
+    yield _link_finding(master, conf)
+    addresses = status.likely_addresses(config.get("ipam")) if is_sound else []
+    refused = set()
+    for (option, *_), check in status.option_checks(tools.tx, conf, master, addresses):
+        try:
+            check()
+        except CniError as error:
+            refused.add(option)
+            yield error_finding("addresses" if option == "ipam" else str(option), error)
+    if is_sound and "ipam" not in refused:
+        ipam = IpamConfig(config)
+        yield from collect("addresses", _check_addresses(tools, conf, ipam, master))
+    if conf.host_access and "hostAccess" not in refused:
+        yield from collect("hostAccess", _check_host_access(tools, conf, master))
+    if master.link.ifindex:
+        yield from collect("conflicts", _check_conflicts(tools, conf, master))
+
+
+def _link_finding(master: Master, conf: NetConf) -> Finding:
+    link = master.link
+    if not link.ifindex:
+        return Finding(OK, "master", f"an ADD makes the VLAN {conf.vlan} of {link.parent}")
+    if not link.is_up:
+        return Finding(WARNING, "master", masters.describe_down(master))
+    if not link.has_carrier:
+        text = f"{link.name} has no carrier"
+        return Finding(WARNING, "master", text, "check its cable or its switch port")
+    return Finding(OK, "master", f"{link.name} is up, MTU {link.mtu}, {link.mac}")
+
+
+def _check_addresses(
+    tools: Tools, conf: NetConf, ipam: IpamConfig, master: Master
+) -> Iterator[Finding]:
+    if master.netns is None:
+        yield from _check_host_addresses(conf, ipam, master)
+    own_addresses = dict.fromkeys(each.first for each in ipam.pools if ipam.is_static)
+    ranges = [] if ipam.is_static else ipam.pools
+    networks = {conf.name}  # one finding for each other network is enough
+    if not own_addresses and not ranges:
+        return
+    why = "only root can see which addresses containers have"
+    unseen = [why] if machine.missing_capabilities(machine.TO_SEE_ALL) else []
+    attachments = inventory.search(tools.tx, tools.registry, report=unseen.append)
+    for holder in inventory.select_of_master(attachments, master):
+        netns, owner = holder.netns, holder.owner
+        addresses = [ip_interface(each).ip for each in holder.addresses]
+        conflicts = [each for each in addresses if any(pool.contains(each) for pool in ranges)]
+        if owner is not None and owner.network not in networks and conflicts:
+            networks.add(owner.network)
+            text = f"{conflicts[0]} is in the range, and belongs to {holder.describe()}"
+            advice = f"give the network {owner.network} and this one addresses of their own"
+            yield Finding(WARNING, "addresses", text, advice)
+        is_in_container = netns and tools.container and netns.identity == tools.container.identity
+        if is_in_container and tools.ifname in (holder.link.name, ""):
+            continue  # the person asks about this attachment
+        for address in own_addresses.keys() & {*addresses}:
+            is_expected = owner is not None and owner.network == conf.name
+            state = WARNING if is_expected and tools.container is None else PROBLEM
+            text = f"{address} belongs to {holder.describe()}, so an ADD of another container fails"
+            yield Finding(state, "addresses", text, "give each container an address of its own")
+            del own_addresses[address]
+    if unseen:
+        yield Finding(WARNING, "addresses", unseen[0], "run it as root, in the host's namespaces")
+    elif own_addresses:
+        text = f"no container on {master.link.name} has {', '.join(map(str, own_addresses))}"
+        yield Finding(OK, "addresses", text)
+
+
+def _check_host_addresses(conf: NetConf, ipam: IpamConfig, master: Master) -> Iterator[Finding]:
+    for _, text, advice in validate.find_host_addresses(ipam, master):
+        yield Finding(PROBLEM, "addresses", text, advice)
+    hops = {hop for _, _, hop in ipam.routes}
+    hops |= {each.gateway for each in ipam.pools} if None in hops else set()
+    conflicts = hops.intersection(map(ip_address, master.addresses))
+    # Only in mode l2 are packets sent to a gateway.
+    for hop in sorted(conflicts, key=str) if conf.mode == "l2" and not conf.host_access else ():
+        text = f"the gateway {hop} is the host's own address on {master.link.name}"
+        text += ", which its ipvlan containers can't reach"
+        advice = "use the network's router as gateway, or set hostAccess"
+        yield Finding(PROBLEM, "addresses", text, advice)
+
+
+def _check_host_access(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]:
+    if conf.mode == "l2" and (why := host_access.describe_strict_filter(tools.tx, master)):
+        yield Finding(PROBLEM, "hostAccess", why)
+    addresses = ", ".join(host_access.usable_addresses(master))
+    yield Finding(OK, "hostAccess", f"containers reach the host as {addresses}")
+
+
+def _check_conflicts(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]:
+    for rival in explain.find_macvlans(tools.tx, tools.registry, master):
+        text = f"{master.link.name} already carries {rival.link.kind}: {rival.describe()}"
+        yield Finding(PROBLEM, "conflicts", text, "use another master, or remove that interface")
+    record = Record(conf.name, "", "", "", (0, 0), conf.mode, conf.flag)
+    modes.reserve_mode(tools.tx, tools.registry, master, record, tools.runner.interrupts.check)
+    text = f"nothing on {master.link.name} uses a mode other than {conf.mode} {conf.flag}"
+    yield Finding(OK, "conflicts", text)
