@@ -81,20 +81,6 @@ def test_arping_that_an_option_needs(setup: Setup, user: User) -> None:
 
 
 @pytest.mark.slow
-def test_a_default_route_that_the_container_has(setup: Setup, user: User) -> None:
-    conf = network(ipam=static("10.1.0.2/24", gateway="10.1.0.1", routes=[{"dst": "0.0.0.0/0"}]))
-    assert "problem routes" not in doctor(user, "--netns container1", conf)
-    setup.container.ip("link add name eth9 up type dummy")
-    setup.container.ip("route add default dev eth9")
-    (message,) = doctor(user, "--netns container1", conf)["problem routes"]
-    assert message == "the container has a default route, 0.0.0.0/0, through eth9 already"
-    setup.expect_error(107, "0.0.0.0/0", conf=conf)
-    setup.container.ip("link delete dev eth9")
-    setup.add(conf)  # its own is none
-    assert "problem routes" not in doctor(user, "--netns container1", conf)
-
-
-@pytest.mark.slow
 def test_a_range_of_which_another_network_has_an_address(setup: Setup, user: User) -> None:
     for directory in ("/var/lib/cni/networks", f"{user.directory}/leases"):
         conf = network(ipam=host_local("10.1.0.0/24", dataDir=directory))

@@ -16,16 +16,13 @@ from cni_ipvlan.cli.validate.ipam import IpamConfig
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import NetConf, Problem
-from cni_ipvlan.iproute import commands, machine, namespace, queries
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute import machine, namespace
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import explain, host_access, host_local, inventory, modes, status
 from cni_ipvlan.plugin import master as masters
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.state.attachment import Record
-
-_DEFAULT_METRICS = {4: 0, 6: 1024}  # by family
 
 
 @options.command("ipvlan doctor -c examples/ipvlan0.yaml --netns container1 --ifname net1")
@@ -127,8 +124,6 @@ def _examine_network(
         yield from collect("ipam", node.check_dhcp(tools, network.config))
     yield from collect("programs", _check_programs(tools, network.config, conf))
     yield from collect("master", _check_master(tools, network.config, conf, is_sound=is_sound))
-    if tools.container and is_sound:
-        yield from collect("routes", _check_default_routes(tools, conf, IpamConfig(network.config)))
 
 
 def _check_leases(config: dict[str, Any]) -> Iterator[Finding]:
@@ -147,23 +142,6 @@ def _check_programs(tools: Tools, config: dict[str, Any], conf: NetConf) -> Iter
     status.check_programs(tools.runner, conf, status.likely_addresses(config.get("ipam")))
     if conf.check_ipv4_conflict:
         yield Finding(OK, "programs", "checkIPv4Conflict has what it needs, arping")
-
-
-def _check_default_routes(tools: Tools, conf: NetConf, ipam: IpamConfig) -> Iterator[Finding]:
-    """Compare the network's default routes with the container's: each needs its own metric."""
-    container, records = tools.container, tools.registry.all_records()
-    place = (container and container.identity, conf.name)
-    ifnames = {each.ifname for each in records if (each.netns_identity, each.network) == place}
-    for path, dst, _ in ipam.routes:
-        if dst.network.prefixlen:
-            continue
-        query = Command(commands.route_show("default", family=f"-{dst.version}"), netns=container)
-        metric = ipam.options["routes"][path[-1]].get("priority") or _DEFAULT_METRICS[dst.version]
-        for each in queries.routes(tools.tx.run(query).stdout):
-            if each.priority == metric and each.device not in ("", *ifnames):
-                text = f"the container has a default route, {dst}, through {each.device} already"
-                advice = "leave the route out, or give it another priority or table"
-                yield Finding(PROBLEM, "routes", text, advice)
 
 
 def _check_master(
