@@ -46,7 +46,8 @@ class CommandError(IprouteError):
         super().__init__(command, completed)
         self.command = command
         self.completed = completed
-        output = completed.stderr.strip() or completed.stdout.strip()
+        is_killed = completed.status < 0  # what it has printed is no reason then
+        output = completed.stderr.strip() or (b"" if is_killed else completed.stdout.strip())
         self.answer = completed.killed_because or output.decode("utf-8", "replace")
         self.findings: list[str] = []
 

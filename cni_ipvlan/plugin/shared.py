@@ -76,10 +76,11 @@ class Feature:
 
 def disable_autoconfiguration(tx: Transaction, name: str) -> None:
     """Keep the host's kernel from adding addresses and routes to a new link by itself."""
+    purpose = f"keep the kernel from giving {name} addresses"
     for switch, value in ((commands.ACCEPT_RA, b"0\n"), (commands.ADDR_GEN_MODE, b"1\n")):
         argv = commands.sysctl_write(switch.format(name))
         # It is absent if the kernel has no IPv6.
-        tx.run(Command(argv, "give the host no address there", stdin=value, accept=commands.ABSENT))
+        tx.run(Command(argv, purpose, stdin=value, accept=commands.ABSENT))
 
 
 def is_only(records: Iterable[Record], attachment: AttachmentId) -> bool:

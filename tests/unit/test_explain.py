@@ -58,12 +58,14 @@ def test_unknown_answer_is_quoted() -> None:
         (ADD, 2, b" \n", "create it", "cannot create it: out"),
         (ADD, 3, b"", "create it", "cannot create it: exit status 3"),
         (ADD, -9, b"", "create it", "cannot create it: killed by signal 9"),
+        (ADD, -9, b" \n", "create it", "cannot create it: killed by signal 9"),
         (("ip", "link"), 1, b"no", "", "cannot run 'ip link': no"),
         (ADD, 1, b"a\xffb", "create it", "cannot create it: a\ufffdb"),
     ):
         error = make_error(Command(argv, purpose), printed, status)
         assert error.msg == msg
-        answer = printed.decode("utf-8", "replace").strip() or ("out" if printed else "")
+        stdout = "out" if printed and status > 0 else ""
+        answer = printed.decode("utf-8", "replace").strip() or stdout
         assert error.details.endswith(f"\nanswer: {answer}") == bool(answer)
 
 
