@@ -259,9 +259,10 @@ answers sent to a host that would send them back | switch; addressed; third;
     => exec other ip route get 10.7.0.2
 too small a TTL | routed; one: net/ipv4/ip_default_ttl=1; trace one 10.9.0.1
     => packets of ONE end after 1 hops (net/ipv4/ip_default_ttl) => echo 64
-too small a TTL by a route | routed; one: ip route replace default via 10.1.0.1 hoplimit 1;
-    trace one 10.9.0.1 => packets of ONE end after 1 hops (the route: default via 10.1.0.1 dev net1
-    => exec container1 ip route replace default via 10.1.0.1 dev net1
+too small a TTL by an advertised route | routed6; neighbour: net/ipv6/conf/all/forwarding=1;
+    one: ip route replace default via fd00:1::1 hoplimit 1 expires 999; trace one fd00:9::1
+    => packets of ONE end after 1 hops (the route: default via fd00:1::1 dev net1
+    => route replace default via fd00:1::1 dev net1 metric 1024 pref medium
 the host's route in mode l3 is missing | gateway; add one 10.1.0.2/24 - mode=l3;
     neighbour: ip route add 10.1.0.2 dev eth0; trace one 10.1.0.1
     => the host has no route to 10.1.0.1 => ip route add 10.1.0.1 dev eth0

@@ -1,5 +1,6 @@
 """Facts: where a side's routes, rules and parameters send packets, or why nowhere."""
 
+import re
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_interface, ip_network
 from itertools import chain, product
@@ -37,6 +38,7 @@ def show_route(side: Side, device: str, target: str, source: str = "", entry: st
     words += ("oif", device) if device and "iif" not in words else ()
     words += commands.of_echoes(target)
     output = side.run(("ip", "route", "get", "fibmatch", target, *words)).stdout.decode()
+    output = re.sub(r" expires \S+", "", output)  # in commands, ip does not take what it prints
     return " ".join(output.split()) or "not known"
 
 
@@ -210,7 +212,7 @@ def explain_missing_route(side: Side, target: str, port: Port | None) -> Iterato
 
 def format_subnets(addresses: Sequence[str]) -> str:
     """Return the subnets of addresses, in words."""
-    return ", ".join(str(ip_interface(each).network) for each in addresses)
+    return ", ".join(dict.fromkeys(str(ip_interface(each).network) for each in addresses))
 
 
 def restore_rule(side: Side, target: str, table: str, priority: str) -> str:
