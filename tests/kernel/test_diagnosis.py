@@ -784,10 +784,9 @@ an address of two containers on two masters | wires; space b; add b 10.1.0.3/24;
 both ends have the same address | wires; add one 10.1.0.2/24;
     add two 10.1.0.2/24 - master=eth1 name=other; trace one two
     => 10.1.0.2 is an address of ONE, too => no two networks
-a neighbour that has answered lately | ipv6;
-    one: ip neighbour replace fd00:1::9 lladdr 02:00:00:00:00:99 dev net1 nud stale;
-    trace one fd00:1::9 => fd00:1::9 has answered ARP or ND (02:00:00:00:00:99), but not ping
-    => ask again in 10 s, as it may be gone
+a neighbour that is gone since it has answered | ipv6;
+    one: ip neighbour replace fd00:1::9 lladdr 02:00:00:00:00:99 dev net1 nud reachable;
+    trace one fd00:1::9 => nobody answers for fd00:1::9 => check the address
 no family in common | pair; two: ip address flush dev net1;
     two: ip address add fd00::1/64 dev net1 nodad; trace one two => have no addresses of one family
 """

@@ -28,6 +28,8 @@ _MTU = re.compile(rb"mtu ?[=:] ?(\d+)")
 # From 10.1.0.1: icmp_seq=1 Redirect Host(New nexthop: 10.1.0.3)
 _REFUSAL = re.compile(r"^From (\S+) icmp_seq=\d+ (?!Redirect)(.+)$", re.MULTILINE)
 _SIZES = (8000, 4000, 1500, 1492, 1480, 1450, 1420, 1400, 1360, 1280, 1000, 576, 250, 100)
+# States in which the kernel takes a neighbour for reachable that has answered, or only advertised.
+_MAY_BE_GONE = ("REACHABLE", "STALE", "DELAY", "PROBE")
 
 
 class Question(NamedTuple):
@@ -379,11 +381,7 @@ def _explain_outside(
     sources = of_family(target, asker.addresses)[:1] if is_same else []
     pings = ((asker.side, commands.ping(target, asker.link.name, each)) for each in sources)
     is_up = any(completed.status == 0 for completed in asker.side.topology.ask(*pings))
-    mac = known_mac
-    if known_mac and ":" not in hop.next_hop:
-        completed = hop.sender.side.run(commands.arping(hop.next_hop, hop.sender.link.name))
-        if completed.status in (0, 1):
-            mac = queries.answering_mac(completed.stdout).lower()
+    mac = _ask_neighbour(hop) if known_mac else ""
     if known_mac and not mac:
         yield hops.report_unanswered(hop)
     elif mac != known_mac:
@@ -396,17 +394,29 @@ def _explain_outside(
         text = f"{target} answers {asker} ({sources[0]}), but not {source}"
         yield _report_refusal(hop, text, source, refusals)
     elif known_mac and hop.next_hop == target:
-        # Nobody was asked for an IPv6 neighbour that has answered lately.
-        is_sure = ":" not in target or hop.neighbour.state in ("REACHABLE", "PERMANENT")
-        verb = "answers" if is_sure else "has answered"
-        text = f"{target} {verb} ARP or ND ({known_mac}), but not ping"
+        text = f"{target} answers ARP or ND ({known_mac}), but not ping"
         advice = f"it may ignore ping, have a filter, or have no route to {source}"
-        advice = advice if is_sure else f"ask again in 10 s, as it may be gone; {advice}"
         yield Finding(PROBLEM, "no ping", text, advice)
     elif known_mac:
         text = f"{silence}; its gateway {hop.next_hop} ({known_mac}) is there"
         advice = "look at the gateway: does it forward, its route back, its firewall, its NAT; "
         yield Finding(PROBLEM, "beyond", text, f"{advice}or {target} ignores ping")
+
+
+def _ask_neighbour(hop: Hop) -> str:
+    """Return the MAC address of a next hop that the kernel knows; empty if it does not answer."""
+    side, name, known_mac = hop.sender.side, hop.sender.link.name, hop.neighbour.mac.lower()
+    if ":" not in hop.next_hop:
+        completed = side.run(commands.arping(hop.next_hop, name))
+        is_answer = completed.status in (0, 1)
+        return queries.answering_mac(completed.stdout).lower() if is_answer else known_mac
+    if hop.neighbour.state not in _MAY_BE_GONE:
+        return known_mac
+    # Only the kernel can ask by ND, which takes it three seconds.
+    side.run(("ip", "neighbour", "change", hop.next_hop, "dev", name, "nud", "probe"))
+    side.run(commands.ping(hop.next_hop, name, seconds=4))
+    answer = side.run(commands.neighbour_show(name, hop.next_hop)).stdout
+    return "".join(each.mac.lower() for each in queries.neighbours(answer))
 
 
 def _report_refusal(hop: Hop, text: str, source: str, refusals: Sequence[Finding]) -> Finding:
