@@ -404,8 +404,12 @@ def _host_addresses(master: Master, addresses: Sequence[Address]) -> list[str]:
 
 
 def _first_by_family(host_ips: Sequence[str]) -> dict[int, str]:
-    """Return the first of each family: later ones may be services', which move to other hosts."""
-    return {family(each): each for each in reversed(host_ips)}
+    """Return the oldest of each family: later ones may be services', which move to other hosts.
+
+    Of IPv4 it is the first that the kernel lists, of IPv6 the last.
+    """
+    of_ipv6 = [each for each in host_ips if ":" in each]
+    return {family(each): each for each in (*reversed(host_ips), *of_ipv6)}
 
 
 def _reachable(host_ips: Iterable[str], addresses: Iterable[Address]) -> list[str]:

@@ -164,15 +164,16 @@ def test_both_families_and_every_address_of_the_host(setup: Setup) -> None:
     other = {"name": "eth0", "sandbox": setup.container.path}
     ips = [{"address": "10.9.0.5/24", "interface": 0}]
     chained = {"cniVersion": "1.0.0", "interfaces": [other], "ips": ips}
+    setup.host.ip("address add fd00:1::11/64 dev eth0 nodad")
     added = setup.add(DUAL_STACK, prevResult=chained)
-    hosts = (HOST, "10.2.0.10", "fd00:1::10")
-    assert [setup.container.can_ping(each) for each in hosts] == [True] * 3
+    hosts = (HOST, "10.2.0.10", "fd00:1::10", "fd00:1::11")
+    assert all(setup.container.can_ping(each) for each in hosts)
     assert setup.host.can_ping(FIRST)
     assert setup.host.can_ping("fd00:1::2")
     sources = {each["prefsrc"] for each in setup.host.routes("dev", host_link(setup))}
     assert sources == {HOST, "fd00:1::10"}
     routes = {each["dst"] for each in added.result["routes"]}
-    assert routes == {f"{HOST}/32", "10.2.0.10/32", "fd00:1::10/128"}
+    assert routes == {f"{HOST}/32", "10.2.0.10/32", "fd00:1::10/128", "fd00:1::11/128"}
     added.check()
     run("rm", "-r", str(RECORDS))
     added.check()
