@@ -103,6 +103,7 @@ class Route(NamedTuple):
     advmss: int | None
     is_connected: bool
     is_unreachable: bool = False
+    source: str = ""
 
     @property
     def ip(self) -> str:
@@ -316,6 +317,7 @@ def _route(entry: dict[str, Any]) -> Route:
         advmss=_optional(metrics, "advmss"),
         is_connected=_value(entry, "protocol", str, "") == "2",  # RTPROT_KERNEL
         is_unreachable=_value(entry, "type", str, "") == _UNREACHABLE,
+        source=_value(entry, "prefsrc", str, ""),
     )
 
 

@@ -170,6 +170,8 @@ class HostAccess(Feature):
             route = queries.find_best_route(queries.all_routes(output))
             if route is None or route.device != name:
                 yield f"the host has no route to {address} through {name}"
+            elif not route.source:  # IPv6's routes stay when the address that is their source goes
+                yield f"the host's route to {address} has lost its source"
         neighbours = queries.neighbours(answer)
         own = [each for each in neighbours if each.mac == link.mac]
         permanent = {each.address for each in own if each.state == "PERMANENT"}

@@ -177,6 +177,8 @@ def test_both_families_and_every_address_of_the_host(setup: Setup) -> None:
     added.check()
     run("rm", "-r", str(RECORDS))
     added.check()
+    setup.host.ip("address delete fd00:1::10/64 dev eth0")
+    added.check("the host's route to fd00:1::2 has lost its source")
 
 
 def test_without_addresses_the_host_gets_nothing(setup: Setup) -> None:
