@@ -97,7 +97,7 @@ l3, and a gateway of its own subnet | addressed; gateway; add one 10.2.0.2/24 10
     neighbour: ip route add 10.2.0.0/24 via 10.1.0.10; probe --netns one
     => nothing is wrong here, but nobody was asked => name an address with --to
 link-local addresses alone | ipv6; one: ip -6 address flush dev net1 scope global;
-    probe --netns one --to fd00:1::1
+    probe --netns one --to fd00:1::1 => everything answers, but net1 in ONE has no address
 two masters, routed | masters; trace one two
 two masters, routed by the host | hosted; trace one two
 VLAN | vlans; probe --netns one

@@ -22,7 +22,7 @@ _SUBJECTS = (
     *("masters", "filter", "path", "ttl", "not asked", "tentative", "refused", *_VAGUE),
 )
 # What the verdict has besides, if all answers.
-_NOTES = ("own", "duplicate", "loss", "gateway", "family", "tried back")
+_NOTES = ("own", "address", "duplicate", "loss", "gateway", "family", "tried back")
 _RANKS = {subject: rank for rank, subject in enumerate(_SUBJECTS)}
 
 
