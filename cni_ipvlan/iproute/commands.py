@@ -252,6 +252,11 @@ def route_add(dst: str, name: str, gateway: str = "", **attributes: str | int | 
     return ("ip", "route", "add", dst, *chain.from_iterable(words))
 
 
+def route_replace(dst: str, name: str, gateway: str = "", **attributes: str | int | None) -> Argv:
+    """Change a route of ``route_add()``."""
+    return ("ip", "route", "replace", *route_add(dst, name, gateway, **attributes)[3:])
+
+
 def route_delete(address: str, name: str, metric: int) -> Argv:
     """Delete a route to a single address."""
     return ("ip", "route", "delete", address, "dev", name, "metric", str(metric))

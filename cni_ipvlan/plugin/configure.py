@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.config.netconf import NetConf
@@ -64,6 +64,8 @@ def configure(
         call.warn(f"new addresses may not be announced to neighbours: {reason}")
     if addressing.has_ipv6:
         _wait_for_ipv6(tx, name, netns, addressing)
+        if changes := [*_source_changes(name, netns, addressing)]:
+            tx.run_batch(*changes)
         completed = tx.run(Command(commands.address_show(name), netns=netns))
     if completed.is_assumed:
         link = master.link._replace(name=name, mtu=conf.mtu or master.link.mtu)
@@ -96,6 +98,21 @@ def _link_changes(
         argv = commands.route_add(name=name, **route._asdict())
         changes.append(Command(argv, f"add the route to {route.dst}"))
     return changes
+
+
+def _source_changes(name: str, netns: Namespace, addressing: Addressing) -> Iterator[Command]:
+    """Yield changes that have IPv6 packets for the host sent from an address that it can answer.
+
+    It has no route to one of a router's advertisement. An address can be the source when it is no
+    longer tentative.
+    """
+    source = next((each.ip for each in addressing.addresses if each.is_ipv6), "")
+    hosts = {each for each in addressing.neighbours if ":" in each}
+    for route in addressing.routes_to_add:
+        if not hosts.isdisjoint((route.gateway, route.dst.partition("/")[0])):
+            argv = commands.route_replace(name=name, source=source, **route._asdict())
+            purpose = f"have it send to {route.dst} from {source}"
+            yield Command(argv, purpose, netns, accept=commands.OPTIONAL)
 
 
 def _wait_for_ipv6(tx: Transaction, name: str, netns: Namespace, addressing: Addressing) -> None:

@@ -166,6 +166,7 @@ def test_both_families_and_every_address_of_the_host(setup: Setup) -> None:
     chained = {"cniVersion": "1.0.0", "interfaces": [other], "ips": ips}
     setup.host.ip("address add fd00:1::11/64 dev eth0 nodad")
     added = setup.add(DUAL_STACK, prevResult=chained)
+    setup.container.ip("address add fd00:1::99/64 dev net1 nodad")  # as a router's advertisement
     hosts = (HOST, "10.2.0.10", "fd00:1::10", "fd00:1::11")
     assert all(setup.container.can_ping(each) for each in hosts)
     assert setup.host.can_ping(FIRST)

@@ -106,6 +106,8 @@ COMMANDS = [
     ip route add PREFIX [via GATEWAY] dev NAME [mtu NUMBER] [advmss NUMBER] [metric NUMBER] \
         [table NUMBER] [scope NUMBER]
     ip route add GATEWAY dev NAME src GATEWAY metric NUMBER
+    ip route replace PREFIX [via GATEWAY] dev NAME src GATEWAY [mtu NUMBER] [advmss NUMBER] \
+        [metric NUMBER] [table NUMBER] [scope NUMBER]
     ip route delete GATEWAY dev NAME metric NUMBER
     ip neighbour replace GATEWAY lladdr MAC dev NAME nud permanent
     ip -batch
