@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, INVALID_ENVIRONMENT
+from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, INVALID_ENVIRONMENT, TRY_AGAIN_LATER
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.plugin import codes
 from cni_ipvlan.start.namedtuple import NamedTuple
@@ -88,6 +88,12 @@ _CAUSES = (
         "leave the route out, or give it another priority or table; a container can have "
         "only one interface with hostAccess on a master",
         (("File exists", "ip route"),),
+    ),
+    Cause(
+        TRY_AGAIN_LATER,
+        "the host's address, from which it sends, is gone, or its duplicate detection goes on",
+        "wait; that needs the master's carrier",
+        (("Invalid source address", "ip route"),),
     ),
     Cause(
         codes.INTERFACE_NAME_TAKEN,

@@ -5,7 +5,7 @@ import subprocess
 
 from lab import Node
 
-from cni_ipvlan.cni.errors import INVALID_CONFIGURATION
+from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, TRY_AGAIN_LATER
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.plugin import causes, codes
@@ -25,6 +25,7 @@ PROVOKED = f"""
 {codes.ROUTE_REFUSED} | ip route add 10.7.0.0/16 dev eth0 scope 255
 {codes.ROUTE_REFUSED} | ip route add 10.7.0.0/16 dev eth0; ip route add 10.7.0.0/16 dev eth0
 {codes.ROUTE_REFUSED} | ip route add fd00:7::/64 dev eth0; ip route add fd00:7::/64 dev eth0
+{TRY_AGAIN_LATER} | ip route add fd00:7::/64 dev eth0 src fd00:1::9
 {codes.INTERFACE_NAME_TAKEN} | {SLAVE}; {SLAVE}
 {codes.INTERFACE_NAME_TAKEN} | ip netns add other; ip -n other link add name taken type dummy;
     ip link set dev eth0 netns /run/netns/other name taken
