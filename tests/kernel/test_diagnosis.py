@@ -784,6 +784,10 @@ an address of two containers on two masters | wires; space b; add b 10.1.0.3/24;
 both ends have the same address | wires; add one 10.1.0.2/24;
     add two 10.1.0.2/24 - master=eth1 name=other; trace one two
     => 10.1.0.2 is an address of ONE, too => no two networks
+an IPv6 address of the router's loopback | ipv6; one: ip route add fd00:5::/64 dev net1;
+    neighbour: ip address add fd00:5::1/128 dev lo; trace one fd00:5::1
+    => in IPv6, eth0 in /run/netns/neighbour answers for its own addresses only
+    => exec container1 ip route replace fd00:5::1 via fd00:1::1
 a neighbour that is gone since it has answered | ipv6;
     one: ip neighbour replace fd00:1::9 lladdr 02:00:00:00:00:99 dev net1 nud reachable;
     trace one fd00:1::9 => nobody answers for fd00:1::9 => check the address

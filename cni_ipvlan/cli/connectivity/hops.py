@@ -401,6 +401,11 @@ def _explain_silence(sender: Port, receiver: Port, next_hop: str) -> Finding:
     holder = receiver if receiver.has_address(next_hop) else receiver.side
     subject, text = "silent", f"{holder} has {next_hop}, but does not answer ARP or ND"
     advice = "look at arp_ignore, arptables, ebtables, bridge link, bridge vlan, bridge fdb"
+    is_elsewhere = ":" in next_hop and holder is not receiver
+    if is_elsewhere and (route := routing.find_route(sender, next_hop)):
+        text += f": in IPv6, {receiver} answers for its own addresses only"
+        command = sender.side.command("ip", "route", "replace", next_hop, *route)
+        return Finding(PROBLEM, "unanswered", text, f"have it routed: {command}")
     for name in ("all", receiver.link.name) if ":" not in next_hop else ():
         key = f"net/ipv4/conf/{name}/arp_ignore"
         if receiver.side.read_sysctl(key) > (holder is receiver):  # 1 lets it answer for its own
