@@ -110,6 +110,9 @@ two gateways | pair; neighbour: ip address add 10.1.0.4/24 dev eth0;
 a gateway that is not used | pair; one: ip route add default via 10.1.0.99 metric 500;
     probe --netns one
 hostAccess | access; trace one host
+hostAccess, and an address by an advertisement | host: ip address add fd00:1::10/64 dev eth0 nodad;
+    add one fd00:1::2/64 - hostAccess=1;
+    one: ip address add fd00:1::99/64 dev net1 valid_lft 999 preferred_lft 999; trace host one
 hostAccess, from the host | access; trace host one
 hostAccess in l3 | addressed; gateway; add one 10.1.0.2/24 - mode=l3 hostAccess=1; trace one host
 hostAccess in l3s | addressed; gateway; add one 10.1.0.2/24 - mode=l3s hostAccess=1; trace host one

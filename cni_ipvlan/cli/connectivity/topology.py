@@ -143,11 +143,10 @@ class Port:
     def addresses(self) -> list[str]:
         """Its addresses, without IPv6's link-local ones and those that another host has, too.
 
-        They have prefix lengths; ``ips`` are the same without.
+        They have prefix lengths; ``ips`` are the same without. Those with a lifetime come last.
         """
-        return drop_link_local(
-            each.address for each in self.link.addresses if not each.is_duplicate
-        )
+        addresses = sorted(self.link.addresses, key=lambda each: each.is_dynamic)
+        return drop_link_local(each.address for each in addresses if not each.is_duplicate)
 
     @property
     def ips(self) -> list[str]:
