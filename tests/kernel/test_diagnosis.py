@@ -794,6 +794,9 @@ an IPv6 address of the router's loopback | ipv6; one: ip route add fd00:5::/64 d
 a neighbour that is gone since it has answered | ipv6;
     one: ip neighbour replace fd00:1::9 lladdr 02:00:00:00:00:99 dev net1 nud reachable;
     trace one fd00:1::9 => nobody answers for fd00:1::9 => check the address
+an answer past the router that has changed addresses | pair; neighbour: net/ipv4/ip_forward=1;
+    neighbour: iptables-legacy -t nat -A PREROUTING -d 10.9.0.9 -j DNAT --to 10.1.0.3;
+    trace one 10.9.0.9 => asked for 10.9.0.9, 10.1.0.3 answers => must masquerade
 no family in common | pair; two: ip address flush dev net1;
     two: ip address add fd00::1/64 dev net1 nodad; trace one two => have no addresses of one family
 """

@@ -27,6 +27,8 @@ _MTU = re.compile(rb"mtu ?[=:] ?(\d+)")
 # From 10.1.0.1 icmp_seq=1 Time to live exceeded
 # From 10.1.0.1: icmp_seq=1 Redirect Host(New nexthop: 10.1.0.3)
 _REFUSAL = re.compile(r"^From (\S+) icmp_seq=\d+ (?!Redirect)(.+)$", re.MULTILINE)
+# 64 bytes from 10.1.0.3: icmp_seq=1 ttl=63 time=0.113 ms (DIFFERENT ADDRESS!)
+_OTHER = re.compile(r" from (\S+): .*\(DIFFERENT ADDRESS!\)$", re.MULTILINE)
 _SIZES = (8000, 4000, 1500, 1492, 1480, 1450, 1420, 1400, 1360, 1280, 1000, 576, 250, 100)
 # States in which the kernel takes a neighbour for reachable that has answered, or only advertised.
 _MAY_BE_GONE = ("REACHABLE", "STALE", "DELAY", "PROBE")
@@ -82,6 +84,7 @@ def ask(question: Question) -> Iterator[Finding]:
         question = question._replace(source=route.source)
     (completed,) = question.side.topology.ask(question.ping())
     if completed.status == 0 and route.device:
+        yield from _check_answer(question, completed)
         for trial in TRIALS:
             yield from trial(question, route)
         return
@@ -94,6 +97,15 @@ def ask(question: Question) -> Iterator[Finding]:
     if question.purpose == "gateway" and problems and all(map(question.is_refusal, problems)):
         findings = [problems[0]._replace(state=WARNING, subject="gateway")]
     yield from findings
+
+
+def _check_answer(question: Question, completed: Completed) -> Iterator[Finding]:
+    """Yield that another address has answered, which ping takes, but no connection does."""
+    match = _OTHER.search(completed.stdout.decode("utf-8", "replace"))
+    if match and question.purpose != "gateway":  # which may be an anycast address
+        text = f"asked for {question.target}, {match[1]} answers, which no connection takes"
+        advice = f"what sends packets on to {match[1]} must masquerade, to get the answers"
+        yield Finding(PROBLEM, "return", text, advice)
 
 
 def _report_echo(question: Question, route: RouteLookup) -> Iterator[Finding]:
