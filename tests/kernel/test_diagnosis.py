@@ -797,6 +797,10 @@ a neighbour that is gone since it has answered | ipv6;
 an answer past the router that has changed addresses | pair; neighbour: net/ipv4/ip_forward=1;
     neighbour: iptables-legacy -t nat -A PREROUTING -d 10.9.0.9 -j DNAT --to 10.1.0.3;
     trace one 10.9.0.9 => asked for 10.9.0.9, 10.1.0.3 answers => must masquerade
+redirected to who is gone | pair; neighbour: net/ipv4/ip_forward=1;
+    neighbour: ip route add 10.9.0.0/24 via 10.1.0.3; one: sh -c "ping -c 3 -W 1 10.9.0.1 || true";
+    neighbour: ip route delete 10.9.0.0/24; two: ip address flush dev net1;
+    trace one 10.9.0.1 => nobody answers for 10.1.0.3 => forget that: ip netns
 no family in common | pair; two: ip address flush dev net1;
     two: ip address add fd00::1/64 dev net1 nodad; trace one two => have no addresses of one family
 """

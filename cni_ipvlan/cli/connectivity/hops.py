@@ -377,6 +377,10 @@ def report_unanswered(hop: Hop) -> Finding:
     gateway = next_hop if f" via {next_hop} " in route else gateway  # of several
     if side.has_address(gateway):
         advice = f"correct the gateway {gateway}: it is an address of {side} itself"
+    elif gateway and next_hop not in (gateway, target):
+        family = ("-6",) if ":" in target else ()
+        command = side.command("ip", *family, "route", "flush", "cache")
+        advice = f"{gateway} may have redirected to it; forget that: {command}"
     elif gateway and (better := routing.find_route(sender, target)):
         is_router = better[0] == "via"
         via = f" via {better[1]} " if is_router else " "
