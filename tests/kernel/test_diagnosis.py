@@ -859,6 +859,8 @@ a wrong neighbour | pair;
 a neighbour that is not there | pair;
     one: ip neighbour replace 10.1.0.9 lladdr 02:00:00:00:00:99 dev net1 nud permanent;
     trace one 10.1.0.9 => nobody answers for 10.1.0.9
+a bond's active port | bond; neighbour: ip link set dev eth1 down; probe --netns one
+    => eth1 of the host is without carrier
 the host's address only | pair; addressed; neighbour: iptables-legacy -A INPUT -s 10.1.0.2 -j DROP;
     probe --netns one => 10.1.0.1 answers eth0 of the host (10.1.0.10), but not 10.1.0.2
 a router that refuses a container | routed; addressed; host: ip route add default via 10.1.0.1;

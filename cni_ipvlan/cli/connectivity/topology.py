@@ -238,9 +238,15 @@ class Port:
 
     @property
     def uplinks(self) -> list[Port]:
-        """Its chain, the other end of the last one if that is a veth, and the bridge of that."""
-        peer = self.chain[-1].peer
-        return [each for each in (*self.chain, peer, peer and peer.upper) if each]
+        """Its chain, the other end of the last one if that is a veth, and the bridge of that.
+
+        A bond is followed by its active port.
+        """
+        last = self.chain[-1]
+        name = last.details.get("active_slave") if last.link.kind == "bond" else ""
+        active = last.side.ports.get(name or "")
+        peer = (active or last).peer
+        return [each for each in (*self.chain, active, peer, peer and peer.upper) if each]
 
     @property
     def vlans(self) -> str:
