@@ -801,6 +801,8 @@ redirected to who is gone | pair; neighbour: net/ipv4/ip_forward=1;
     neighbour: ip route add 10.9.0.0/24 via 10.1.0.3; one: sh -c "ping -c 3 -W 1 10.9.0.1 || true";
     neighbour: ip route delete 10.9.0.0/24; two: ip address flush dev net1;
     trace one 10.9.0.1 => nobody answers for 10.1.0.3 => forget that: ip netns
+the host has lost its address | addressed; add one 10.1.0.2/24; host: ip address flush dev eth0;
+    trace one host => ; the host has none => give one of them such addresses
 no family in common | pair; two: ip address flush dev net1;
     two: ip address add fd00::1/64 dev net1 nodad; trace one two => have no addresses of one family
 """

@@ -118,10 +118,11 @@ def trace_command(one: str, other: str, as_json: bool) -> int:
         text = f"{start.name} is not on this node, so nothing can be sent from there"
         findings += [Finding(PROBLEM, "from", text, "run this on its node, or swap the two")]
     elif not questions:
-        text = f"{one} and {other} have no addresses of one family"
+        lists = (f"{e.name} has {', '.join(e.addresses) or 'none'}" for e in (start, end))
+        text = f"{one} and {other} have no addresses of one family: {'; '.join(lists)}"
         differences = _compare_families(start, end) if is_exact else ()
         findings += [each._replace(state=PROBLEM) for each in differences]
-        findings = findings or [Finding(PROBLEM, "family", text, "ipvlan show lists addresses")]
+        findings = findings or [Finding(PROBLEM, "family", text, "give one of them such addresses")]
     elif not is_exact:
         findings += _compare_families(start, end)
     asked_ends = [end for pair in pairs for end in pair]
