@@ -324,7 +324,7 @@ a tunnel whose ends differ | host: ip address add 10.9.0.1/24 dev eth0;
     neighbour: ip link add name t1 up type vxlan id 2 remote 10.9.0.1 dstport 4789;
     neighbour: ip address add 10.1.0.1/24 dev t1; add one 10.1.0.2/24 - master=t1;
     trace one 10.1.0.1 => t1 of the host, a tunnel to t1 in /run/netns/neighbour, lets nothing pass
-    => exec neighbour ip -d link show t1
+    => compare these: ip -d link show t1; ip netns exec neighbour ip -d link show t1
 two networks with one subnet | wires; neighbour: ip address add 10.1.0.1/24 dev eth1;
     neighbour: net/ipv4/conf/all/arp_ignore=1; add one 10.1.0.2/24;
     add one 10.1.0.4/24 - master=eth1 name=other CNI_IFNAME=net2; trace one 10.1.0.1

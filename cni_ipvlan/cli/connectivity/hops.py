@@ -282,9 +282,10 @@ def _check_segment(hop: Hop) -> Iterator[Finding]:
         if completed.was_run and completed.status:
             other_end = next(filter(_is_tunnel, receiver.chain), receiver)
             text = f"{tunnel}, a tunnel to {other_end}, lets nothing pass"
+            advice = "look at filters and routes between its ends, and compare these"
             show = ("ip", "-d", "link", "show")
             ends = (each.side.command(*show, each.link.name) for each in (tunnel, other_end))
-            yield Finding(PROBLEM, "carrier", text, f"compare its ends: {'; '.join(ends)}")
+            yield Finding(PROBLEM, "carrier", text, f"{advice}: {'; '.join(ends)}")
     else:
         places = [each.chain[-1].peer or each.chain[-1] for each in (sender, receiver)]
         text = f"{next_hop} is looked for on {sender.chain[-1]}, but {receiver} is on {places[1]}"

@@ -373,7 +373,8 @@ def _read_refusal(question: Question, completed: Completed) -> Iterator[Finding]
     match = _REFUSAL.search(completed.stdout.decode("utf-8", "replace"))
     if match and not question.side.has_address(match[1]):
         text = f"asked for {question.target}, {match[1]} answers: {match[2]}"
-        yield Finding(PROBLEM, "told", text, "look there, at its routes and filters")
+        advice = f"look there, at its routes and filters; is {question.target} up?"
+        yield Finding(PROBLEM, "told", text, advice)
 
 
 def _explain_outside(
