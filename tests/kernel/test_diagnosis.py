@@ -628,6 +628,10 @@ a service's address by the host | access; host: net/ipv4/ip_forward=1; one: net/
     --to-destination 10.1.0.1; probe --netns one --to 10.96.0.10
     => 10.96.0.10 is known to rules of the host only, as a service's address is, and packets to it
     pass the host => try its port
+a service's address by a host that does not forward | access; host: net/ipv4/ip_forward=0;
+    host: ip route add default via 10.1.0.1; one: ip route add 10.96.0.0/12 via 10.1.0.10;
+    host: iptables-legacy -t nat -A PREROUTING -d 10.96.0.10/32 -j DNAT --to 10.1.0.1;
+    probe --netns one --to 10.96.0.10 => but does not forward packets => ip_forward
 a lease of who is gone | add one 10.1.0.2/24; host: sh -c
     "mkdir -p /var/lib/cni/networks/n && echo db >/var/lib/cni/networks/n/10.1.0.77";
     trace one 10.1.0.77 => leased it to the container db, which lacks it => ipvlan show

@@ -335,7 +335,11 @@ def _check_ignored(
     if holder and holder.side.read_sysctl(key):
         text = f"{target} ignores echo requests: {key} is 1 in {holder.side}"
         yield Finding(PROBLEM, "echo", text, f"let it answer: {holder.side.sysctl_command(key, 0)}")
-    if question.side.netns and not holder and filters.has_nat_rule(topology.host, target):
+    # A host that does not forward sends none of its services' packets on.
+    stuck = f"{topology.host} is the way to {target}, but does not forward "
+    is_stuck = any(each.text.startswith(stuck) for each in request_path.findings)
+    is_inside = question.side.netns and not (holder or is_stuck)
+    if is_inside and filters.has_nat_rule(topology.host, target):
         text = f"{target} is known to rules of the host only, as a service's address is"
         advice = "try its port, since a service answers no ping"
         if topology.host in request_path.sides:
