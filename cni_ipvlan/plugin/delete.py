@@ -104,10 +104,12 @@ def _remove_links(call: Call) -> _Outcome:
                 )
     other_records = [each for each in records if each.netns_identity != identity]
     for record in other_records:
-        if netns := links.container_of_record(record) or _find_kept_container(record):
-            # It may have the inode of one that is gone, so a name alone is not enough.
+        # It may have the inode of one that is gone, so a name alone is not enough,
+        if netns := links.container_of_record(record):
             name = attachment.ifname if record.is_complete else temporary
             _remove_from_container(call, records, netns, () if record.ifindex else (name,))
+        elif netns := _find_kept_container(record):  # nor is an index, without the path
+            _remove_from_container(call, [], netns, ())
     return records, other_records
 
 
@@ -150,8 +152,8 @@ def _remove_from_container(
         return any(links.is_recorded(registry, record, link, netns) for record in records)
 
     def is_of_another(link: Link) -> bool:
-        other_records = _read_records(registry.records_of_interface, netns.identity, link.ifindex)
-        return any(record.is_about(link, netns) for record in other_records)
+        found = _read_records(registry.records_of_interface, netns.identity, link.ifindex)
+        return any(each.attachment != attachment and each.is_about(link, netns) for each in found)
 
     with call.node.runner.holding(netns):
         name = next(iter(names), attachment.ifname)

@@ -72,14 +72,18 @@ def test_delete_finds_a_container_whose_path_is_gone_but_not_its_processes(setup
     setup.add(CONF, mode="l3")
 
 
-def test_a_late_delete_leaves_the_next_containers_interface_alone(setup: Setup) -> None:
+@pytest.mark.parametrize("path", ["", "/run/netns/gone"])
+def test_a_late_delete_leaves_the_next_containers_interfaces_alone(setup: Setup, path: str) -> None:
+    """One is ours, the other another program's; the namespace has the inode of one that is gone."""
     setup.add(CNI_IFNAME="net2")
-    registry = Registry()
-    (record,) = registry.all_records()  # as of a namespace that had the same inode
-    late_record = record._replace(container_id="gone", ifname="net1", is_complete=False)
-    registry.write(late_record)
-    registry.finish(late_record, record.ifindex)
     setup.make_foreign_link(setup.container, "l2", "net1")
+    registry = Registry()
+    (record,) = registry.all_records()
+    late_record = record._replace(container_id="gone", ifname="net1", is_complete=False)
+    late_record = late_record._replace(netns=path or record.netns)
+    registry.write(late_record)
+    index = setup.container.links()["net1" if path else "net2"]["ifindex"]
+    registry.finish(late_record, index)
     setup.runtime.delete("", CONF, CNI_CONTAINERID="gone").succeeds()
     assert setup.container.links().keys() == {"lo", "net1", "net2"}
     assert [*registry.all_records()] == [record]
