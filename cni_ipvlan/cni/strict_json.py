@@ -21,6 +21,7 @@ _EXPLANATIONS = {  # of Python's messages, which name the rule of a grammar
     "Unterminated string": "a string lacks its closing quote",
     "Invalid \\": "a string has a backslash, which JSON writes as two",
     "Extra data": "something follows its end",
+    "Unexpected UTF-8 BOM": "it starts with a byte order mark, which runtimes refuse",
     "Illegal trailing comma": "it has a trailing comma, which JSON does not allow",
 }
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # of UTF-8

@@ -90,10 +90,12 @@ def _find_differences(call: Call, conf: NetConf, netns: Namespace) -> Iterator[s
         if records and link.parent_index not in (0, records[0].master[1]):
             yield "it has another master"
     expected = _select_addresses(previous, index)
-    is_unused = {each.address: each.is_duplicate for each in link.addresses}
-    for each in (each.address for each in expected.addresses if is_unused.get(each.address, True)):
-        cause = "not used, as another host had it" if each in is_unused else "missing"
-        yield f"the address {each} is {cause}"
+    is_duplicate = {each.address: each.is_duplicate for each in link.addresses}
+    for text in (each.address for each in expected.addresses):
+        if text not in is_duplicate:
+            yield f"the address {text} is missing"
+        elif is_duplicate[text]:
+            yield f"the address {text} is not used, as another host had it"
     yield from _route_differences(previous, route_output)
     for feature, answer in zip(network_features, answers, strict=True):
         yield from feature.differences(call, link, expected, answer)

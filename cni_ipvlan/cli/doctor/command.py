@@ -1,6 +1,6 @@
 """The command doctor, and its checks of a network: configuration, IPAM, master and its users."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
@@ -10,7 +10,7 @@ from cni_ipvlan.cli import calls, configs, options, output, validate
 from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.doctor import node
 from cni_ipvlan.cli.doctor.node import Tools
-from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, collect, error_finding
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, collect
 from cni_ipvlan.cli.reading import json_path
 from cni_ipvlan.cli.validate.ipam import IpamConfig
 from cni_ipvlan.cni.errors import CniError
@@ -157,11 +157,9 @@ def _check_master(
     addresses = status.likely_addresses(config.get("ipam")) if is_sound else []
     refused = set()
     for (option, *_), check in status.option_checks(tools.tx, conf, master, addresses):
-        try:
-            check()
-        except CniError as error:
+        for finding in collect("addresses" if option == "ipam" else str(option), _run(check)):
             refused.add(option)
-            yield error_finding("addresses" if option == "ipam" else str(option), error)
+            yield finding
     if is_sound and "ipam" not in refused:
         ipam = IpamConfig(config)
         yield from collect("addresses", _check_addresses(tools, conf, ipam, master))
@@ -169,6 +167,11 @@ def _check_master(
         yield from collect("hostAccess", _check_host_access(tools, conf, master))
     if master.link.ifindex:
         yield from collect("conflicts", _check_conflicts(tools, conf, master))
+
+
+def _run(check: Callable[[], object]) -> Iterator[Finding]:
+    check()
+    yield from ()
 
 
 def _link_finding(master: Master, conf: NetConf) -> Finding:

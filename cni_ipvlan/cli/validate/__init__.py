@@ -31,7 +31,7 @@ MasterNames = tuple[str, ...]
 Begin = Callable[[], Transaction]
 _Group = list[tuple[NetworkConfig, list[Pool]]]  # networks of one master, with their addresses
 _Groups = defaultdict[MasterNames, _Group]
-_MOST_GIVEN = 2**24  # addresses of a range, before the first of which is given again
+_MOST_GIVEN = 2**24  # addresses of a range, in order, which no node gives out
 
 
 def check_all(
@@ -201,7 +201,7 @@ def find_host_addresses(ipam: IpamConfig, master: Master) -> Iterator[tuple[Path
     """
     for address in map(ip_address, master.addresses):
         for pool in () if ipam.is_static else ipam.pools:
-            # host-local gives them in order: it gets to none that a router's advertisement made.
+            # host-local does not get as far as to one that a router's advertisement made.
             is_near = int(address) - int(pool.first) < _MOST_GIVEN
             if pool.contains(address) and address != pool.gateway and is_near:
                 text = f"the range of {pool.subnet} contains {address}, which is the host's own on "

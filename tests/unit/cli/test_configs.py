@@ -131,7 +131,7 @@ def test_without_a_clear_choice_the_names_are_listed(several: str) -> None:
         ('{"a": 1\n"b": 2}', ":2: it is not valid JSON: a comma or a closing bracket is missing"),
         ('{"a": 1}\n}', ":2: it is not valid JSON: something follows its end"),
         ('{"a": ' + "[" * 100_000, ":1: it is not valid JSON: it is nested too deeply"),
-        ("\ufeff{}", ":1: it is not valid JSON: Unexpected UTF-8 BOM"),
+        ("\ufeff{}", ":1: it is not valid JSON: it starts with a byte order mark"),
         ("a: 1\nb: c: d", ":2: it can't be read as JSON or YAML: mapping values are not allowed"),
         ("just words", ':1: it is "just words"; a network configuration is needed'),
         ("a: 1\n---\n- 1", ":3: document 2: it is [1]; a network configuration is needed"),
