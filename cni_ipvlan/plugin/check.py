@@ -90,12 +90,7 @@ def _find_differences(call: Call, conf: NetConf, netns: Namespace) -> Iterator[s
         if records and link.parent_index not in (0, records[0].master[1]):
             yield "it has another master"
     expected = _select_addresses(previous, index)
-    is_duplicate = {each.address: each.is_duplicate for each in link.addresses}
-    for text in (each.address for each in expected.addresses):
-        if text not in is_duplicate:
-            yield f"the address {text} is missing"
-        elif is_duplicate[text]:
-            yield f"the address {text} is not used, as another host had it"
+    yield from _address_differences(expected, link)
     yield from _route_differences(previous, route_output)
     for feature, answer in zip(network_features, answers, strict=True):
         yield from feature.differences(call, link, expected, answer)
@@ -193,6 +188,15 @@ def _select_addresses(previous: Result, index: int) -> Result:
     other_indices = {*range(len(previous.interfaces))} - {index}
     addresses = (each for each in previous.addresses if each.interface not in other_indices)
     return previous._replace(addresses=tuple(addresses))
+
+
+def _address_differences(expected: Result, link: Link) -> Iterator[str]:
+    is_duplicate = {each.address: each.is_duplicate for each in link.addresses}
+    for text in (each.address for each in expected.addresses):
+        if text not in is_duplicate:
+            yield f"the address {text} is missing"
+        elif is_duplicate[text]:
+            yield f"the address {text} is not used, as another host had it"
 
 
 def _route_differences(previous: Result, output: bytes) -> list[str]:
