@@ -1105,6 +1105,11 @@ def test_an_address_of_another_host(network: Network) -> None:
     wait_until(lambda: "fd00:1::2" in container.ip("-6 address show dev net1 dadfailed"))
     answer = network.ask("probe --netns one")
     assert "another host on the network has fd00:1::2/64" in json.dumps(answer["findings"])
+    network.make("neighbour: ip address add fe80::1/64 dev eth0 nodad")
+    network.make("one: ip -6 route add default via fe80::1 dev net1")
+    network.make("one: ip address delete 10.1.0.2/24 dev net1")
+    verdict = network.ask("probe --netns one")["verdict"]  # the gateway answers the container
+    assert verdict.startswith("another host on the network has fd00:1::2/64")
 
 
 @pytest.mark.slow

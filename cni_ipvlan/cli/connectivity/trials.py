@@ -211,6 +211,10 @@ def _check_duplicates(question: Question, route: RouteLookup) -> Iterator[Findin
     port, next_hop = question.end.port, route.gateway or question.target
     if port and not route.is_local:
         yield from facts.check_holders(port, next_hop, question.receiver)
+        # A gateway answers the link-local address, too.
+        if ":" in question.target and not of_family(question.target, port.addresses):
+            for each in port.link.addresses:
+                yield from facts.check_unused(port, each.address.partition("/")[0])
     path = Path(question.side, question.source, question.target, question.device)
     if route.gateway:  # which may have answered itself
         yield from (each for each in path.findings if each.subject == "local")
