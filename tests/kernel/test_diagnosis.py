@@ -494,6 +494,10 @@ macvlan in mode private | space mac;
     mac: ip link set dev mac0 up; two: ip link set dev mac1 up; trace mac two
     => is a macvlan in mode private, which keeps it apart from others on eth0 of the host
     => use mode bridge for both
+vepa in mode l3 without a router | addressed; gateway; host: ip route add 10.2.0.0/24 via 10.1.0.1;
+    neighbour: ip route add 10.2.0.0/24 via 10.1.0.10; add one 10.2.0.2/24 - mode=l3 flag=vepa;
+    add two 10.2.0.3/24 - mode=l3 flag=vepa; trace one two
+    => the way to 10.2.0.3, but does not forward packets => echo 1 >/proc/sys/net/ipv4/ip_forward
 vepa without hairpin | switch; add one 10.1.0.2/24 - flag=vepa; add two 10.1.0.3/24 - flag=vepa;
     trace one two
     => flag vepa sends their packets to the switch of eth0

@@ -68,15 +68,17 @@ class Path:
             self.findings.append(routing.report_local_route(side, self.target, self.source))
             return
         # Whatever the route, a host and what is on its master don't hear each other. In mode l2 one
-        # that leads elsewhere may come back by the network.
-        if separated := next(routing.find_separated(side, self.target, sender), None):
+        # that leads elsewhere may come back by the network, and with flag vepa what a gateway gets.
+        separated = next(routing.find_separated(side, self.target, sender), None)
+        if separated and not (route.gateway and self.is_from_vepa(side)):
             sender, next_hop = separated[1], self.target
         if any((each.sender, each.next_hop) == (sender, next_hop) for each in self.hops):
             self.findings.append(routing.report_loop(self.target, side, self.sides[-2]))
             return
         if sender.is_l3:  # which has no neighbours
             holders = self._topology.find_holders(self.target, sender)
-            receiver = next((each for each in holders if each.shares_master(sender)), None)
+            siblings = (each for each in holders if each.shares_master(sender))
+            receiver = None if sender.link.flag == "vepa" else next(siblings, None)
             self._follow(Hop(self.source, self.target, sender, self.target, receiver))
             if receiver is None and sender.parent:
                 self._send_by_master(sender.parent, sender.link.mode)
@@ -95,6 +97,11 @@ class Path:
         receiver = self._find_receiver(sender, next_hop, neighbour)
         entry = self._find_entry(side)
         self._follow(Hop(self.source, self.target, sender, next_hop, receiver, neighbour, entry))
+
+    def is_from_vepa(self, side: Side) -> bool:
+        """Whether an interface in mode l3 leaves packets for its siblings to a side's routes."""
+        masters = [e.sender.parent for e in self.hops if e.sender.link.flag == "vepa"]
+        return any(each and each.side is side for each in masters)
 
     def _find_entry(self, side: Side) -> str:
         """Return by which interface packets come to a side, empty if they begin there."""
@@ -282,9 +289,11 @@ def _explain_failure(side: Side, entry: Port | None, path: Path, answer: str) ->
         yield routing.report_own(side, path.source, lookup)
     elif entry and (findings := [*routing.check_forwarding(entry, target)]):
         previous, next_hop = path.sides[-2], side.get_route(target).gateway
-        is_loop = previous.has_address(next_hop)
+        is_loop = previous.has_address(next_hop) and not path.is_from_vepa(previous)
         yield from [routing.report_loop(target, previous, side)] if is_loop else findings
-    elif separated := next(routing.find_separated(side, target), None):
+    elif not path.is_from_vepa(side) and (
+        separated := next(routing.find_separated(side, target), None)
+    ):
         port, master = separated
         yield from hops.check_host(Hop(path.source, target, master, target, port))
     else:

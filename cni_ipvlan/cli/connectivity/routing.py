@@ -87,7 +87,9 @@ def find_route(sender: Port, target: str) -> tuple[str, ...]:
     """Return the words of a route to an address by an interface; empty if no router is there."""
     side, topology = sender.side, sender.side.topology
     holder = next(iter(topology.find_holders(target, sender)), None)
-    if holder and holder in sender.segment:
+    # A flag may keep siblings apart, but not what a router sends.
+    is_apart = holder and sender.shares_master(holder) and sender.link.flag != "bridge"
+    if holder in sender.segment and not (is_apart and not is_near(target, sender.addresses)):
         gateway = find_l3_gateway(side, holder, target)
         is_host = is_separated(holder, sender)
         return () if is_host else ("via", gateway) if gateway else ("dev", sender.link.name)
@@ -96,8 +98,9 @@ def find_route(sender: Port, target: str) -> tuple[str, ...]:
     for each in routers:
         ips = [ip for ip in of_family(target, each.addresses) if is_near(ip, sender.addresses)]
         is_router = ips and (each.side.read_sysctl(key) or each.side.has_address(target))
-        # A router that would send packets back is of no use.
-        if is_router and each.side.get_route(target).device not in ("", each.link.name):
+        # A router that would send packets back is of no use but to siblings.
+        useless = "" if is_apart else each.link.name
+        if is_router and each.side.get_route(target).device not in ("", useless):
             return ("via", ips[0])
     return ()
 
