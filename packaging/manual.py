@@ -4,6 +4,7 @@
 Usage: packaging/manual.py DIR, a directory like /usr/share. It needs click and sh.
 """
 
+import inspect
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -37,8 +38,7 @@ SECTIONS = {
     },
     "EXIT STATUS": {
         "0": "success",
-        "1": "failure, such as a problem that validate or doctor found, or output that cannot be "
-        "written; a pipe closed by its reader is not reported",
+        "1": "failure, such as a problem that validate or doctor found; or output can't be written",
         "2": "the command line or a configuration is wrong",
         "130": "interrupted from the keyboard while it read its input",
     },
@@ -104,7 +104,7 @@ def _render_list(items: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 def _render_text(text: str) -> Iterator[str]:
     r"""Render paragraphs; one that starts with click's \b keeps its lines."""
-    for number, paragraph in enumerate(re.split(r"\n\s*\n", text.strip())):
+    for number, paragraph in enumerate(re.split(r"\n\s*\n", inspect.cleandoc(text))):
         lines = paragraph.split("\n")
         if number:
             yield ".PP"
