@@ -498,9 +498,9 @@ vepa in mode l3 without a router | addressed; gateway; host: ip route add 10.2.0
     neighbour: ip route add 10.2.0.0/24 via 10.1.0.10; add one 10.2.0.2/24 - mode=l3 flag=vepa;
     add two 10.2.0.3/24 - mode=l3 flag=vepa; trace one two
     => the way to 10.2.0.3, but does not forward packets => echo 1 >/proc/sys/net/ipv4/ip_forward
-vepa without hairpin | switch; add one 10.1.0.2/24 - flag=vepa; add two 10.1.0.3/24 - flag=vepa;
-    trace one two
-    => flag vepa sends their packets to the switch of eth0
+vepa without hairpin | switch; add one 10.1.0.2/24 - flag=vepa vlan=10;
+    add two 10.1.0.3/24 - flag=vepa vlan=10; trace one two
+    => flag vepa sends their packets to the switch of eth0.10
     => exec switch bridge link set dev p0 hairpin on
 the host without a route to its own in l3 | addressed; add one 10.7.0.2/24 - mode=l3; trace one host
     => lets no packets pass between a host and its own ipvlan interfaces => set hostAccess
@@ -602,6 +602,9 @@ two masters in mode l3 | wires; add one 10.5.0.2/24 - mode=l3;
     host: ip route add 10.6.0.2 dev eth1; trace one two
     => the host has no route to 10.6.0.2 by eth0, but by eth1
     => in mode l3 packets leave by their own master only
+a default route without its gateway | routed; one: ip route replace default dev net1;
+    probe --netns one --to 10.9.0.1
+    => 10.9.0.1 is looked for on eth0 of the host => ip route replace 10.9.0.1 via 10.1.0.1
 two masters without a way | host: ip link add name eth1 up type dummy; add one 10.1.0.2/24;
     add two 10.1.0.3/24 - master=eth1 name=other; trace one two
     => 10.1.0.3 is looked for on eth0 of the host, but net1 in TWO is on eth1 of the host

@@ -65,7 +65,7 @@ def _check_flags(hop: Hop) -> Iterator[Finding]:
         text = f"both are on {master.link.name}, and flag private keeps its interfaces apart"
         advice = "use flag bridge for the networks of that master, if they shall reach each other"
         yield Finding(PROBLEM, "flag", text, advice)
-    peer = master.peer
+    peer = master.chain[-1].peer
     if sender.link.flag == "vepa" and not (peer and peer.details.get("hairpin")):
         text = f"flag vepa sends their packets to the switch of {master.link.name}, which does not "
         advice = "turn on reflective relay (hairpin) at the switch's port, or use flag bridge"
@@ -290,6 +290,9 @@ def _check_segment(hop: Hop) -> Iterator[Finding]:
         places = [each.chain[-1].peer or each.chain[-1] for each in (sender, receiver)]
         text = f"{next_hop} is looked for on {sender.chain[-1]}, but {receiver} is on {places[1]}"
         advice = "use one master, connect the two, or use a router"
+        if route := routing.find_route(sender, next_hop):
+            command = sender.side.command("ip", "route", "replace", next_hop, *route)
+            advice = f"{advice}: {command}"
         for port, other in permutations(places):
             bridge, is_loose = other.upper or other, not (port.upper or port.addresses)
             is_beside = bridge.link.kind == "bridge" and bridge.side is port.side

@@ -162,7 +162,8 @@ def _try_sizes(question: Question, route: RouteLookup) -> Iterator[Finding]:
         advice = f"set the option mtu to {largest} (for now: {command}), or {advice}"
     for port in paths[0].ports:
         if port.parent and port.link.mtu < mtu <= port.parent.link.mtu:
-            advice = f"let it take as much as its master: {port.link_command('mtu', str(mtu))}"
+            command = port.link_command("mtu", str(mtu))
+            advice = f"unless its network sets mtu, let it take as much as its master: {command}"
     yield Finding(PROBLEM, "path", text, advice)
 
 
