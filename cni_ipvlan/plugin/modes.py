@@ -18,11 +18,10 @@ that of the first of these that exists:
 6. an interface found in any namespace, if the kernel confirms its parent. Root may have made
    it by hand instead of a recorded one, so it comes before what is only recorded. The search
    takes no lock, and its outcome is noted, so that a hidden interface makes one ADD wait;
-7. root's last record or note: whatever is hidden has the mode that the last ADD has set.
+7. root's note: whatever is hidden has the mode that the last ADD has set.
 
-A note is what remains of the last record in the master's mode when its attachment is deleted, as
-the interface may only be hidden. It is removed as soon as the kernel reports that the master
-carries no ipvlan.
+The note is written with the first record in a mode. When the last record goes, it stays as long as
+the kernel reports that the master carries ipvlan, as an interface may only be hidden.
 
 If the mode of a master that carries ipvlan is unknown, the call must be made again later, or root
 declares the mode with an interface on the host.
@@ -130,6 +129,8 @@ def remove_stale_note(call: Call, key: tuple[int, int], *, is_ending: bool) -> N
     with suppress(BusyError, CommandError):
         while True:
             with call.registry.master_lock(key, call.node.wait_check("a master")):
+                if any(call.registry.records(key)):
+                    return
                 if not _is_in_use(call.tx, key):
                     call.registry.drop_note(key)
                     return
@@ -192,10 +193,10 @@ def _find_conflict(
 def _read_record(
     registry: Registry, key: tuple[int, int], *, is_searched: bool
 ) -> ModeInUse | None:
-    """Return the mode of root's last record after a search, else of the note of an earlier one."""
-    record = registry.last_record(key) if is_searched else registry.note(key, is_searched=True)
-    if record and is_searched:
-        registry.write_searched_note(key, record)
+    """Return the mode of root's note, which is first used after a search."""
+    record = registry.note(key, is_searched=not is_searched)
+    if record:
+        registry.mark_note(key, is_searched=True)
     return ModeInUse(record, record.describe(), is_recorded=True) if record else None
 
 
@@ -225,7 +226,7 @@ def _find_recorded(
 
 def _clear_records(registry: Registry, master: Master, new_record: Record) -> ModeInUse | None:
     """Have the records leave a free master; return the mode of an attachment being created."""
-    registry.drop_note(master.key)
+    registry.mark_note(master.key, is_searched=False)
     current = None
     for record in list(registry.records(master.key)):
         if record.attachment == new_record.attachment:
@@ -267,8 +268,8 @@ def wait_until_free(tx: Transaction, master: Master) -> bool | None:
 def _search(tx: Transaction, registry: Registry, master: Master, record: Record) -> _Search:
     """Search for an interface of the master that this plugin can't read by its record.
 
-    If none is found, and the last record does not have the same mode, wait for interfaces that the
-    kernel may be removing.
+    If none is found, and no note has the same mode, wait for interfaces that the kernel may be
+    removing.
     """
     from cni_ipvlan.plugin import inventory
 
@@ -281,8 +282,8 @@ def _search(tx: Transaction, registry: Registry, master: Master, record: Record)
             return ModeInUse(each.link, each.describe()), []
         if master.carries(each.link, each.netns):
             suspects.append(each)
-    last_record = registry.last_record(master.key)
-    if last_record is None or not last_record.has_mode_of(record):
+    note = registry.note(master.key)
+    if note is None or not note.has_mode_of(record):
         wait_until_free(tx, master)
     return None, suspects
 

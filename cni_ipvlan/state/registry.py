@@ -23,14 +23,14 @@ its master, so that nothing that is read under a lock grows with the node:
 ``on-0.0/…``
     the record of an attachment whose interface is gone, so that GC can release its addresses
 ``on-NAMESPACE.MASTER/mode`` or ``…/mode.searched``
-    a note of the master's mode: the last record that had it, whose attachment was deleted, but the
-    container's owner may have hidden the interface. It stays until the kernel says that the master
-    carries no ipvlan. ``searched`` is added when no interface was found in all namespaces.
+    a note of the master's mode: the record of the first ADD in that mode. It stays when the last
+    record goes, until the kernel says that the master carries no ipvlan: a container's owner may
+    have hidden one. ``searched`` is added when no interface was found in all namespaces.
 ``locks``
     a file of which bytes are locked: one by each call, another one while a master's mode is decided
     or something that attachments share is changed (locks.py)
 
-A master's directory goes with its last record. Before December 2026, attachments with routes of the
+A master's directory goes with its note. Before December 2026, attachments with routes of the
 host had a second record, in ``host-NAMESPACE.MASTER/``, and those on a VLAN one in ``vlan-…/``. And
 after INDEX, there was the number of the master's namespace in the container. A node that was not
 started since then may have such records.
@@ -41,7 +41,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import chain
 
 from cni_ipvlan.start import json
 from cni_ipvlan.state.attachment import AttachmentId, Record, number_of
@@ -55,7 +54,7 @@ HOST, VLAN, DHCP = "host-", "vlan-", "dhcp-"
 _LOCKS, _MASTER, _WITH_HOST, _ADDING = "locks", "on-", ".host", ".adding"
 _NO_MASTER = (0, 0)
 _INDEX = "@"  # nothing before it in a file's name has it
-_SEARCHED_NOTE, _NOTE = _NOTES = ("mode.searched", "mode")
+_NOTES = ("mode.searched", "mode")
 
 
 class Registry:
@@ -166,13 +165,11 @@ class Registry:
         return [record for record in records if record.attachment == attachment]
 
     def write(self, record: Record) -> None:
-        """Record that an attachment will use a mode; the caller holds the master's lock.
-
-        A note of another mode is disproved.
-        """
+        """Record that an attachment will use a mode, and note that; the master's lock is held."""
         note = self.note(record.master)
-        if note is not None and not note.has_mode_of(record):
+        if note is None or not note.has_mode_of(record):
             self.drop_note(record.master)
+            self._write(self._note_paths(record.master)[1], record)
         self._write(self._path(record), record)
 
     def add_routes(self, record: Record, routes: Iterable[str]) -> Record:
@@ -198,8 +195,8 @@ class Registry:
     def finish(self, record: Record, ifindex: int = 0) -> Record:
         """Record that the ADD of a record has done its work; return the complete record.
 
-        Its file gets the index of the interface when it is renamed. Records that it disproves
-        become notes.
+        Its file gets the index of the interface when it is renamed. Records that it disproves are
+        removed.
         """
         key, interface = record.file_name.split(".")
         own_path = self._path(record)
@@ -210,7 +207,7 @@ class Registry:
             if record.disproves(other) if other else has_same_key:
                 if other and other.attachment != record.attachment:
                     self._keep_without_master(path, other)
-                self._replace_by_note(path)
+                self._remove_record(path)
         record = record._replace(is_complete=True, ifindex=ifindex)
         self._rename(own_path, self._path(record))
         return record
@@ -226,7 +223,7 @@ class Registry:
 
         Return the master if only a note of its mode is left.
         """
-        self._replace_by_note(self._path(record))
+        self._remove_record(self._path(record))
         return self._select_noted([record.master])
 
     def remove_all(self, attachment: AttachmentId) -> list[tuple[int, int]]:
@@ -240,46 +237,31 @@ class Registry:
             # An unreadable one was left by a call that was killed before it created anything.
             is_own = record and record.attachment == attachment and not record.host_routes
             if record is None or is_own:
-                self._replace_by_note(path)
+                self._remove_record(path)
                 masters.append(_master_of(path))
         for path in self._files(attachment.key, VLAN):
             self._remove_record(path)
         return self._select_noted(masters)
 
     def note(self, master: tuple[int, int], *, is_searched: bool = False) -> Record | None:
-        """Return the note of a master's mode; if ``is_searched``, only one made after a search."""
-        names = (_SEARCHED_NOTE,) if is_searched else _NOTES
-        paths = (os.path.join(self._directory_of(master), name) for name in names)
-        return next(self._read_all(paths), None)
+        """Return the note of a master's mode; if ``is_searched``, only one after a search."""
+        paths = self._note_paths(master)
+        return next(self._read_all(paths[:1] if is_searched else paths), None)
 
-    def last_record(self, master: tuple[int, int]) -> Record | None:
-        """Return the record or note of the last ADD on a master."""
-        files = []
-        with suppress(FileNotFoundError), os.scandir(self._directory_of(master)) as entries:
-            for entry in entries:
-                with suppress(FileNotFoundError):  # it has just been removed
-                    files.append((entry.stat().st_mtime_ns, entry.path))
-        return next(self._read_all(path for _, path in sorted(files, reverse=True)), None)
-
-    def write_searched_note(self, master: tuple[int, int], record: Record) -> None:
-        """Note a record after a search that did not contradict it; the master's lock is held."""
-        directory = self._directory_of(master)
-        self._write(os.path.join(directory, _SEARCHED_NOTE), record)
-        self._remove_record(os.path.join(directory, _NOTE))
+    def mark_note(self, master: tuple[int, int], *, is_searched: bool) -> None:
+        """Mark a master's note after a search that did not contradict it; its lock is held."""
+        paths = self._note_paths(master)
+        self._rename(paths[is_searched], paths[not is_searched])
 
     def drop_note(self, master: tuple[int, int]) -> None:
         """Remove the note of a master's mode."""
-        for name in _NOTES:
-            self._remove_record(os.path.join(self._directory_of(master), name))
+        for path in self._note_paths(master):
+            self._remove_record(path)
 
     def masters_with_note(self) -> list[tuple[int, int]]:
-        """Return the masters that have a note of their mode, perhaps a half-written one."""
+        """Return the masters of which only a note of their mode is left, perhaps half-written."""
         masters = map(_master_of, (f"{name}/" for name in self._names(_MASTER)))
-        return [
-            each
-            for each in masters
-            if any(os.path.lexists(f"{self._directory_of(each)}/{name}") for name in _NOTES)
-        ]
+        return [each for each in masters if not any(self.records(each))]
 
     def remove_leftovers(self) -> None:
         """Remove the half-written records of calls that were killed."""
@@ -298,6 +280,9 @@ class Registry:
 
     def _path(self, record: Record) -> str:
         return os.path.join(self._directory_of(record.master), _file_name(record))
+
+    def _note_paths(self, master: tuple[int, int]) -> list[str]:
+        return [os.path.join(self._directory_of(master), name) for name in _NOTES]
 
     def _directory_of(self, master: tuple[int, int], kind: str = _MASTER) -> str:
         return os.path.join(self._directory, f"{kind}{master[0]}.{master[1]}")
@@ -381,32 +366,6 @@ class Registry:
             return []
         without_records = (each for each in dict.fromkeys(masters) if not any(self.records(each)))
         return [each for each in without_records if self.note(each)]
-
-    def _replace_by_note(self, path: str) -> None:
-        """Remove a record; it becomes a note if only it has the mode of its master."""
-        record = self._read(path)
-        note_path = os.path.join(self._directory_of(_master_of(path)), _NOTE)
-        if record and self._has_only_mode(path, record):
-            self._rename(path, note_path)
-            return
-        self._remove_record(path)
-        # The others may have been removed at the same time.
-        if record and self._has_only_mode(path, record):
-            self._write(note_path, record)
-
-    def _has_only_mode(self, path: str, record: Record) -> bool:
-        """Whether a record has the mode of its master, which is that of the last ADD, and no other.
-
-        ``path`` is the record's, which may be removed already. A dry run makes no notes.
-        """
-        if record.master == _NO_MASTER or self._is_read_only:
-            return False
-        note, paths = self.note(record.master), self._files_in(self._directory_of(record.master))
-        others = self._read_all(each for each in paths if each != path)
-        if any(each.has_mode_of(record) for each in chain(filter(None, [note]), others)):
-            return False
-        last_record = self.last_record(record.master)
-        return last_record is None or last_record.has_mode_of(record)
 
     def _keep_without_master(self, path: str, record: Record) -> None:
         """Copy a record that will be removed, since its addresses may still be allocated.

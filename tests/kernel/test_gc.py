@@ -140,7 +140,7 @@ def lock(container: str) -> AbstractContextManager[None]:
 def test_gc_forgets_containers_that_have_vanished(setup: Setup) -> None:
     setup.add()
     added = setup.add(at=setup.container2)
-    records = {path.name for path in RECORDS.glob("on-*/*")}
+    records = {path.name for path in RECORDS.glob("on-*/*@*")}
     with Path(setup.container.path).open():  # in which an interface lives as long
         setup.node.remove(setup.container)
         with setup.unchanged():
@@ -150,7 +150,7 @@ def test_gc_forgets_containers_that_have_vanished(setup: Setup) -> None:
 
     setup.runtime.gc(CONF, [("two", "net1")]).succeeds()
 
-    (remaining,) = RECORDS.glob("on-*/*")
+    (remaining,) = RECORDS.glob("on-*/*@*")
     assert len(records) == 2
     assert remaining.name.startswith(AttachmentId("net", "two", "net1").key)
     added.check()

@@ -196,7 +196,7 @@ def test_check_reports_an_interface_of_another_attachment(setup: Setup) -> None:
 def test_gc_spares_what_an_add_completes(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     """GC lists the record before ADD ends, and then waits for its lock."""
     added = setup.add(LEASED)
-    (record,) = RECORDS.glob("on-*/*")
+    (record,) = RECORDS.glob("on-*/*@*")
     adding = record.rename(f"{record}.adding")
     try_lock = Registry.try_attachment_lock
 
@@ -215,7 +215,7 @@ def test_gc_spares_what_an_add_completes(setup: Setup, monkeypatch: pytest.Monke
 def test_a_cause_names_the_container_by_its_label(setup: Setup) -> None:
     setup.add()
     setup.container.rename("net1", "other")
-    (record,) = RECORDS.glob("on-*/*")
-    record.rename(record.with_name("mode"))
+    (record,) = RECORDS.glob("on-*/*@*")
+    record.unlink()
     words = f"belongs to other in {setup.container.path} (container one)"
     setup.expect_error(106, hidden=[words], at=setup.container2, ipam=static("10.1.0.2/24"))

@@ -27,7 +27,7 @@ def show_attachment(user: User, words: str = "") -> Any:
 
 def test_show_names_the_pod_until_it_is_deleted(setup: Setup, user: User) -> None:
     added = attach(setup)
-    record = next(RECORDS.glob("on-*/*"))
+    record = next(RECORDS.glob("on-*/*@*"))
     assert json.loads(record.read_text())["pod"] == "default/web-0"
     assert show_attachment(user)["pod"] == "default/web-0"
     wide = user.check_output("ipvlan show -o wide")

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -11,7 +11,8 @@ from cni_ipvlan.cli.connectivity.topology import Port, Side
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Address, Link
 
-PATH = cast("path.Path", SimpleNamespace(source="10.1.0.2", target="10.9.0.1", sides=[None]))
+ENDS: Any = {"source": "10.1.0.2", "target": "10.9.0.1"}
+PATH: Any = SimpleNamespace(sides=[None], is_from_vepa=lambda _side: False, **ENDS)
 
 
 def make_port(strict: int, device: str) -> Port:

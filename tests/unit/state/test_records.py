@@ -118,7 +118,6 @@ def test_complete_record_removes_what_it_disproves(written: Registry, directory:
     assert not {other, same_place} & set(remaining)
     kept = {each.attachment for each in written.all_records() if not any(each.master)}
     assert kept == {same_place.attachment, OTHER_NETWORK}
-    assert written.note(MASTER) is None  # others have the same mode
     assert not (directory / f"on-{MASTER[0]}.{MASTER[1]}" / ATTACHMENT.key).exists()
 
 
@@ -238,18 +237,18 @@ def test_a_read_only_registry_changes_nothing(written: Registry, directory: Path
     assert list(reader.records(MASTER)) == [OTHER_RECORD]  # it has removed the other, it thinks
 
 
-def test_a_removed_record_becomes_a_note(written: Registry, directory: Path) -> None:
+def test_a_note_remains_of_the_last_record(written: Registry, directory: Path) -> None:
     for master in written.remove_all(OTHER_NETWORK):
         written.drop_note(master)
     written.finish(RECORD, 7)
 
     assert written.remove_all(ATTACHMENT) == []  # another attachment is there
-    assert written.note(MASTER) is None
+    assert written.masters_with_note() == []
     assert list(written.records(MASTER)) == [OTHER_RECORD]
     assert RECORD.attachment not in {each.attachment for each in written.all_records()}
 
     assert written.remove_all(OTHER) == [MASTER]
-    assert written.note(MASTER) == OTHER_RECORD._replace(is_complete=True)
+    assert written.note(MASTER) == RECORD._replace(is_complete=True)  # the first in this mode
     assert written.note(MASTER, is_searched=True) is None
     written.remove_leftovers()
     assert written.masters_with_note() == [MASTER]
@@ -259,48 +258,16 @@ def test_a_removed_record_becomes_a_note(written: Registry, directory: Path) -> 
     assert not (directory / f"on-{MASTER[0]}.{MASTER[1]}").exists()
 
 
-def test_of_records_that_are_removed_at_once_a_note_remains(
-    written: Registry, directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other, unlink = file_of(directory, OTHER), os.unlink
-
-    def remove_both(path: str) -> None:
-        monkeypatch.undo()
-        unlink(path)
-        unlink(other)
-
-    monkeypatch.setattr(os, "unlink", remove_both)
-    assert written.remove_all(ATTACHMENT) == [MASTER]
-    assert written.note(MASTER) == RECORD._replace(is_complete=True)
-
-
 def test_a_searched_note_stays_so_until_another_mode_is_noted(written: Registry) -> None:
     with written.master_lock(MASTER, never):
-        written.write_searched_note(MASTER, RECORD)
+        written.mark_note(MASTER, is_searched=True)
     written.remove_all(ATTACHMENT)
+    write(written, OTHER_RECORD)
     assert written.note(MASTER, is_searched=True) == RECORD._replace(is_complete=True)
+    written.mark_note(MASTER, is_searched=False)  # the master is free
+    assert written.note(MASTER, is_searched=True) is None
     other_mode = OTHER_RECORD._replace(mode="l2")
     write(written, other_mode)
     written.remove_all(OTHER)
     assert written.note(MASTER, is_searched=True) is None
     assert written.note(MASTER) == other_mode._replace(is_complete=True)
-
-
-def test_a_note_has_the_mode_of_the_last_attachment(written: Registry, directory: Path) -> None:
-    """Which has set it for all that are there, hidden or not."""
-    record = OTHER_RECORD._replace(mode="l2")
-    write(written, record)
-    os.utime(file_of(directory, OTHER), (9_999_999_999, 9_999_999_999))
-    vanished = file_of(directory, OTHER).with_name("vanished")
-    vanished.symlink_to("nowhere")
-    assert written.last_record(MASTER) == record
-    vanished.unlink()
-    write(written, third := RECORD._replace(ifname="net3"))
-    written.remove(third)
-    written.remove_all(ATTACHMENT)
-    assert written.note(MASTER) is None
-    write(written, third)
-    written.remove_all(OTHER)
-    assert written.note(MASTER) == record._replace(is_complete=True)
-    write(written, RECORD)
-    assert written.note(MASTER) is None
