@@ -85,7 +85,7 @@ def _check_bridges(hop: Hop) -> Iterator[Finding]:
             yield from _check_bridge_ports(bridge, ports, hop.next_hop)
             if hop.receiver and exit_port is not bridge:
                 tags = (*hop.tags.get(bridge, ())[-1:], _find_pvid(entry))
-                yield from _check_fixed_entries(bridge, exit_port, tags[0], hop.receiver.link.mac)
+                yield from _check_fixed_entry(bridge, exit_port, tags[0], hop.receiver.link.mac)
             if bridge.bridge_vlans is not None and hop.tags:
                 yield from _check_vlan_filter(bridge, entry, exit_port, hop.tags)
 
@@ -112,22 +112,19 @@ def _check_bridge_ports(bridge: Port, ports: Sequence[Port], next_hop: str) -> I
         yield Finding(PROBLEM, "bridge", text, f"let one: {command}")
 
 
-def _check_fixed_entries(bridge: Port, right: Port, vlan: int, mac: str) -> Iterator[Finding]:
+def _check_fixed_entry(bridge: Port, right: Port, vlan: int, mac: str) -> Iterator[Finding]:
     """Yield that a bridge sends the frames for a MAC address not to its port, and learns no other.
 
     What is permanent is for the bridge itself. A static entry moves, unless it is sticky.
     """
-    name, is_learning = bridge.link.name, right.details.get("learning", True)
-    for each in bridge.side.entries("bridge", "-j", "fdb", "show", "br", name):
+    name, words = bridge.link.name, ("vlan", str(vlan)) if vlan else ()
+    for each in bridge.side.entries("bridge", "-j", "fdb", "get", mac, "br", name, *words):
         port, is_local = bridge.side.ports.get(each["ifname"]), each.get("state") == "permanent"
-        is_fixed = "sticky" in each.get("flags", ()) or not is_learning
-        is_wrong = is_local or (is_fixed and port is not right)
-        is_its = (each["mac"], each.get("vlan", 0), each.get("master")) == (mac, vlan, name)
-        if port and port.link.mac != mac and is_its and is_wrong:
+        is_fixed = "sticky" in each.get("flags", ()) or not right.details.get("learning", True)
+        if port and port.link.mac != mac and (is_local or (is_fixed and port is not right)):
             place = name if is_local else port
             text = f"{bridge} sends what is for {mac} to {place}, not to {right}"
-            words = ("master", *(("vlan", str(vlan)) if vlan else ()))
-            delete = ("bridge", "fdb", "delete", mac, "dev", port.link.name, *words)
+            delete = ("bridge", "fdb", "delete", mac, "dev", port.link.name, "master", *words)
             advice = f"delete the entry that says so: {bridge.side.command(*delete)}"
             yield Finding(PROBLEM, "bridge", text, advice)
 
