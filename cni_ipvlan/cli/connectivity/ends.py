@@ -66,7 +66,6 @@ def find_ends(
         [each for each in ports if each.link.name == ifname]
         or [each for each in ports if each.link.is_ipvlan]
         or [each for each in ports if each.addresses]
-        or [each for each in ports if each.link.addresses]
         or ports
     )
     if candidates[1:]:

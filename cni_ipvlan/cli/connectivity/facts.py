@@ -32,7 +32,8 @@ def check_unused(port: Port, address: str) -> Iterator[Finding]:
             text = f"{port} does not use {address}: another host has it, too (duplicate detection)"
             argvs = (("ip", "address", verb, each.address, "dev") for verb in ("delete", "add"))
             command = " && ".join(port.side.command(*argv, port.link.name) for argv in argvs)
-            yield Finding(PROBLEM, "duplicate", text, f"if nobody has it any more: {command}")
+            advice = "give one of them another address; if nobody else has it any more"
+            yield Finding(PROBLEM, "duplicate", text, f"{advice}: {command}")
 
 
 def _check_link(port: Port) -> Iterator[Finding]:
@@ -67,10 +68,7 @@ def _check_addresses(port: Port) -> Iterator[Finding]:
             text, advice = f"{text}, and {reason}", f"{advice}; for IPv6, before that: {command}"
         yield Finding(PROBLEM, "address", text, advice)
     for each in port.link.addresses:
-        if each.is_duplicate:
-            text = f"another host on the network has {each.address}, too (IPv6 duplicate detection)"
-            yield report_duplicate(text)
-        elif each.address in port.addresses:
+        if each.is_duplicate or each.address in port.addresses:
             unused = [*check_unused(port, each.address.partition("/")[0])]
             yield from unused or [Finding(OK, "address", f"{port} has {each.address}")]
 
