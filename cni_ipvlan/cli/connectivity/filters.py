@@ -6,7 +6,7 @@ counts what IPsec and full tables drop.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from ipaddress import ip_address, ip_network
@@ -42,6 +42,11 @@ _EFFECTS = {  # by target: the kind of finding, and what the rule does
 }
 _NFT_FIELDS = {"s": "saddr", "d": "daddr", "p": "nexthdr"}
 _FRAME_FAMILIES = ("arp", "bridge", "netdev")
+_EQUALS = r'"op": "==", "left": {{[^}}]*"{}"}}}}, "right": '
+_NFT_PREFIX = re.compile(
+    _EQUALS.format("[sd]addr") + r'(?:{"prefix": {"addr": )?"([^"]+)"(?:, "len": (\d+))?'
+)
+_NFT_DEVICE = re.compile(_EQUALS.format("[io]ifname") + '"([^"]+)"')
 _NFT_OTHER_PROTOCOLS = {  # by the family that echoes do not have
     "ip": re.compile(r'"protocol": "(?:tcp|udp|th|sctp|ip|icmp)"'),
     "ip6": re.compile(r'"protocol": "(?:tcp|udp|th|sctp|ip6|icmpv6)"'),
@@ -114,8 +119,10 @@ def _read_iptables(
         for line in side.run((program, "-c")).stdout.decode("utf-8", "replace").splitlines():
             table = line[1:] if line.startswith("*") else table
             match, unquoted = _DROPS.fullmatch(line), _QUOTED.sub('""', line)
-            is_rule = match and _DROPS.fullmatch(unquoted)
-            if match is None or not is_rule or _is_of_others(unquoted, ends, devices):
+            patterns = (each.replace("+", "*") for each in _DEVICE.findall(unquoted))
+            is_rule = match and _DROPS.fullmatch(unquoted) and not _PROTOCOL.search(unquoted)
+            may_meet = _may_meet(_PREFIX.findall(unquoted), patterns, ends, devices)
+            if match is None or not is_rule or not may_meet:
                 continue
             packets, chain, words, target, policy_chain, policy_packets = match.groups()
             if (chain or policy_chain).lower() in other_hooks:
@@ -169,17 +176,16 @@ def _list_children(side: Side, ends: Sequence[str]) -> list[Port]:
     return [each for each in holders if each.parent and each.parent.side is side]
 
 
-def _is_of_others(line: str, ends: Sequence[str], devices: set[str]) -> bool:
-    """Whether a rule is for another protocol than echoes', or for other addresses or interfaces."""
-    patterns = [each.replace("+", "*") for each in _DEVICE.findall(line)]
-    if not all(any(fnmatchcase(name, each) for name in devices) for each in patterns):
-        return True
-    prefixes = []
-    for each in _PREFIX.findall(line):
-        with suppress(ValueError):  # its mask has gaps
-            prefixes.append(ip_network(each, strict=False))
-    return bool(_PROTOCOL.search(line)) or not all(
-        any(ip_address(end) in prefix for end in ends) for prefix in prefixes
+def _may_meet(
+    prefixes: Iterable[str], patterns: Iterable[str], ends: Sequence[str], devices: set[str]
+) -> bool:
+    """Whether echoes may meet a rule for such addresses and interfaces."""
+    networks = []
+    for each in prefixes:
+        with suppress(ValueError):  # a mask with gaps, the name of a set, or a MAC address
+            networks.append(ip_network(each, strict=False))
+    return all(any(ip_address(end) in each for end in ends) for each in networks) and all(
+        any(fnmatchcase(name, each) for name in devices) for each in patterns
     )
 
 
@@ -216,12 +222,13 @@ def _read_nft(
                 accepting.add(chain)
             continue
         counts = [each["counter"]["packets"] for each in expressions if "counter" in each]
+        prefixes = ("/".join(filter(None, each)) for each in _NFT_PREFIX.findall(words))
         is_of_iptables = family in ("ip", "ip6") and table in _IPTABLES_TABLES
         if (
             chain in (other_chains | accepting)
             or family in other_families
             or _NFT_OTHER_PROTOCOLS[other_family].search(words)
-            or not all(_may_match(each.get("match", {}), ends, devices) for each in expressions)
+            or not _may_meet(prefixes, _NFT_DEVICE.findall(words), ends, devices)
             or (is_of_iptables and (family, table) not in native and (counts or not target))
         ):
             continue
@@ -264,24 +271,6 @@ def _advise_policy(side: Side, ends: Sequence[str], chain: tuple[str, ...], hook
     insert, matches = ("nft", "insert", "rule", *chain, ip), _list_matches(side, ends, hook)
     argvs = ((*insert, _NFT_FIELDS[key], value, "accept") for key, value in matches)
     return f"let them pass: {' && '.join(side.command(*each) for each in argvs)}"
-
-
-def _may_match(match: dict[str, Any], ends: Sequence[str], devices: set[str]) -> bool:
-    """Whether a condition of nft's may be true of echoes between two addresses."""
-    left, right = match.get("left"), match.get("right")
-    if match.get("op") != "==" or not isinstance(left, dict):
-        return True
-    if left.get("meta", {}).get("key") in ("iifname", "oifname") and isinstance(right, str):
-        return any(fnmatchcase(each, right) for each in devices)
-    prefix = right.get("prefix") if isinstance(right, dict) else None
-    if prefix:
-        right = f"{prefix['addr']}/{prefix['len']}"
-    is_address = left.get("payload", {}).get("field") in ("saddr", "daddr")
-    if not is_address or not isinstance(right, str) or right.startswith("@"):
-        return True
-    with suppress(ValueError):  # a MAC address
-        return any(ip_address(each) in ip_network(right) for each in ends)
-    return True
 
 
 def _read_ipsec(side: Side) -> Iterator[tuple[Finding, int]]:
