@@ -30,10 +30,8 @@ class Path:
         self.source = source or self.route.source
         # A packet whose sender names an interface is sent by it, even without a route.
         query = ("ip", "route", "get", "fibmatch", target, *(("from", source) if source else ()))
-        completed = start.run((*query, "oif", device)) if device else None
-        if completed and completed.status:
-            answer = completed.stderr.decode("utf-8", "replace")
-            self.findings += routing.explain_no_route(start, source, target, answer, port)
+        if device and start.run((*query, "oif", device)).status:
+            self.findings += routing.explain_no_route(start, source, target, port)
         else:
             self._send(start, self.route)
         # Where a route is missing, the default route leads elsewhere.
@@ -159,9 +157,9 @@ class Path:
         side, name = master.side, master.link.name
         self.sides.append(side)
         # Its rules about the source apply, but ip route get takes no source that is not its own.
-        self.findings += routing.find_blackholes(side, self.source, self.target)
+        self.findings += routing.find_blackhole(side, self.source, self.target, device=name)
         if found := routing.find_route_by_source(side, self.source, self.target, name):
-            self._send(side, RouteLookup(name, found.gateway))
+            self._send(side, RouteLookup(name, found.get("gateway", "")))
             return
         route = self._get_route(side, {})
         is_elsewhere = route.device not in ("", name, "lo")
@@ -264,7 +262,7 @@ def check_source(request_path: Path, reply_paths: Sequence[Path]) -> Iterator[Fi
 def _explain_failure(side: Side, entry: Port | None, path: Path, answer: str) -> Iterator[Finding]:
     """Yield why a side has no route for packets, which it has got by ``entry`` if that is given."""
     target = path.target
-    blackhole = next(routing.find_blackholes(side, path.source, target, answer, entry), None)
+    blackholes = [*routing.find_blackhole(side, path.source, target, entry)]
     # Any rp_filter drops what comes from an address to which there is no route at all.
     is_checked = entry and path.source and (":" in path.source or _read_rp_filter(entry))
     back = side.get_route(path.source, oif=entry.bind_device) if entry and is_checked else None
@@ -276,10 +274,10 @@ def _explain_failure(side: Side, entry: Port | None, path: Path, answer: str) ->
         command = side.sysctl_command(key, 2)
         advice = f"correct its route to {path.source}, or be less strict: {command}"
         yield Finding(PROBLEM, "rp_filter", text, advice)
-    elif blackhole:
-        yield blackhole
+    elif blackholes:
+        yield from blackholes
     elif back and not is_known:
-        yield from routing.explain_no_route(side, target, path.source, back.error, entry)
+        yield from routing.explain_no_route(side, target, path.source, entry)
     elif entry and side is path.sides[0]:
         yield routing.report_loop(target, path.sides[-2], side)
     elif entry and any(path.source in port.ips for port in side.ports.values()):

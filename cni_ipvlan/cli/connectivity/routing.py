@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_interface, ip_network
-from itertools import chain, product
+from itertools import chain
 from typing import Any
 
 from cni_ipvlan.cli.connectivity import facts
@@ -13,15 +13,11 @@ from cni_ipvlan.iproute import commands, queries
 
 # The kernel lets no packets pass between such interfaces and the host of their master.
 _SEPARATED_KINDS = (*queries.IPVLAN_KINDS, *queries.MACVLAN_KINDS)
-_TYPES = {  # types of routes and rules, by the answer of ip route get
-    "Invalid argument": ("blackhole",),
-    "No route to host": ("unreachable",),
-    "Network is unreachable": ("unreachable", "throw"),  # the first is a rule's
-    "Permission denied": ("prohibit",),
-}
+_KINDS = ("blackhole", "unreachable", "prohibit", "throw")  # of routes and rules
 _KEYS = {"priority", "src", "table", "protocol"}  # of a rule for all packets
 # With one of these keys, a rule is not about echoes.
 _OTHER_KEYS = {"fwmark", "oif", "tos", "sport", "sport_start", "dport", "dport_start"}
+_OTHER_KEYS |= {"suppress_prefixlength"}  # WireGuard's, for all but the default route
 
 
 def show_route(side: Side, device: str, target: str, source: str = "", entry: str = "") -> str:
@@ -31,10 +27,9 @@ def show_route(side: Side, device: str, target: str, source: str = "", entry: st
     """
     words = _words_from(side, source, entry)
     if not words and (found := find_route_by_source(side, source, target, device)):
-        words = commands.route_add(
-            *(found.dst, device, found.gateway), table=found.table, metric=found.priority or None
-        )
-        return " ".join(words[3:])
+        keys = (("via", "gateway"), ("dev", "dev"), ("table", "table"), ("metric", "metric"))
+        pairs = ((word, str(found[key])) for word, key in keys if key in found)
+        return " ".join((found["dst"], *chain.from_iterable(pairs)))
     words += ("oif", device) if device and "iif" not in words else ()
     words += commands.of_echoes(target)
     output = side.run(("ip", "route", "get", "fibmatch", target, *words)).stdout.decode()
@@ -48,24 +43,39 @@ def _words_from(side: Side, source: str, entry: str) -> tuple[str, ...]:
     return ("from", source, "iif", entry) if source and entry else ()
 
 
-def find_route_by_source(side: Side, source: str, target: str, device: str) -> queries.Route | None:
-    """Return the route by an interface to which a rule leads that names another side's source.
+def find_decision(
+    side: Side, source: str, target: str, entry: Port | None = None, device: str = ""
+) -> dict[str, Any]:
+    """Return the route, with its rule, that decides about echoes, or a rule's own type.
 
-    ip route get takes no source that is not the side's own.
+    They come in by ``entry``, if given, and leave by ``device`` only, if given. ip route get takes
+    no source that is not the side's own, and does not say what it obeys if there is no route.
     """
-    family = "-6" if ":" in target else "-4"
-    is_foreign = source and device and not side.has_address(source)
-    rules = side.entries("ip", "-N", family, "-j", "rule", "show") if is_foreign else []
-    rules = [each for each in rules if _is_for(each, source, target, ("lo",))]
-    if all(each["src"] == "all" for each in rules) or side.get_route(target).is_local:
-        return None
-    selector = ("table", "all", "match", target, "dev", device)
-    routes = queries.routes(side.run(commands.route_show(*selector, family=family)).stdout)
-    for rule in rules:
-        matches = [each for each in routes if str(each.table) == rule.get("table")]
-        if matches:
-            return queries.find_best_route(matches) if rule["src"] != "all" else None
-    return None
+    ip = ("ip", "-6" if ":" in target else "-4", "-j")
+    names = (entry.link.name, entry.link.master) if entry else ("lo",)
+    routes = side.entries(*ip, "route", "show", "table", "all", "match", target)
+    routes = [each for each in routes if device in ("", each.get("dev")) or "type" in each]
+    routes.sort(key=lambda each: (-_measure(each["dst"]), each.get("metric", 0)))
+    thrown: dict[str, Any] = {}
+    for rule in side.entries(*ip, "rule", "show"):
+        if not _is_for(rule, source, target, names):
+            continue
+        matches = [each for each in routes if each.get("table", "main") == rule.get("table")]
+        own = {"type": rule["action"]} if "action" in rule else {}
+        found = {**(own or next(iter(matches), {})), "rule": rule}
+        if found.get("type") == "throw":  # a lone one keeps packets from no route of its table
+            thrown = found if matches[1:] else thrown
+        elif own or matches:
+            return found
+    return thrown
+
+
+def find_route_by_source(side: Side, source: str, target: str, device: str) -> dict[str, Any]:
+    """Return the route by an interface to which a rule leads that names another side's source."""
+    if not (source and device) or side.has_address(source):
+        return {}
+    found = find_decision(side, source, target, device=device)
+    return found if found and found["rule"]["src"] != "all" and "type" not in found else {}
 
 
 def report_detour(
@@ -167,12 +177,9 @@ def report_loop(target: str, one: Side, other: Side) -> Finding:
     return Finding(PROBLEM, "route", text, f"correct the routes there: {command}")
 
 
-def explain_no_route(
-    side: Side, source: str, target: str, answer: str, port: Port | None
-) -> Iterator[Finding]:
-    """Yield why ip route get has answered a side that it has no route for packets."""
-    blackholes = [*find_blackholes(side, source, target, answer)]
-    yield from blackholes[:1] or explain_missing_route(side, target, port)
+def explain_no_route(side: Side, source: str, target: str, port: Port | None) -> Iterator[Finding]:
+    """Yield why a side has no route for packets."""
+    yield from [*find_blackhole(side, source, target)] or explain_missing_route(side, target, port)
 
 
 def explain_missing_route(side: Side, target: str, port: Port | None) -> Iterator[Finding]:
@@ -228,47 +235,29 @@ def restore_rule(side: Side, target: str, table: str, priority: str) -> str:
     return "" if not rules or table in general else command
 
 
-def find_blackholes(
-    side: Side, source: str, target: str, answer: str | None = None, entry: Port | None = None
+def find_blackhole(
+    side: Side, source: str, target: str, entry: Port | None = None, device: str = ""
 ) -> Iterator[Finding]:
-    """Yield the rules or routes that throw packets away, the first one first.
-
-    ``answer`` is that of ip route get; without one, only rules that name a source count. ``entry``
-    is the interface by which packets have come in.
-    """
-    ip = ("ip", "-6" if ":" in target else "-4")
-    groups = (types for words, types in _TYPES.items() if answer is None or words in answer)
-    kinds = dict.fromkeys(chain.from_iterable(groups))
-    if not kinds:
+    """Yield the rule or route that throws packets away; the words are as of ``find_decision``."""
+    found = find_decision(side, source, target, entry, device)
+    kind, rule = found.get("type"), found.get("rule", {})
+    if kind not in _KINDS:
         return
-    routes = side.entries(*ip, "-j", "route", "show", "table", "all", "match", target)
-    rules = side.entries(*ip, "-j", "rule", "show")
-    names = (entry.link.name, entry.link.master) if entry else ("lo",)
-    for kind, rule in product(kinds, rules):
-        text = f"{side} throws away what goes to {target}: {kind}"
-        src, dst = _format_prefix(rule, "src"), _format_prefix(rule, "dst")
-        priority = str(rule["priority"])
-        if not _is_for(rule, source, target, names) or (src == "all" and answer is None):
-            continue
-        words = (*(("not",) if "not" in rule else ()), "from", src, "to", dst)
-        for key in ("iif", "ipproto"):
-            words += (key, rule[key]) if key in rule else ()
-        rule_text = f"by the rule {priority}: {' '.join(words)}"
-        if rule.get("action") == kind:
-            # Others may have the same priority.
-            command = side.command(*ip, "rule", "delete", "priority", priority, *words, kind)
-            yield _report_blackhole(f"{text} {rule_text}", command)
-        table = rule.get("table")
-        table_routes = [each for each in routes if each.get("table", "main") == table]
-        for each in (each for each in table_routes if each.get("type") == kind):
-            # A lone "throw" keeps packets from no other route of its table.
-            if kind != "throw" or table_routes[1:]:
-                prefix, of_table = each["dst"], ("table", table) if table != "main" else ()
-                # A route by a nexthop object has its kind from that.
-                route = (prefix, "nhid", str(each["nhid"])) if "nhid" in each else (kind, prefix)
-                command = side.command(*ip, "route", "delete", *route, *of_table)
-                suffix = f" ({rule_text})" if of_table else ""
-                yield _report_blackhole(f"{text} {' '.join((prefix, *of_table))}{suffix}", command)
+    src, dst, priority = _format_prefix(rule, "src"), _format_prefix(rule, "dst"), rule["priority"]
+    words = (*(("not",) if "not" in rule else ()), "from", src, "to", dst)
+    for key in ("iif", "ipproto"):
+        words += (key, rule[key]) if key in rule else ()
+    reason = f"by the rule {priority}: {' '.join(words)}"
+    delete = ("rule", "delete", "priority", str(priority), *words, kind)  # others may have that
+    if "action" not in rule:
+        prefix = found["dst"]
+        of_table = ("table", rule["table"]) if rule["table"] != "main" else ()
+        # A route by a nexthop object has its kind from that.
+        route = (prefix, "nhid", str(found["nhid"])) if "nhid" in found else (kind, prefix)
+        delete = ("route", "delete", *route, *of_table)
+        reason = f"{' '.join((prefix, *of_table))}{f' ({reason})' if of_table else ''}"
+    command = side.command("ip", "-6" if ":" in target else "-4", *delete)
+    yield _report_blackhole(f"{side} throws away what goes to {target}: {kind} {reason}", command)
 
 
 def _is_for(rule: dict[str, Any], source: str, target: str, names: Sequence[str]) -> bool:
@@ -284,6 +273,11 @@ def _is_for(rule: dict[str, Any], source: str, target: str, names: Sequence[str]
 def _format_prefix(rule: dict[str, Any], key: str) -> str:
     length = f"/{rule[f'{key}len']}" if f"{key}len" in rule else ""
     return f"{rule.get(key, 'all')}{length}"
+
+
+def _measure(prefix: str) -> int:
+    """Return the length of a prefix as ip writes it, which leaves out that of an address."""
+    return int(prefix.partition("/")[2] or (0 if prefix == "default" else 128))
 
 
 def _contains(prefix: str, address: str) -> bool:
