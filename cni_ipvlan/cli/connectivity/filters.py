@@ -95,9 +95,11 @@ def count_drops(
     )
     iptables = _read_iptables(side, ends, devices, other_hooks)
     packet_rules = (iptables, _read_ipsec(side)) if is_routed else ()
-    frame_rules = _read_nft(side, ends, devices, other_hooks, is_routed), _read_tc(side, devices)
-    for rules in (*packet_rules, *frame_rules, _read_full_tables(side, ends)):
-        with suppress(ValueError, KeyError, TypeError):  # a program may be missing, or an old one
+    nft = _read_nft(side, ends, devices, other_hooks, is_routed)
+    queues = (_read_qdiscs(side, each) for each in sorted(devices - {""}))
+    for rules in (*packet_rules, nft, *queues, _read_full_tables(side, ends)):
+        # A program may be missing, or an old one; tc prints some kinds of qdiscs as broken JSON.
+        with suppress(ValueError, KeyError, TypeError):
             counts.update(rules)
     return counts
 
@@ -296,12 +298,6 @@ def _read_full_tables(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding
             command = host.sysctl_command(key, max(4096, 2 * host.read_sysctl(key)))
             count = sum(int(row[names.index(column)], 16) for row in rows)
             yield Finding(PROBLEM, "filter", text, f"let it hold more: {command}"), count
-
-
-def _read_tc(side: Side, devices: set[str]) -> Iterator[tuple[Finding, int]]:
-    for device in sorted(filter(None, devices)):
-        with suppress(ValueError, KeyError, TypeError):  # tc prints some kinds as broken JSON
-            yield from _read_qdiscs(side, device)
 
 
 def _read_qdiscs(side: Side, device: str) -> Iterator[tuple[Finding, int]]:
