@@ -31,7 +31,7 @@ class Path:
         # A packet whose sender names an interface is sent by it, even without a route.
         query = ("ip", "route", "get", "fibmatch", target, *(("from", source) if source else ()))
         if device and start.run((*query, "oif", device)).status:
-            self.findings += routing.explain_no_route(start, source, target, port)
+            self.findings += _explain_failure(start, None, self, "")
         else:
             self._send(start, self.route)
         # Where a route is missing, the default route leads elsewhere.
@@ -277,7 +277,8 @@ def _explain_failure(side: Side, entry: Port | None, path: Path, answer: str) ->
     elif blackholes:
         yield from blackholes
     elif back and not is_known:
-        yield from routing.explain_no_route(side, target, path.source, entry)
+        blackholes = [*routing.find_blackhole(side, target, path.source)]
+        yield from blackholes or routing.explain_missing_route(side, path.source, entry)
     elif entry and side is path.sides[0]:
         yield routing.report_loop(target, path.sides[-2], side)
     elif entry and any(path.source in port.ips for port in side.ports.values()):

@@ -177,11 +177,6 @@ def report_loop(target: str, one: Side, other: Side) -> Finding:
     return Finding(PROBLEM, "route", text, f"correct the routes there: {command}")
 
 
-def explain_no_route(side: Side, source: str, target: str, port: Port | None) -> Iterator[Finding]:
-    """Yield why a side has no route for packets."""
-    yield from [*find_blackhole(side, source, target)] or explain_missing_route(side, target, port)
-
-
 def explain_missing_route(side: Side, target: str, port: Port | None) -> Iterator[Finding]:
     """Yield that a side has no route to an address, which may be on the network of ``port``."""
     sender = next((each for each in (port.chain if port else ()) if each.side is side), None)
