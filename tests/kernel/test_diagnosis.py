@@ -690,7 +690,7 @@ a switch that keeps the gateway's frames | switched;
     => exec switch bridge fdb delete 02:00:00:00:00:05 dev p1 master
 a wrong port for the gateway's frames in a VLAN | trunk; third;
     switch: bridge vlan add dev p2 vid 10; other: ip link set dev eth0 address 02:00:00:00:00:05;
-    switch: bridge fdb add 02:00:00:00:00:05 dev p2 master sticky static vlan 10;
+    switch: bridge fdb replace 02:00:00:00:00:05 dev p2 master sticky static vlan 10;
     probe --netns one => sends what is for 02:00:00:00:00:05 to p2 in /run/netns/switch, not to p1
     => bridge fdb delete 02:00:00:00:00:05 dev p2 master vlan 10
 ports of different VLANs | switched; switch: ip link set dev br0 type bridge vlan_filtering 1;
