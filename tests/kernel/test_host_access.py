@@ -185,7 +185,7 @@ def test_both_families_and_every_address_of_the_host(setup: Setup) -> None:
 def test_without_addresses_the_host_gets_nothing(setup: Setup) -> None:
     with setup.unchanged():
         added = setup.add(CONF, ipam=None, prevResult={"cniVersion": "1.0.0"})
-        assert list(RECORDS.glob("on-*/*"))
+        assert list(RECORDS.glob("on-*/*@*"))
         added.delete()
 
 
