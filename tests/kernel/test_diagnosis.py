@@ -77,6 +77,10 @@ bond | host: ip link add name eth1 up type veth peer name eth1 netns neighbour;
 masters | gateway; wires; neighbour: ip address add 10.2.0.1/24 dev eth1;
     neighbour: net/ipv4/ip_forward=1; add one 10.1.0.2/24 10.1.0.1;
     add two 10.2.0.3/24 10.2.0.1 master=eth1
+vrf | gateway; far; addressed; neighbour: ip address add 10.9.0.2/24 dev far0;
+    neighbour: net/ipv4/ip_forward=1; neighbour: ip route add 10.2.0.0/24 via 10.1.0.10;
+    host: ip link add name red up type vrf table 77; host: ip link set dev eth0 master red;
+    add one 10.2.0.2/24 - mode=l3
 access | addressed; gateway; add one 10.1.0.2/24 - hostAccess=1
 l3 | addressed; gateway; add one 10.1.0.2/24 - mode=l3
 hosted | addressed; wires; host: ip address add 10.2.0.10/24 dev eth1; host: net/ipv4/ip_forward=1;
@@ -211,6 +215,10 @@ no carrier | pair; neighbour: ip link set dev eth0 down; probe --netns one
     => eth0 in /run/netns/neighbour is down => exec neighbour ip link set dev eth0 up
 the switch is down | switch; add one 10.1.0.2/24 10.1.0.1; switch: ip link set dev br0 down;
     probe --netns one => br0 in /run/netns/switch is down => exec switch ip link set dev br0 up
+a bridge without its port | switch; host: ip link add name br9 up type bridge;
+    host: ip link add name d0 up master br9 type dummy;
+    add one 10.1.0.2/24 10.1.0.1 master=br9; probe --netns one
+    => eth0 of the host is a port of no bridge => ip link set dev eth0 master br9
 out of the switch | switch; add one 10.1.0.2/24 10.1.0.1; switch: ip link set dev p0 nomaster;
     probe --netns one => p0 in /run/netns/switch is a port of no bridge
     => exec switch ip link set dev p0 master br0
@@ -602,6 +610,9 @@ two masters in mode l3 | wires; add one 10.5.0.2/24 - mode=l3;
     host: ip route add 10.6.0.2 dev eth1; trace one two
     => the host has no route to 10.6.0.2 by eth0, but by eth1
     => in mode l3 packets leave by their own master only
+a gateway of IPv6 for IPv4 | ipv6; one: ip address add 10.1.0.2/24 dev net1;
+    one: ip -4 route add default via inet6 fd00:1::9 dev net1; probe --netns one --to 10.9.0.1
+    => nobody answers for fd00:1::9, the gateway to 10.9.0.1
 a default route without its gateway | routed; one: ip route replace default dev net1;
     probe --netns one --to 10.9.0.1
     => 10.9.0.1 is looked for on eth0 of the host => ip route replace 10.9.0.1 via 10.1.0.1
@@ -758,6 +769,8 @@ a bond whose active port leads elsewhere | bond; space b;
     => 10.1.0.1 is looked for on bond0 of the host, but eth1 in /run/netns/neighbour is on
 a bond without ports | bond; host: ip link set dev eth1 nomaster; probe --netns one
     => bond0 of the host has no ports => ip link set dev PORT master bond0
+the host's VRF without a route | vrf; trace one 10.9.0.1
+    => the host has no route to 10.9.0.1 => ip route add 10.9.0.1 via 10.1.0.1 vrf red
 the router's VRF | routed; neighbour: ip link add name red up type vrf table 10;
     neighbour: ip link set dev eth0 master red; trace one 10.9.0.1 => in the VRF red
 echo ignored, and links with the same indexes | space b; space far; space a; gateway;

@@ -290,12 +290,13 @@ def _check_segment(hop: Hop) -> Iterator[Finding]:
         if route := routing.find_route(sender, next_hop):
             command = sender.side.command("ip", "route", "replace", next_hop, *route)
             advice = f"{advice}: {command}"
-        for port, other in permutations(places):
-            bridge, is_loose = other.upper or other, not (port.upper or port.addresses)
-            is_beside = bridge.link.kind == "bridge" and bridge.side is port.side
-            if port.peer and is_loose and is_beside:
-                text = f"{port} is a port of no bridge, unlike {other}"
-                advice = f"make it one: {port.link_command('master', bridge.link.name)}"
+        for near, far in permutations((sender.segment, receiver.segment)):
+            bridges = {each.side: each for each in near if each.link.kind == "bridge"}
+            for port in (each for each in far if each.peer and each.side in bridges):
+                if not (port.upper or port.addresses or port.side.topology.children[port]):
+                    text = f"{port} is a port of no bridge, though {bridges[port.side]} is there"
+                    name = bridges[port.side].link.name
+                    advice = f"make it one: {port.link_command('master', name)}"
         yield Finding(PROBLEM, "masters", text, advice)
 
 
@@ -374,7 +375,8 @@ def report_unanswered(hop: Hop) -> Finding:
         text += f"; host-local has leased it to the container {lessee}, which lacks it"
         advice = "is it gone? ipvlan show lists what is left of it"
     route = routing.show_route(side, sender.link.name, target, hop.source, hop.entry)
-    gateway = route.partition(" via ")[2].partition(" ")[0]
+    of_ipv4 = route.replace(" via inet6 ", " via ")  # which may have a gateway of IPv6
+    gateway = of_ipv4.partition(" via ")[2].partition(" ")[0]
     gateway = next_hop if f" via {next_hop} " in route else gateway  # of several
     if side.has_address(gateway):
         advice = f"correct the gateway {gateway}: it is an address of {side} itself"
@@ -385,7 +387,7 @@ def report_unanswered(hop: Hop) -> Finding:
     elif gateway and (better := routing.find_route(sender, target)):
         is_router = better[0] == "via"
         via = f" via {better[1]} " if is_router else " "
-        prefix, *words = route.replace(f" via {gateway} ", via).split()
+        prefix, *words = of_ipv4.replace(f" via {gateway} ", via).split()
         command = side.command("ip", "route", "replace", prefix if is_router else target, *words)
         advice += f"; {better[1] if is_router else target} is there: {command}"
     return Finding(PROBLEM, "unanswered", f"{text}; the route: {route}", advice)

@@ -191,15 +191,18 @@ def explain_missing_route(side: Side, target: str, port: Port | None) -> Iterato
     text = f"{side} has no route to {target}; its subnets: {format_subnets(addresses) or 'none'}"
     for other in side.ports.values():
         if other is sender or is_near(target, other.addresses):
-            yield from facts.check_states(other.uplinks)
-            text += f"; {other} is in the VRF {other.link.master}" if other.bind_device else ""
+            vrfs = [each for each in (other.upper,) if each and other.bind_device]
+            yield from facts.check_states([*vrfs, *other.uplinks])
+            text += "".join(f"; {other} is in the VRF {each.link.name}" for each in vrfs)
     ports = (each for each in side.ports.values() if each is not sender and each.addresses)
     destinations = (find_route(each, target) for each in (*([sender] if sender else ()), *ports))
     unknown = ("dev", sender.link.name) if sender and sender.is_l3 else ("via", "GATEWAY")
     destination = next(filter(None, destinations), unknown)
     is_container = side.netns and any(each.owner for each in side.ports.values())
     where = "to the routes of ipam, or a default route" if is_container else "there"
-    advice = f"add it {where}; for now: {side.command('ip', 'route', 'add', target, *destination)}"
+    vrf = ("vrf", sender.link.master) if sender and sender.bind_device else ()
+    command = side.command("ip", "route", "add", target, *destination, *vrf)
+    advice = f"add it {where}; for now: {command}"
     asker = facts.find_asker(port) if port else None
     subnets = [each for each in asker.addresses if is_near(target, [each])] if asker else []
     is_narrow = port and not is_near(target, port.addresses)
