@@ -249,7 +249,7 @@ class Registry:
         return next(self._read_all(paths[:1] if is_searched else paths), None)
 
     def mark_note(self, master: tuple[int, int], *, is_searched: bool) -> None:
-        """Mark a master's note after a search that did not contradict it; its lock is held."""
+        """Mark whether a search has not contradicted a master's note; its lock is held."""
         paths = self._note_paths(master)
         self._rename(paths[is_searched], paths[not is_searched])
 
