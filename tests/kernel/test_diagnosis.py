@@ -506,6 +506,9 @@ vepa in mode l3 without a router | addressed; gateway; host: ip route add 10.2.0
     neighbour: ip route add 10.2.0.0/24 via 10.1.0.10; add one 10.2.0.2/24 - mode=l3 flag=vepa;
     add two 10.2.0.3/24 - mode=l3 flag=vepa; trace one two
     => the way to 10.2.0.3, but does not forward packets => echo 1 >/proc/sys/net/ipv4/ip_forward
+vepa, and losses in the switch | switch; switch: bridge link set dev p0 hairpin on;
+    add one 10.1.0.2/24 - flag=vepa; add two 10.1.0.3/24 - flag=vepa;
+    switch: tc qdisc add dev p0 root netem loss 100%; trace one two => the qdisc netem on p0
 vepa without hairpin | switch; add one 10.1.0.2/24 - flag=vepa vlan=10;
     add two 10.1.0.3/24 - flag=vepa vlan=10; trace one two
     => flag vepa sends their packets to the switch of eth0.10

@@ -360,6 +360,9 @@ def _find_drops(
 ) -> tuple[list[Finding], list[Completed]]:
     """Run commands, and return which rules have dropped packets meanwhile, and the answers."""
     ports = [each for path in paths for each in path.ports]
+    senders = (hop.sender for path in paths for hop in path.hops)
+    # What an interface with flag vepa sends goes by the switch, even to its siblings.
+    ports += [port for each in senders if each.link.flag == "vepa" for port in each.uplinks]
     routed_sides = dict.fromkeys(side for path in paths for side in path.sides)
 
     def count(side: Side) -> dict[Finding, int]:
