@@ -53,7 +53,8 @@ def find_decision(
     """
     ip = ("ip", "-6" if ":" in target else "-4", "-j")
     names = (entry.link.name, entry.link.master) if entry else ("lo",)
-    routes = side.entries(*ip, "route", "show", "table", "all", "match", target)
+    entries = side.entries(*ip, "route", "show", "table", "all", "match", target)
+    routes = [{**each, **hop} for each in entries for hop in each.get("nexthops", ({},))]
     routes = [each for each in routes if device in ("", each.get("dev")) or "type" in each]
     routes.sort(key=lambda each: (-_measure(each["dst"]), each.get("metric", 0)))
     thrown: dict[str, Any] = {}

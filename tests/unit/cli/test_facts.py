@@ -60,6 +60,14 @@ def test_a_rule_is_blamed_if_it_fits(rule: dict[str, Any], target: str, *, is_bl
     assert all(("not from all" in each.text) == ("not" in rule) for each in findings)
 
 
+def test_a_route_by_several_gateways_leads_by_each_interface() -> None:
+    hops = [{"gateway": f"10.{n}.0.1", "dev": f"eth{n}"} for n in (0, 1)]
+    entry = {"dst": "default", "table": "7", "nexthops": hops, "priority": 7, "src": "10.1.0.2"}
+    side: Any = SimpleNamespace(entries=lambda *_: [entry], has_address=lambda _address: False)
+    found = routing.find_route_by_source(side, "10.1.0.2", "10.9.0.1", "eth1")
+    assert found["gateway"] == "10.1.0.1"
+
+
 def test_an_address_that_another_host_has_is_not_taken_for_none() -> None:
     address = Address("fd00:1::2/64", is_duplicate=True)
     interface = make_port(0, "eth0")
