@@ -197,6 +197,8 @@ def _read_record(
     record = registry.note(key, is_searched=not is_searched)
     if record:
         registry.mark_note(key, is_searched=True)
+    elif is_searched:  # until December 2, 2026, only removed records were noted
+        record = next(registry.records(key), None)
     return ModeInUse(record, record.describe(), is_recorded=True) if record else None
 
 

@@ -8,6 +8,7 @@ from runtime import Conf, host_local, network
 from sampling import sample
 from setup import Setup
 
+from cni_ipvlan.state.attachment import AttachmentId
 from cni_ipvlan.state.registry import Registry
 
 CONF = network(ipam=host_local("10.1.0.0/24"))
@@ -111,6 +112,26 @@ def test_delete_leaves_what_is_not_its_own_alone(setup: Setup) -> None:
         with setup.unchanged():
             setup.runtime.delete(setup.container2, CONF, CNI_CONTAINERID="two").succeeds()
         setup.container2.ip("link delete dev net1")
+
+
+def test_a_note_stays_for_an_add_that_comes_in_between(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which has not created its interface yet, so that the kernel reports the master free."""
+    added, registry, remove_all = setup.add(), Registry(), Registry.remove_all
+    (record,) = registry.all_records()
+    other = record._replace(container_id="two", is_complete=False, ifindex=0)
+
+    def begin_afterwards(registry: Registry, attachment: AttachmentId) -> list[tuple[int, int]]:
+        masters = remove_all(registry, attachment)
+        registry.write(other)
+        return masters
+
+    monkeypatch.setattr(Registry, "remove_all", begin_afterwards)
+    added.delete()
+    assert registry.note(record.master)
+    registry.remove(other)
+    registry.drop_note(record.master)
 
 
 def test_delete_removes_the_link_and_reports_when_ipam_fails(setup: Setup) -> None:
