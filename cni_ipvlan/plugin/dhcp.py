@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 
 from cni_ipvlan.cni.errors import NOT_AVAILABLE, CniError
-from cni_ipvlan.iproute import commands, tc
+from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.plugin import explain
@@ -64,8 +64,8 @@ def enable_requests(call: Call, master: Master, netns: Namespace) -> Iterator[No
     # "network is down", "retrying in 2.98 seconds".
     tx.run(Command(commands.link_set(name, "up"), "bring it up", netns))
     changes = {  # without an undo, as the interface goes
-        "prepare to change DHCP requests": tc.clsact_add(name),
-        "have DHCP requests and their answers broadcast": tc.broadcast_filter_add(name),
+        "prepare to change DHCP requests": commands.clsact_add(name),
+        "have DHCP requests and their answers broadcast": commands.broadcast_filter_add(name),
     }
     for purpose, argv in changes.items():
         completed = tx.run(Command(argv, purpose, netns, accept=commands.OPTIONAL))

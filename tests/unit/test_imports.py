@@ -37,7 +37,7 @@ HEAVY_FOR_VERSION = {*HEAVY, "collections", "functools", "json"}
 # How many modules of ours a call without faults needs at most, with the packages they are in.
 MOST_OURS = {"ADD": 40, "CHECK": 39, "DEL": 35, "GC": 39, "STATUS": 41}
 OURS_OF_FAILURES = {
-    *("iproute.machine", "iproute.tc"),
+    "iproute.machine",
     *("plugin.causes", "plugin.explain", "plugin.host_local", "plugin.inventory"),
 }
 HEAVY_OF_FAILURES = {"enum", "re", "shlex"}

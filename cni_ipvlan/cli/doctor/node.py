@@ -16,7 +16,7 @@ from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, collect, error_
 from cni_ipvlan.cli.reading import parse_object
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.iproute import commands, machine, queries, tc
+from cni_ipvlan.iproute import commands, machine, queries
 from cni_ipvlan.iproute.commands import Command, in_shell
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import ProgramNotFoundError, Runner
@@ -226,7 +226,8 @@ def check_dhcp(tools: Tools, config: dict[str, Any]) -> Iterator[Finding]:
     """Yield whether containers would hear DHCP answers; raises CniError without dhcp's daemon."""
     if not machine.missing_capabilities():  # without them, the kernel refuses these commands
         # The commands of ADD, in a network namespace that ends with the shell.
-        script = " && ".join(map(in_shell, (tc.clsact_add("lo"), tc.broadcast_filter_add("lo"))))
+        changes = (commands.clsact_add("lo"), commands.broadcast_filter_add("lo"))
+        script = " && ".join(map(in_shell, changes))
         argv = ("unshare", "--net", "sh", "-c", script)
         completed = tools.runner.run(Command(argv), seconds=_SECONDS)
         why = completed.killed_because or completed.stderr.decode("utf-8", "replace").strip()
