@@ -60,8 +60,8 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         addressing = _allocate(call, conf, master, netns, move, has_record=has_record)
         for feature in network_features:
             addressing = feature.extend(tx, addressing, master, conf)
-        link, addresses = configure.configure(call, conf, netns, master, addressing)
-        result = addressing.result(link, request.netns, addresses)
+        link = configure.configure(call, conf, netns, master, addressing)
+        result = addressing.result(link, request.netns)
         _check_netns_unchanged(request, netns)
         for feature in network_features:
             record = feature.apply(call, master, record, addressing)

@@ -20,7 +20,7 @@ from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin.codes import ADDRESS_IN_USE, COMMAND_FAILED
+from cni_ipvlan.plugin.codes import ADDRESS_IN_USE
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.start.namedtuple import Any, NamedTuple
 
@@ -65,19 +65,8 @@ class Addressing(NamedTuple):
         connected = connected_routes(self.routes, self.addresses)
         return [each for each in self.routes if each not in connected]
 
-    def result(self, link: queries.Link, netns: str, link_addresses: Sequence[str]) -> Result:
-        """Return the result of ADD; raises CniError if the kernel lacks any address.
-
-        ``link`` and ``link_addresses`` are read from the kernel, in the container.
-        """
-        found = set(link_addresses)
-        missing = [each.address for each in self.addresses if each.address not in found]
-        if missing:
-            raise CniError(
-                COMMAND_FAILED,
-                f"cannot add addresses to the interface {link.name!r}: the kernel reported "
-                f"no error, but these are missing: {', '.join(missing)}",
-            )
+    def result(self, link: queries.Link, netns: str) -> Result:
+        """Return the result of ADD; ``link`` is read from the kernel, in the container."""
         index = len(self.others.interfaces)
         addresses = [address._replace(interface=index) for address in self.addresses]
         return Result(

@@ -9,11 +9,11 @@ from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Command, Undo, batch
 from cni_ipvlan.iproute.namespace import Namespace
-from cni_ipvlan.iproute.queries import Address, Link
+from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Running
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin.codes import ADDRESS_IN_USE
+from cni_ipvlan.plugin.codes import ADDRESS_IN_USE, COMMAND_FAILED
 from cni_ipvlan.plugin.ipam import needs_link
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Call
@@ -38,10 +38,10 @@ def query_links(tx: Transaction, name: str, netns: Namespace) -> Running:
 
 def configure(
     call: Call, conf: NetConf, netns: Namespace, master: Master, addressing: Addressing
-) -> tuple[Link, list[str]]:
-    """Configure the link of a master; return it and its addresses as the kernel reports them.
+) -> Link:
+    """Configure the link of a master; return it as the kernel reports it, or a dry run expects it.
 
-    In a dry run, that is what is expected. Raises CniError if another host uses an address.
+    Raises CniError if another host uses an address.
     """
     tx, name = call.tx, call.request.ifname
     if addressing.is_conflict_likely:
@@ -68,11 +68,10 @@ def configure(
             tx.run_batch(*changes)
         completed = tx.run(Command(commands.address_show(name), netns=netns))
     if completed.is_assumed:
-        link = master.link._replace(name=name, mtu=conf.mtu or master.link.mtu)
-        return link, [each.address for each in addressing.addresses]
+        return master.link._replace(name=name, mtu=conf.mtu or master.link.mtu)
     link = queries.links(completed.stdout)[0]
-    _check_duplicates(call, addressing, link.addresses)
-    return link, [each.address for each in link.addresses]
+    _check_addresses(call, addressing, link)
+    return link
 
 
 def _link_changes(
@@ -121,7 +120,7 @@ def _wait_for_ipv6(tx: Transaction, name: str, netns: Namespace, addressing: Add
     purpose = "wait for IPv6 duplicate address detection"
     command = Command(argv, purpose, netns, accept=commands.ANY)
     completed = tx.run(command)
-    if completed.status not in (0, commands.FOUND_DUPLICATE):  # _check_duplicates() names it
+    if completed.status not in (0, commands.FOUND_DUPLICATE):  # _check_addresses() names it
         raise CommandError(command, completed)
 
 
@@ -193,20 +192,22 @@ def _with_show(changes: Sequence[Command], name: str, netns: Namespace) -> list[
     return [each._replace(netns=netns) for each in (*changes, show)]
 
 
-def _check_duplicates(
-    call: Call, addressing: Addressing, link_addresses: Sequence[Address]
-) -> None:
-    expected = {each.address for each in addressing.addresses}
-    addresses = [each for each in link_addresses if each.address in expected]
-    duplicates = [each.address for each in addresses if each.is_duplicate]
-    if duplicates:
+def _check_addresses(call: Call, addressing: Addressing, link: Link) -> None:
+    present = {each.address: each for each in link.addresses}
+    expected = [each.address for each in addressing.addresses]
+    if missing := [each for each in expected if each not in present]:
+        raise CniError(
+            COMMAND_FAILED,
+            f"cannot add addresses to the interface {link.name!r}: the kernel reported "
+            f"no error, but these are missing: {', '.join(missing)}",
+        )
+    if duplicates := [each for each in expected if present[each].is_duplicate]:
         raise CniError(
             ADDRESS_IN_USE,
             f"another host on the network already uses {', '.join(duplicates)}",
             f"found by IPv6 duplicate address detection\n{_DUPLICATE_ADVICE}",
         )
-    tentative = [each.address for each in addresses if each.is_tentative]
-    if tentative:
+    if tentative := [each for each in expected if present[each].is_tentative]:
         call.warn(
             f"duplicate address detection of {', '.join(tentative)} has not finished after "
             f"{_DUPLICATE_DETECTION_SECONDS} s; does the master have a carrier?"
