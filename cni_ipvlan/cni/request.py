@@ -32,7 +32,7 @@ _INTERFACE_NAME_BYTES = 15
 ALTERNATIVE_NAME_BYTES = 127
 _SEPARATORS = "/:\0 \t\n\v\f\r"
 _LATIN_1_SPACE = 0xA0
-_RESERVED = ("all", "default")
+_NAME_OF_ALL = "the kernel reserves that name for the settings of all interfaces"
 
 
 class Stdin(NamedTuple):
@@ -165,39 +165,32 @@ def _get_version(config: Mapping[str, Any]) -> str:
     return version
 
 
-def interface_name_fault(name: str, longest: int = _INTERFACE_NAME_BYTES) -> str:
+def interface_name_fault(
+    name: str, longest: int = _INTERFACE_NAME_BYTES, *, by_libcni: bool = False
+) -> str:
     """Return why the kernel would not accept ``name`` for an interface; empty if it would.
 
     ``longest`` is how many bytes it may have: ALTERNATIVE_NAME_BYTES for an altname.
+    ``by_libcni`` is whether only the rules count that libcni has, too (pkg/utils, utils.go).
 
     The rule is dev_valid_name() in net/core/dev.c. It accepts ``%``, which
     __dev_alloc_name() then expands or refuses, and "all" and "default", which
     sysctl_dev_name_is_allowed() refuses since /proc/sys/net/ipv4/conf uses them.
     """
-    if fault := _libcni_name_fault(name, longest):
-        return fault
-    # The kernel's isspace() uses Latin-1.
-    character = next((each for each in name if _LATIN_1_SPACE in each.encode()), "")
-    faults = {
-        "the kernel reserves that name for the settings of all interfaces": name in _RESERVED,
-        "the kernel treats % as a pattern": "%" in name,
-        f"{character!r} is not allowed in it": character != "",
-    }
-    return next((fault for fault, is_fault in faults.items() if is_fault), "")
-
-
-def _libcni_name_fault(name: str, longest: int = _INTERFACE_NAME_BYTES) -> str:
-    """Return why libcni, too, would not accept a name for an interface (pkg/utils, utils.go)."""
     try:
         encoded = name.encode("utf-8")
     except UnicodeEncodeError:
         return "it is not valid UTF-8"
-    character = next((each for each in name if each in _SEPARATORS), "")
+    # The kernel's isspace() uses Latin-1.
+    spaces = () if by_libcni else [each for each in name if _LATIN_1_SPACE in each.encode()]
+    character = next((each for each in name if each in _SEPARATORS or each in spaces), "")
     faults = {
         "it is empty": not encoded,
         f"it has {len(encoded)} bytes; {longest} are allowed": len(encoded) > longest,
         "it is the name of a directory": name in (".", ".."),
         f"{character!r} is not allowed in it": character != "",
+        "the kernel treats % as a pattern": "%" in name and not by_libcni,
+        _NAME_OF_ALL: name in ("all", "default") and not by_libcni,
     }
     return next((fault for fault, is_fault in faults.items() if is_fault), "")
 
@@ -208,14 +201,13 @@ def _check_environment(environment: Mapping[str, str], command: str) -> None:
     if missing:
         what = f"the environment variable{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
         raise CniError(INVALID_ENVIRONMENT, f"{command} needs {what}")
-    checks: dict[str, Callable[[str], str]]
+    checks: dict[str, Callable[..., str]]
     checks = {"CNI_CONTAINERID": identifier_fault, "CNI_IFNAME": interface_name_fault}
-    if command == "DEL":  # that after a refused ADD must not fail for ever
-        checks = {"CNI_CONTAINERID": _libcni_identifier_fault, "CNI_IFNAME": _libcni_name_fault}
+    by_libcni = command == "DEL"  # that after a refused ADD must not fail for ever
     faults = [
         f"{name} is {shortened(repr(environment[name]))}; {fault}"
         for name, check in checks.items()
-        if name in required and (fault := check(environment[name]))
+        if name in required and (fault := check(environment[name], by_libcni=by_libcni))
     ]
     if faults:
         raise CniError(INVALID_ENVIRONMENT, "; ".join(faults))
@@ -230,16 +222,13 @@ def _check_network_name(config: Mapping[str, Any]) -> None:
         raise CniError(INVALID_CONFIGURATION, f"name is {quote(name)}; {fault}")
 
 
-def identifier_fault(text: str) -> str:
-    """Return why a network or a container may not have a name; empty if it may."""
-    is_long = len(text) > _LONGEST_IDENTIFIER
-    length = f"it has {len(text)} bytes; {_LONGEST_IDENTIFIER} are allowed" if is_long else ""
-    return _libcni_identifier_fault(text) or length
+def identifier_fault(text: str, *, by_libcni: bool = False) -> str:
+    """Return why a network or a container may not have a name; empty if it may.
 
-
-def _libcni_identifier_fault(text: str) -> str:
-    """Return why libcni, too, would not accept such a name (pkg/utils, utils.go)."""
+    ``by_libcni`` is whether only the rules count that libcni has, too (pkg/utils, utils.go).
+    """
     is_plain = text.isascii() and all(each.isalnum() or each in "_.-" for each in text)
     if not is_plain or not text[:1].isalnum():
         return "it must start with a letter or digit, followed by letters, digits, '_', '.' or '-'"
-    return ""
+    is_long = len(text) > _LONGEST_IDENTIFIER and not by_libcni
+    return f"it has {len(text)} bytes; {_LONGEST_IDENTIFIER} are allowed" if is_long else ""
