@@ -19,7 +19,7 @@ from cni_ipvlan.plugin.host_local import Lease
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.start import json
 from cni_ipvlan.start.namedtuple import Any
-from cni_ipvlan.state.attachment import AttachmentId, network_key
+from cni_ipvlan.state.attachment import AttachmentId
 
 _LIST_KEY = "cni.dev/valid-attachments"
 # SPEC.md of CNI 1.1.0 called it so at first, and some runtimes send only this
@@ -40,7 +40,6 @@ def gc(node: Node, request: Request) -> None:
     steps: tuple[Callable[[Call], None], ...] = (
         lambda call: _release_routes(call, valid),
         _release_by_plugin,
-        lambda call: _remove_links(call, {each.key for each in valid}),
         lambda call: _release_gone(call, valid, failures),
         _remove_unused,
     )
@@ -79,20 +78,6 @@ def _remove_unused(call: Call) -> None:
     for master in call.registry.masters_with_note():
         modes.remove_stale_note(call, master, is_ending=False)
     call.registry.remove_leftovers()
-
-
-def _remove_links(call: Call, valid_keys: set[str]) -> None:
-    """Remove links that were never moved into a container."""
-    network = call.request.network
-    owners = {record.attachment.key: record.network for record in call.registry.all_records()}
-    for link in links.list_links(call.tx, None):
-        key = links.key_in_name(link.name)
-        is_of_network = key.startswith(network_key(network)) and owners.get(key, network) == network
-        if key in valid_keys or not is_of_network:
-            continue
-        with call.registry.try_attachment_lock(key) as is_locked:
-            if is_locked:
-                links.delete(call.tx, (link,), None)
 
 
 def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failures) -> None:
@@ -193,6 +178,7 @@ def _is_gone(call: Call, attachment: AttachmentId, paths: Mapping[tuple[int, int
     What a killed ADD has left is removed. Records are read again, since an ADD may have ended.
     ``paths`` are others to their containers.
     """
+    links.delete_temporary(call.tx, attachment)
     for each in call.registry.records_of(attachment):
         path = each.netns if each.has_container else paths.get(each.netns_identity, "")
         if not path and each.is_hidden:

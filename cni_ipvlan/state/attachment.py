@@ -41,13 +41,12 @@ class AttachmentId(NamedTuple):
 
     @property
     def key(self) -> str:
-        """13 characters, to fit into interface names; the first ones are the network's key.
+        """13 characters, to fit into interface names; the first five are the network's.
 
         Different attachments may have the same key: it only finds, the names decide.
         """
-        return network_key(self.network) + digest(
-            f"{self.container_id}\0{self.ifname}", _ATTACHMENT_CHARACTERS
-        )
+        container = digest(f"{self.container_id}\0{self.ifname}", _ATTACHMENT_CHARACTERS)
+        return digest(self.network, _NETWORK_CHARACTERS) + container
 
     @property
     def number(self) -> int:
@@ -164,11 +163,6 @@ def parse_label(label: str) -> AttachmentId | None:
     network, container_id, _ = attachment
     is_valid = network and container_id and _VALID.issuperset(network + container_id)
     return attachment if is_valid else None
-
-
-def network_key(network: str) -> str:
-    """Return the 5 characters that the keys of a network's attachments start with."""
-    return digest(network, _NETWORK_CHARACTERS)
 
 
 def number_of(key: str) -> int:

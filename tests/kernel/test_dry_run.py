@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 from command_line import ipvlan, options
 from doubles import FakeIpam
-from lab import LEASES, RECORDS, NetNS, Node, make_node, run, wait_until
+from lab import LEASES, RECORDS, NetNS, Node, make_node, wait_until
 from runtime import PLUGINS, Conf, Runtime, host_local, network, static
 from sampling import combine, sample
 from setup import Setup
 from shells import SHELLS, run_script
-
-from cni_ipvlan.state.attachment import AttachmentId
 
 ADDRESSES = {"4": ["10.1.0.2/24"], "6": ["fd00:1::2/64"], "44": ["10.1.0.2/24", "10.2.0.2/16"]}
 ADDRESSES["46"] = ADDRESSES["4"] + ADDRESSES["6"]
@@ -165,10 +163,8 @@ def state(node: Node, container: NetNS, ifname: str) -> dict[str, Any]:
 
 
 def test_a_pasted_dry_run_of_gc_removes_what_gc_removes(setup: Setup) -> None:
-    stale_link = f"iv{AttachmentId('net', 'killed', 'net1').key}"
-    valid_link = f"iv{AttachmentId('net', 'valid', 'net1').key}"
-    for name in (stale_link, valid_link):
-        run("ip", "link", "add", "link", "eth0", "name", name, "type", "ipvlan", "mode", "l2")
+    setup.leave_link("killed")
+    valid_link = setup.leave_link("valid")
     arguments = ("gc", "valid/net1")
     setup.dry_run(*arguments, cniVersion="1.1.0", ipam=None).succeeds()
     assert setup.host.links().keys() == {"lo", "eth0", valid_link}

@@ -39,11 +39,11 @@ done | ip -batch -"""
 
 
 def test_gc_removes_links_on_the_host_that_belong_to_no_valid_attachment(setup: Setup) -> None:
-    make_link("net", "killed", "net1")
+    setup.leave_link("killed")
     name = "iv" + AttachmentId("net", "other", "kind").key
     links = {
-        make_link("net", *VALID),
-        make_link("another", "killed", "net1"),
+        setup.leave_link("valid"),
+        setup.leave_link("killed", "another"),
         make_foreign_link("ivmine", "link eth0 name ivmine type ipvlan"),
         make_foreign_link(name, f"name {name} type dummy"),
     }
@@ -124,7 +124,7 @@ def test_without_a_file_all_networks_of_the_node_are_looked_after(
 
 
 def test_gc_does_not_touch_what_a_call_is_working_on(setup: Setup) -> None:
-    name = make_link("net", "live", "net1")
+    name = setup.leave_link("live")
     with lock("live"):
         setup.runtime.gc(CONF).succeeds()
         assert name in setup.host.links()
@@ -194,7 +194,7 @@ def test_gc_keeps_the_lease_of_an_interface_of_any_kind(setup: Setup, user: InPr
 
 
 def test_gc_removes_links_and_reports_when_ipam_fails(setup: Setup) -> None:
-    make_link("net", "killed", "net1")
+    setup.leave_link("killed")
     setup.fake.answer("GC", {"code": 42, "msg": "lost the key"}, status=1)
     error = setup.runtime.gc({**CONF, "ipam": setup.fake.conf}, CNI_PATH=setup.fake.path).error()
     assert (error["code"], error["msg"]) == (42, "lost the key")
@@ -202,7 +202,7 @@ def test_gc_removes_links_and_reports_when_ipam_fails(setup: Setup) -> None:
 
 
 def test_gc_with_a_wrong_list_of_valid_attachments_removes_nothing(setup: Setup) -> None:
-    name = make_link("net", "killed", "net1")
+    name = setup.leave_link("killed")
     lists: list[object] = [{}, "", 0, [5], [{"containerID": "one"}], [{"ifname": "net1"}]]
     for key, attachments in sample(product((KEY, KEY_AT_FIRST), lists), 4):
         error = setup.runtime.call_raw({**CONF, key: attachments}, GC).error()
@@ -217,8 +217,8 @@ def test_gc_without_a_list_of_valid_ones_takes_none_for_valid(setup: Setup, vali
     setup.add(at=container)
     setup.add(at=container2)
     setup.add(at=container3, name="other", ipam=static("10.1.0.4/24"))
-    make_link("net", "killed", "net1")
-    foreign_link = make_link("other", "killed", "net1")
+    setup.leave_link("killed")
+    foreign_link = setup.leave_link("killed", "other")
     setup.node.remove(container)
     conf = {**CONF, "ipam": setup.fake.conf, **valid}
 
@@ -226,7 +226,7 @@ def test_gc_without_a_list_of_valid_ones_takes_none_for_valid(setup: Setup, vali
 
     assert setup.host.links().keys() == {"lo", "eth0", foreign_link}
     remaining = sorted(each.attachment.container_id for each in Registry().all_records())
-    assert remaining == ["one", "two"]
+    assert remaining == ["killed", "one", "two"]
     assert "net1" in container2.links()
     assert "net1" in container3.links()
     handed = json.loads(setup.fake.stdin("GC"))
@@ -243,18 +243,12 @@ def test_gc_without_a_list_of_valid_ones_takes_none_for_valid(setup: Setup, vali
     ],
 )
 def test_gc_takes_the_list_also_under_the_name_it_had_at_first(setup: Setup, lists: Conf) -> None:
-    valid_link = make_link("net", *VALID)
-    make_link("net", "killed", "net1")
+    valid_link = setup.leave_link("valid")
+    setup.leave_link("killed")
     conf = {**CONF, "ipam": setup.fake.conf, **lists}
     setup.runtime.call_raw(conf, {**GC, "CNI_PATH": setup.fake.path}).succeeds()
     assert setup.host.links().keys() == {"lo", "eth0", valid_link}
     assert json.loads(setup.fake.stdin("GC")) == {**conf, KEY: lists.get(KEY, lists[KEY_AT_FIRST])}
-
-
-def make_link(network_name: str, container: str, ifname: str) -> str:
-    """Make the link of an ADD that is killed before it moves the link; return the link's name."""
-    name = "iv" + AttachmentId(network_name, container, ifname).key
-    return make_foreign_link(name, f"link eth0 name {name} type ipvlan")
 
 
 def make_foreign_link(name: str, words: str) -> str:
@@ -264,10 +258,8 @@ def make_foreign_link(name: str, words: str) -> str:
 
 # Leases of attachments whose interfaces are gone.
 
-LEASED = network(cniVersion="1.0.0", ipam=host_local("10.1.0.0/24"))
 GC_OF_LEASED = {**LEASED, "cniVersion": "1.1.0"}
 STORE = LEASES / "networks" / "net"
-
 
 # Contents of leases that GC keeps, as they name a valid attachment, an existing interface, or none;
 # and of leases that it releases.

@@ -17,6 +17,9 @@ from lab import LOGS, NetNS, Node, run
 from runtime import Conf, Runtime, network, static
 from shells import run_script
 
+from cni_ipvlan.state.attachment import AttachmentId, Record
+from cni_ipvlan.state.registry import Registry
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "setup(**options): how the fixture setup is made")
@@ -89,6 +92,16 @@ class Setup:
         run("ip", "link", "set", "dev", name, "netns", at.path)
         if up:
             at.ip(f"link set dev {name} up")
+
+    def leave_link(self, container: str, network: str = "net") -> str:
+        """Do what an ADD does that is killed before it moves its link; return the link's name."""
+        attachment = AttachmentId(network, container, "net1")
+        record = Record(*attachment, "/gone", (1, 1), "l2", "bridge", master=(1, 1))
+        with Registry().master_lock(record.master, lambda: None):
+            Registry().write(record)
+        name = f"iv{attachment.key}"
+        self.host.ip(f"link add link eth0 name {name} type ipvlan mode l2")
+        return name
 
     def add(
         self, conf: Conf | None = None, /, *, at: NetNS | None = None, **overrides: Any

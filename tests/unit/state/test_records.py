@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from attachments import ATTACHMENT, KEY, MASTER, OTHER, OTHER_KEY, never
 
-from cni_ipvlan.state.attachment import AttachmentId, Record, network_key
+from cni_ipvlan.state.attachment import AttachmentId, Record
 from cni_ipvlan.state.registry import Registry
 
 OTHER_NETWORK = AttachmentId("other", "container", "net1")
@@ -21,9 +21,8 @@ FOREIGN_RECORD = Record(*OTHER_NETWORK, *NAMESPACE, "l2", "bridge", master=(MAST
 
 def test_key_starts_with_its_networks() -> None:
     assert re.fullmatch("[a-z2-7]{13}", KEY)
-    assert KEY.startswith(network_key("net"))
-    assert OTHER_KEY.startswith(network_key("net"))
-    assert not OTHER_NETWORK.key.startswith(network_key("net"))
+    assert OTHER_KEY.startswith(KEY[:5])
+    assert not OTHER_NETWORK.key.startswith(KEY[:5])
     assert AttachmentId("a", "bc", "d").key != AttachmentId("ab", "c", "d").key
     for name in ("\ud800", "a\udcffb"):  # no Unicode
         assert len(AttachmentId(name, name, name).key) == 13
