@@ -30,7 +30,7 @@ declares the mode with an interface on the host.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
 
@@ -46,16 +46,10 @@ from cni_ipvlan.plugin import links
 from cni_ipvlan.plugin.codes import MODE_CONFLICT
 from cni_ipvlan.plugin.master import Master, shorten_list
 from cni_ipvlan.plugin.node import Call
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
+from cni_ipvlan.start.namedtuple import NamedTuple
 from cni_ipvlan.state.attachment import Record
 from cni_ipvlan.state.locks import BusyError
 from cni_ipvlan.state.registry import Registry
-
-if TYPE_CHECKING:
-    from cni_ipvlan.plugin.inventory import Attachment
-
-    # The mode of an interface that is proven to be on the master, and interfaces that may be on it.
-    _Search = tuple["ModeInUse | None", list[Attachment]]
 
 # How many records, and links of containers, are read at most while the master's lock is held.
 _MOST_RECORDS = 64
@@ -81,7 +75,7 @@ class ModeInUse(NamedTuple):
     earlier_mode: str = ""
 
 
-_UNKNOWN = ModeInUse(Link(0, ""), "an interface that was not found")
+_UNKNOWN = Link(0, "")  # the source of a mode that is not known
 
 
 def reserve_mode(
@@ -92,18 +86,18 @@ def reserve_mode(
     ``check`` is called while waiting, and may raise to end the wait. Raises CniError
     104 if the master is used in another mode, 11 if it is used in an unknown one.
     """
-    search: _Search | None = None
+    found: ModeInUse | None = None
     while True:
         with registry.master_lock(master.key, check):
-            conflict = _find_conflict(tx, registry, master, record, search)
+            conflict = _find_conflict(tx, registry, master, record, found)
             if conflict is None:
                 registry.write(record)
                 return
-        if conflict is not _UNKNOWN:
+        if conflict.source is not _UNKNOWN:
             raise _conflict_error(registry, master, record, conflict)
-        if search:
-            raise _unknown_mode_error(master, record, search[1])
-        search = _search(tx, registry, master, record)
+        if found:
+            raise _unknown_mode_error(master, record, found.description)
+        found = _search(tx, registry, master, record)
 
 
 def check_mode(tx: Transaction, registry: Registry, master: Master, conf: NetConf) -> None:
@@ -115,7 +109,7 @@ def check_mode(tx: Transaction, registry: Registry, master: Master, conf: NetCon
         return  # an ADD makes it
     record = Record(conf.name, "", "", "", (0, 0), conf.mode, conf.flag)
     conflict = _find_conflict(tx, registry.read_only, master, record, None)
-    if conflict not in (None, _UNKNOWN):
+    if conflict is not None and conflict.source is not _UNKNOWN:
         raise _conflict_error(registry, master, record, conflict)
 
 
@@ -164,10 +158,11 @@ def _is_in_use(tx: Transaction, key: tuple[int, int]) -> bool:
 
 
 def _find_conflict(
-    tx: Transaction, registry: Registry, master: Master, record: Record, search: _Search | None
+    tx: Transaction, registry: Registry, master: Master, record: Record, found: ModeInUse | None
 ) -> ModeInUse | None:
-    """Return what conflicts with an attachment's mode; _UNKNOWN if the mode in use is unknown.
+    """Return what conflicts with an attachment's mode; its source may be _UNKNOWN.
 
+    ``found`` is what a search has returned, None before it.
     The numbers are those of the rule at the head of this file. Since the master's lock is held, the
     time taken here must not grow with the node, nor with what is in containers.
     """
@@ -181,12 +176,12 @@ def _find_conflict(
         host_link = next(iter(master.slaves), None)
         if host_link:
             current = ModeInUse(host_link, _describe_host_link(registry, host_link))  # 4
-        elif search:
-            current = search[0]  # 6
+        elif found is not None and found.source is not _UNKNOWN:
+            current = found  # 6
         if current is None and is_unused is False:
-            current = _read_record(registry, master.key, is_searched=bool(search))  # 5 and 7
-        if current is None and not (is_unused is None and search):
-            return _UNKNOWN
+            current = _read_record(registry, master.key, is_searched=bool(found))  # 5 and 7
+        if current is None and not (is_unused is None and found):
+            return ModeInUse(_UNKNOWN, "")
     return None if current is None or record.has_mode_of(current.source) else current
 
 
@@ -267,11 +262,11 @@ def wait_until_free(tx: Transaction, master: Master) -> bool | None:
     return is_unused
 
 
-def _search(tx: Transaction, registry: Registry, master: Master, record: Record) -> _Search:
+def _search(tx: Transaction, registry: Registry, master: Master, record: Record) -> ModeInUse:
     """Search for an interface of the master that this plugin can't read by its record.
 
-    If none is found, and no note has the same mode, wait for interfaces that the kernel may be
-    removing.
+    If none is found, the source is _UNKNOWN, and the description names some that may be one. If no
+    note has the same mode, interfaces are waited for that the kernel may be removing.
     """
     from cni_ipvlan.plugin import inventory
 
@@ -281,17 +276,18 @@ def _search(tx: Transaction, registry: Registry, master: Master, record: Record)
     suspects = []
     for each in inventory.search(tx, registry, deadline=deadline, namespaces=candidates):
         if _is_proven(tx, master, each.link, each.netns):
-            return ModeInUse(each.link, each.describe()), []
+            return ModeInUse(each.link, each.describe())
         if master.carries(each.link, each.netns):
-            suspects.append(each)
+            kind_and_mode = f"{each.link.kind} in mode {each.link.mode} {each.link.flag}"
+            suspects.append(f"perhaps one of them: {each.describe()}, {kind_and_mode}")
     note = registry.note(master.key)
     if note is None or not note.has_mode_of(record):
         wait_until_free(tx, master)
-    return None, suspects
+    return ModeInUse(_UNKNOWN, "\n".join(suspects[:_MOST_NAMES]))
 
 
-def _unknown_mode_error(master: Master, record: Record, suspects: Sequence[Attachment]) -> CniError:
-    error = CniError(
+def _unknown_mode_error(master: Master, record: Record, suspects: str) -> CniError:
+    return CniError(
         TRY_AGAIN_LATER,
         f"the master {master.link.name!r} carries ipvlan interfaces, but they can't be "
         "found, so their mode is unknown",
@@ -299,13 +295,8 @@ def _unknown_mode_error(master: Master, record: Record, suspects: Sequence[Attac
         f"search of {_SEARCH_SECONDS:g} s does not reach\n"
         f"try: if they stay, declare the mode as root: {_declaring_command(master, record)}\n"
         "that sets the mode of all interfaces on the master; delete it when ADD has succeeded",
+        suspects,
     )
-    for each in suspects[:_MOST_NAMES]:
-        link = each.link
-        error.add_private(
-            f"perhaps one of them: {each.describe()}, {link.kind} in mode {link.mode} {link.flag}"
-        )
-    return error
 
 
 def _declaring_command(master: Master, record: Record) -> str:
