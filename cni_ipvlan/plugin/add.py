@@ -150,7 +150,8 @@ def _remove_record(call: Call, record: Record) -> None:
     """
     if links.link_exists(call.tx, call.registry, record):
         raise CniError(COMMAND_FAILED, "an interface of the attachment remains; DEL removes it")
-    for key in call.registry.remove(record._replace(host_routes=())):
+    call.registry.remove(record._replace(host_routes=()))
+    for key in call.registry.masters_with_note([record.master]):
         modes.remove_stale_note(call, key, is_ending=not record.has_container)
 
 

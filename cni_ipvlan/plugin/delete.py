@@ -127,8 +127,9 @@ def _remove_records(call: Call, records: list[Record], other_records: list[Recor
     registry, attachment = call.registry, call.attachment
     is_ending = not all(each.has_container for each in records)
     try:
-        link_remains = any(links.link_exists(call.tx, registry, each) for each in other_records)
-        for master in () if link_remains else registry.remove_all(attachment):
+        if not any(links.link_exists(call.tx, registry, each) for each in other_records):
+            registry.remove_all(attachment)
+        for master in registry.masters_with_note(each.master for each in records):
             from cni_ipvlan.plugin import modes
 
             modes.remove_stale_note(call, master, is_ending=is_ending)

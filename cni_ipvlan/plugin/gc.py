@@ -110,7 +110,9 @@ def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failure
                 with failures.noted(), call.node.call(call.request) as attachment_call:
                     wait()
                     records = call.registry.records_of(attachment)
-                    for master in call.registry.remove_all(attachment):
+                    call.registry.remove_all(attachment)
+                    masters = (each.master for each in records)
+                    for master in call.registry.masters_with_note(masters):
                         modes.remove_stale_note(attachment_call, master, is_ending=True)
                     features.release(attachment_call, attachment, records, makes_master=True)
 

@@ -218,30 +218,20 @@ class Registry:
         self._keep_without_master(path, record)
         self._remove_record(path)
 
-    def remove(self, record: Record) -> list[tuple[int, int]]:
-        """Remove a record, and no other one about the same attachment.
-
-        Return the master if only a note of its mode is left.
-        """
+    def remove(self, record: Record) -> None:
+        """Remove a record, and no other one about the same attachment."""
         self._remove_record(self._path(record))
-        return self._select_noted([record.master])
 
-    def remove_all(self, attachment: AttachmentId) -> list[tuple[int, int]]:
-        """Remove the records about an attachment, but not one with routes of the host.
-
-        Return the masters of which only a note of their mode is left.
-        """
-        masters = []
+    def remove_all(self, attachment: AttachmentId) -> None:
+        """Remove the records about an attachment, but not one with routes of the host."""
         for path in self._files(attachment.key):
             record = self._read(path)
             # An unreadable one was left by a call that was killed before it created anything.
             is_own = record and record.attachment == attachment and not record.host_routes
             if record is None or is_own:
                 self._remove_record(path)
-                masters.append(_master_of(path))
         for path in self._files(attachment.key, VLAN):
             self._remove_record(path)
-        return self._select_noted(masters)
 
     def note(self, master: tuple[int, int], *, is_searched: bool = False) -> Record | None:
         """Return the note of a master's mode; if ``is_searched``, only one after a search."""
@@ -258,10 +248,16 @@ class Registry:
         for path in self._note_paths(master):
             self._remove_record(path)
 
-    def masters_with_note(self) -> list[tuple[int, int]]:
-        """Return the masters of which only a note of their mode is left, perhaps half-written."""
-        masters = map(_master_of, (f"{name}/" for name in self._names(_MASTER)))
-        return [each for each in masters if not any(self.records(each))]
+    def masters_with_note(
+        self, masters: Iterable[tuple[int, int]] | None = None
+    ) -> list[tuple[int, int]]:
+        """Return those, by default of all masters, of which only a note of their mode is left."""
+        if self._is_read_only:  # nothing was removed
+            return []
+        if masters is None:
+            masters = map(_master_of, (f"{name}/" for name in self._names(_MASTER)))
+        known = (each for each in {*masters} if os.path.isdir(self._directory_of(each)))
+        return [each for each in known if not any(self.records(each))]
 
     def remove_leftovers(self) -> None:
         """Remove the half-written records of calls that were killed."""
@@ -360,12 +356,6 @@ class Registry:
             raise
         finally:
             os.close(descriptor)
-
-    def _select_noted(self, masters: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-        if self._is_read_only:  # nothing was removed
-            return []
-        without_records = (each for each in dict.fromkeys(masters) if not any(self.records(each)))
-        return [each for each in without_records if self.note(each)]
 
     def _keep_without_master(self, path: str, record: Record) -> None:
         """Copy a record that will be removed, since its addresses may still be allocated.

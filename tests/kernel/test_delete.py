@@ -8,7 +8,6 @@ from runtime import Conf, host_local, network
 from sampling import sample
 from setup import Setup
 
-from cni_ipvlan.state.attachment import AttachmentId
 from cni_ipvlan.state.registry import Registry
 
 CONF = network(ipam=host_local("10.1.0.0/24"))
@@ -118,16 +117,16 @@ def test_a_note_stays_for_an_add_that_comes_in_between(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which has not created its interface yet, so that the kernel reports the master free."""
-    added, registry, remove_all = setup.add(), Registry(), Registry.remove_all
+    added, registry, find = setup.add(), Registry(), Registry.masters_with_note
     (record,) = registry.all_records()
     other = record._replace(container_id="two", is_complete=False, ifindex=0)
 
-    def begin_afterwards(registry: Registry, attachment: AttachmentId) -> list[tuple[int, int]]:
-        masters = remove_all(registry, attachment)
+    def begin_afterwards(registry: Registry, *args: Any) -> list[tuple[int, int]]:
+        masters = find(registry, *args)
         registry.write(other)
         return masters
 
-    monkeypatch.setattr(Registry, "remove_all", begin_afterwards)
+    monkeypatch.setattr(Registry, "masters_with_note", begin_afterwards)
     added.delete()
     assert registry.note(record.master)
     registry.remove(other)
