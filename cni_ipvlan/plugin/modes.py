@@ -144,13 +144,8 @@ def _is_in_use(tx: Transaction, key: tuple[int, int]) -> bool:
         name = if_indextoname(index)
     except OSError:  # the master is gone, and with it all that it carried
         return False
-    try:
-        if is_free(tx, Master(Link(index, name))) is not False:
-            return False
-    except CommandError as error:
-        if error.completed.is_absent:
-            return False
-        raise
+    if is_free(tx, Master(Link(index, name))) is not False:
+        return False
     # If it is a macvlan, that was about the interface below.
     query = Command(commands.link_show(name), accept=commands.ABSENT)
     kinds = {each.kind for each in queries.links(tx.run(query).stdout)}
@@ -236,7 +231,7 @@ def _clear_records(registry: Registry, master: Master, new_record: Record) -> Mo
 
 
 def is_free(tx: Transaction, master: Master) -> bool | None:
-    """Whether the kernel reports no ipvlan on the master; None if it can't report that.
+    """Whether the kernel reports no ipvlan on the master, or no master; None if it can't.
 
     For a macvlan it would report on the interface below (macvlan_common_newlink()).
     """
@@ -249,7 +244,7 @@ def is_free(tx: Transaction, master: Master) -> bool | None:
             return False
         if "Unknown device type" in error.answer:
             return None
-        if "Invalid argument" not in error.answer:
+        if "Invalid argument" not in error.answer and not error.completed.is_absent:
             raise
     return True
 
