@@ -6,11 +6,7 @@ import sys
 
 from cni_ipvlan.cni.errors import shortened
 from cni_ipvlan.start import json
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from json import JSONDecodeError
-    from typing import Any
+from cni_ipvlan.start.namedtuple import Any
 
 _EXPLANATIONS = {  # of Python's messages, which name the rule of a grammar
     "Expecting property name": "a key in double quotes is missing",
@@ -61,7 +57,7 @@ def loads(text: str) -> Any:
     )
 
 
-def explain_syntax_error(error: JSONDecodeError) -> str:
+def explain_syntax_error(error: json.JSONDecodeError) -> str:
     """Return a sentence about what is wrong with a document."""
     matches = (text for start, text in _EXPLANATIONS.items() if error.msg.startswith(start))
     return next(matches, error.msg)

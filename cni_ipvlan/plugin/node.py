@@ -16,14 +16,12 @@ from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import Runner
 from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.log import Log
 from cni_ipvlan.plugin.codes import INTERRUPTED
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
+from cni_ipvlan.start.namedtuple import NamedTuple
 from cni_ipvlan.state.attachment import AttachmentId
 from cni_ipvlan.state.locks import BusyError
 from cni_ipvlan.state.registry import Registry
-
-if TYPE_CHECKING:
-    from cni_ipvlan.log import Log
 
 
 class Node(NamedTuple):

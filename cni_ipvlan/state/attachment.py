@@ -9,10 +9,8 @@ container is, and permits nothing elsewhere.
 from __future__ import annotations
 
 from cni_ipvlan.iproute.namespace import Namespace, is_hidden, leads_to, pid_namespace_of
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from cni_ipvlan.iproute.queries import Link
+from cni_ipvlan.iproute.queries import Link
+from cni_ipvlan.start.namedtuple import NamedTuple
 
 try:
     # The module behind hashlib, which would load OpenSSL, too.
