@@ -6,9 +6,7 @@ function raises CniError: the plugin's own, or one about running it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from contextlib import suppress
 
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, INCOMPATIBLE_VERSION, CniError
@@ -105,8 +103,6 @@ def start(call: Call, name: str, verb: str) -> Callable[[], None]:
 
     def check(completed: Completed) -> None:
         delegate.check(name, completed.status, completed.stdout, completed.stderr)
-        if (name, verb) == ("host-local", "DEL"):
-            _warn_of_kept_leases(call)
 
     def wait() -> None:
         try:
@@ -124,20 +120,6 @@ def use_common_version(request: Request) -> Request:
     """Return a request for a DEL, which has no result, in a version that all plugins know."""
     stdin = json.dumps({**request.config, "cniVersion": _COMMON_VERSION}).encode("ascii")
     return request._replace(stdin=stdin, version=_COMMON_VERSION)
-
-
-def _warn_of_kept_leases(call: Call) -> None:
-    """Warn of leases that host-local could not remove, as it succeeds all the same."""
-    request, store = call.request, netconf.lease_directory(call.request.config)
-    if not os.path.isdir(store) or os.access(store, os.W_OK):
-        return
-    from cni_ipvlan.plugin import host_local
-
-    with suppress(OSError):
-        for each in host_local.leases(store):
-            if each.container_id == request.container_id and each.ifname in ("", request.ifname):
-                reason = f"{store} can't be written to; try: findmnt -T {store}"
-                call.warn(f"{each.address} stays leased: {reason}")
 
 
 def _wait(call: Call, name: str, started: Running, parse: Callable[[Completed], T]) -> T | None:

@@ -158,17 +158,6 @@ def test_delete_does_not_take_a_container_for_gone_without_proc(setup: Setup) ->
         call("DEL", setup, CONF).succeeds()
 
 
-def test_a_lease_that_can_not_be_released_is_named(setup: Setup) -> None:
-    with setup.unchanged():
-        call("ADD", setup, CONF).result()
-        answer = call("DEL", setup, CONF, first=read_only("/var/lib/cni"))
-        answer.succeeds()
-        directory = "/var/lib/cni/networks/net"
-        message = f"{directory} can't be written to; try: findmnt -T {directory}"
-        assert answer.stderr == f"one net1: 10.1.0.2 stays leased: {message}\n"
-        call("DEL", setup, CONF).succeeds()
-
-
 def test_add_warns_where_no_sysctl_can_be_set(setup: Setup) -> None:
     """tests/kernel/test_refusals.py has ADD where IPv6 is disabled, which fails."""
     answer = call("ADD", setup, DUAL_STACK, first=read_only("/proc/sys"))
