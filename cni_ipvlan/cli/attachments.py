@@ -148,7 +148,7 @@ def _find_owners(
     recorded, identities = {each for each, _ in places}, {each for _, each in places}
     namespaces = [
         each
-        for each in namespace.find_containers()
+        for each in namespace.find_containers().values()
         if each.identity in identities or namespace.is_of_our_user(each.path)
     ]
     for each in inventory.search(tx, registry, namespaces=namespaces, report=report):

@@ -149,14 +149,13 @@ def find_others(deadline: float = math.inf) -> Iterator[Namespace]:
                 yield netns
 
 
-def find_containers(deadline: float = math.inf) -> Iterator[Namespace]:
-    """Yield the namespaces of ``find_others`` that may be containers'.
+def find_containers(seconds: float = math.inf) -> dict[tuple[int, int], Namespace]:
+    """Return what ``find_others`` finds in a time and may be a container's, by the identity.
 
     One in which only a thread is, as the DHCP daemon has for each lease, is none.
     """
-    for each in find_others(deadline):
-        if not (each.path.startswith("/proc/") and "/task/" in each.path):
-            yield each
+    found = find_others(time.monotonic() + seconds)
+    return {each.identity: each for each in found if "/task/" not in each.path}
 
 
 def _list_candidates(deadline: float) -> Iterator[str]:

@@ -6,7 +6,6 @@ Only when both have succeeded, the records are removed: by them GC can do what i
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Callable
 
 from cni_ipvlan.cni.errors import Failures
@@ -108,15 +107,10 @@ def _remove_links(call: Call) -> _Outcome:
         if netns := links.container_of_record(record):
             name = attachment.ifname if record.is_complete else temporary
             _remove_from_container(call, records, netns, () if record.ifindex else (name,))
-        elif netns := _find_kept_container(record):  # nor is an index, without the path
+        # nor is an index, without the path, if a process that outlived the container keeps it.
+        elif netns := namespace.find_containers(_SEARCH_SECONDS).get(record.netns_identity):
             _remove_from_container(call, [], netns, ())
     return records, other_records
-
-
-def _find_kept_container(record: Record) -> Namespace | None:
-    """Return a record's container whose path is gone, if a process that outlived it is found."""
-    found = namespace.find_containers(time.monotonic() + _SEARCH_SECONDS)
-    return next((each for each in found if each.identity == record.netns_identity), None)
 
 
 def _remove_records(call: Call, records: list[Record], other_records: list[Record]) -> None:

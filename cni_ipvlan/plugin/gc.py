@@ -92,7 +92,8 @@ def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failure
     recorded = dict.fromkeys(record.attachment for record in call.registry.all_records())
     attachments = [each for each in recorded if each.network == call.request.network]
     attachments = [each for each in attachments if each not in valid]
-    paths = _find_paths() if attachments else {}
+    found = namespace.find_containers(_SEARCH_SECONDS).values() if attachments else ()
+    paths = {each.identity: each.path for each in found}
     if plugin == "host-local":
         attachments += _find_unrecorded(call, {*valid, *recorded})
     for first in range(0, len(attachments), _BATCH_SIZE):
@@ -168,17 +169,11 @@ def _remove_empty_leases(call: Call, leases: Sequence[Lease]) -> None:
         call.tx.run(Command(argv, purpose, accept=OPTIONAL), seconds=_LOCK_SECONDS)
 
 
-def _find_paths() -> dict[tuple[int, int], str]:
-    """Return a path to each container by its identity, in case that a record's has gone."""
-    found = namespace.find_containers(time.monotonic() + _SEARCH_SECONDS)
-    return {each.identity: each.path for each in found}
-
-
 def _is_gone(call: Call, attachment: AttachmentId, paths: Mapping[tuple[int, int], str]) -> bool:
     """Whether an attachment has no interface any more; the caller holds its lock.
 
     What a killed ADD has left is removed. Records are read again, since an ADD may have ended.
-    ``paths`` are others to their containers.
+    ``paths`` lead to the containers that were found, in case that a record's does not any more.
     """
     links.delete_temporary(call.tx, attachment)
     for each in call.registry.records_of(attachment):
