@@ -39,10 +39,7 @@ class Vlan(Feature):
 
     def expected_master(self, tx: Transaction, master: Master, conf: NetConf) -> Master:
         """STATUS: return the VLAN, or what it will be; raises CniError if it can't be made."""
-        vlan = _find_vlan(tx, master, conf.vlan)
-        if vlan is None:
-            _check_can_be_made(tx, master, conf)
-        return vlan or _future_vlan(master, _vlan_name(master, conf.vlan))
+        return _find_vlan(tx, master, conf) or _future_vlan(master, _vlan_name(master, conf.vlan))
 
     def prepare(self, call: Call, master: Master, conf: NetConf, locks: ExitStack) -> Master:
         """ADD: return the VLAN of an interface; make it if it is missing.
@@ -52,9 +49,7 @@ class Vlan(Feature):
         tx, name = call.tx, _vlan_name(master, conf.vlan)
         key = _lock_key(master.link.ifindex, conf.vlan)
         locks.enter_context(_lock(call, key))
-        vlan = _find_vlan(tx, master, conf.vlan)
-        if vlan is None:
-            _check_can_be_made(tx, master, conf)
+        vlan = _find_vlan(tx, master, conf)
         unlabelled = name if vlan is None else ""
         tx.on_failure(lambda: _remove_vlan(call, key, call.attachment, unlabelled=unlabelled))
         if vlan is None:
@@ -90,12 +85,15 @@ class Vlan(Feature):
                 _remove_vlan(call, key, attachment, link.ifindex)
 
 
-def _find_vlan(tx: Transaction, parent: Master, vlan: int) -> Master | None:
-    """Return the VLAN of an interface, whatever its name is; None if there is none."""
-    parent_and_id = (parent.link.name, vlan)
+def _find_vlan(tx: Transaction, parent: Master, conf: NetConf) -> Master | None:
+    """Return the VLAN of an interface, whatever its name is; None if it is to be made."""
+    parent_and_id = (parent.link.name, conf.vlan)
     vlans = queries.links(tx.run(Command(commands.link_show(kind="vlan"))).stdout)
     link = next((each for each in vlans if (each.parent, each.vlan) == parent_and_id), None)
-    return query_master(tx, link.name, None) if link else None
+    if link:
+        return query_master(tx, link.name, None)
+    _check_can_be_made(tx, parent, conf)
+    return None
 
 
 def _check_can_be_made(tx: Transaction, parent: Master, conf: NetConf) -> None:
