@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError, Failures
 from cni_ipvlan.cni.request import Request
 from cni_ipvlan.cni.result import Interface, Result, Route
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.commands import Argv, Command
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.running import Running
@@ -20,11 +20,7 @@ from cni_ipvlan.plugin.codes import CHECK_FAILED
 from cni_ipvlan.plugin.find_master import matching_links
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Call, Node
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import parse_label
-
-if TYPE_CHECKING:
-    from cni_ipvlan.plugin.shared import Feature
 
 _IPV6_PRIORITY = 1024  # IP6_RT_PRIO_USER, <linux/ipv6_route.h>
 _HIGHEST_MTU = 65535 - 15
@@ -61,7 +57,8 @@ def _find_differences(call: Call, conf: NetConf, netns: Namespace) -> Iterator[s
     master_netns = netns if conf.link_in_container else None
     master_query = _query_master(tx, conf, master_netns)
     network_features = features.load_features(conf).values()
-    link_output, answers, route_output = _query_container(call, previous, netns, network_features)
+    feature_queries = [each.query(request.ifname) for each in network_features]
+    link_output, answers, route_output = _query_container(call, previous, netns, feature_queries)
     container_links = queries.links(link_output)
     if not container_links:
         output = tx.run(Command(commands.link_show(kind="ipvlan"), netns=netns)).stdout
@@ -97,12 +94,10 @@ def _find_differences(call: Call, conf: NetConf, netns: Namespace) -> Iterator[s
 
 
 def _query_container(
-    call: Call, previous: Result, netns: Namespace, network_features: Collection[Feature]
+    call: Call, previous: Result, netns: Namespace, feature_queries: Sequence[Argv]
 ) -> tuple[bytes, list[bytes], bytes]:
-    """Return what ip prints of the interface, for each feature, and of routes if ADD had any."""
-    ifname = call.request.ifname
-    feature_queries = [feature.query(ifname) for feature in network_features]
-    argvs = [commands.address_show(ifname), *filter(None, feature_queries)]
+    """Return what ip prints of the interface, for each query, and of routes if ADD had any."""
+    argvs = [commands.address_show(call.request.ifname), *filter(None, feature_queries)]
     if previous.routes:
         # Of all interfaces: for one, some versions of ip leave out routes with several next hops.
         argvs.append(commands.route_show("table", "all"))
