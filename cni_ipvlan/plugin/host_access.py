@@ -188,15 +188,13 @@ class HostAccess(Feature):
         removed. The interface stays if it has routes without a record, as a dry run's script makes.
         """
         tx, registry = call.tx, call.registry
-        for record in records:
+        for record in records or _assume_records(call, attachment):
             index = record.master[1]
             with _lock(call, index):
                 is_last = is_only(registry.records_with_routes(record.master), attachment)
                 is_last = is_last and not _has_unrecorded_routes(tx, registry, record)
                 _remove(tx, link_name(index), _routes_of(tx, record), with_link=is_last)
                 registry.drop_routes(record)
-        if not records:
-            _release_unrecorded(call, attachment)
 
 
 def _has_neighbour(tx: Transaction, master: Master, addresses: Sequence[Address]) -> bool:
@@ -210,26 +208,20 @@ def _has_neighbour(tx: Transaction, master: Master, addresses: Sequence[Address]
     return any(each.mac for line in output.splitlines() for each in queries.neighbours(line))
 
 
-def _release_unrecorded(call: Call, attachment: AttachmentId) -> None:
-    """Remove the host's routes with the attachment's number, and the interface with the last one.
+def _assume_records(call: Call, attachment: AttachmentId) -> Iterator[Record]:
+    """Yield a record for each master where the host has routes with the attachment's number.
 
     They are searched for on all masters, since the network's master may have changed. Attachments
     may have the same number: a route to an address that a record has belongs to that one.
     """
-    tx, registry, number = call.tx, call.registry, attachment.number
-    for link in filter(is_host_link, links.list_links(tx, None)):
-        index = int(link.name.removeprefix(_PREFIX))
-        with _lock(call, index):
-            key = key_of(index)
-            records = registry.records_with_routes(key, number)
-            others = {each for record in records for each in record.host_routes}
-            routes = _routes_through(tx, link.name)
-            own_routes = [
-                each for each in routes if each.priority == number and each.ip not in others
-            ]
-            is_last = bool(own_routes) and own_routes == routes
-            is_last = is_last and is_only(registry.records_with_routes(key), attachment)
-            _remove(tx, link.name, own_routes, with_link=is_last)
+    for link in filter(is_host_link, links.list_links(call.tx, None)):
+        key = key_of(int(link.name.removeprefix(_PREFIX)))
+        records = call.registry.records_with_routes(key, attachment.number)
+        others = {each for record in records for each in record.host_routes}
+        routes = _routes_through(call.tx, link.name)
+        own_routes = {each.ip for each in routes if each.priority == attachment.number} - others
+        if own_routes:
+            yield Record(*attachment, "", (0, 0), "", "", master=key, host_routes=tuple(own_routes))
 
 
 def usable_addresses(master: Master) -> list[str]:
@@ -493,12 +485,12 @@ def _routes_through(tx: Transaction, name: str) -> list[queries.Route]:
 
 
 def _has_unrecorded_routes(tx: Transaction, registry: Registry, record: Record) -> bool:
-    """Whether the host's interface has a route without a record.
+    """Whether the host's interface has a route without a record, or this one, which may be assumed.
 
     The records are read without what a dry run takes for removed, as it has not removed the routes.
     """
     routes = _routes_through(tx, link_name(record.master[1]))
-    records = [*registry.read_only.records_with_routes(record.master)] if routes else []
+    records = [record, *registry.read_only.records_with_routes(record.master)] if routes else []
     return not all(any(_is_route_of(each, route) for each in records) for route in routes)
 
 
