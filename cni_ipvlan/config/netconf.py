@@ -245,7 +245,6 @@ def _check_values(config: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _check_host_options(config: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield the problems of the options that change the host."""
     has_host_access, (_, flag) = config.get("hostAccess") is True, mode_of(config)
     is_in_container = config.get("linkInContainer") is True
     if has_host_access and flag != "bridge":

@@ -293,7 +293,6 @@ def _unicast(entry: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _hops(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a route for each next hop of a route."""
     return [{**entry, **hop} for hop in _list(entry, "nexthops", dict, [])] or [entry]
 
 

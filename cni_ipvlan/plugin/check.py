@@ -47,7 +47,6 @@ def check(node: Node, request: Request) -> None:
 
 
 def _find_differences(call: Call, conf: NetConf, netns: Namespace) -> Iterator[str]:
-    """Yield a phrase for each difference."""
     tx, request = call.tx, call.request
     previous = conf.prev_result or Result()
     index, reported = _find_reported(previous, request.ifname, netns)

@@ -77,7 +77,6 @@ def configure(
 def _link_changes(
     conf: NetConf, name: str, master: Master, addressing: Addressing
 ) -> list[Command]:
-    """Return the changes that configure a link, in order."""
     changes = [
         _announce_command(name),
         *(

@@ -426,7 +426,6 @@ def _query_routes(
 
 
 def _routes_to(tx: Transaction, addresses: Sequence[str], name: str) -> list[queries.Route]:
-    """Return the routes to single addresses through an interface."""
     answers = _query_routes(tx, addresses, "exact", "dev", name)
     return [route for _, output in answers for route in queries.routes(output)]
 

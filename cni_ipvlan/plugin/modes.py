@@ -295,7 +295,6 @@ def _unknown_mode_error(master: Master, record: Record, suspects: str) -> CniErr
 
 
 def _declaring_command(master: Master, record: Record) -> str:
-    """Return the command with which root declares the mode of a master."""
     argv = commands.link_add_ipvlan(master.link.name, _DECLARING_LINK, record.mode, record.flag, 0)
     return commands.in_shell(Command(argv, netns=master.netns).full_argv)
 

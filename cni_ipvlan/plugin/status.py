@@ -70,7 +70,6 @@ def check_programs(runner: Runner, conf: NetConf, addresses: Sequence[Address]) 
 
 
 def _check_ipam(config: Mapping[str, Any], name: str, path: tuple[str, ...]) -> None:
-    """Raise CniError unless the IPAM plugin is there, with what it needs on this node."""
     delegate.find(name, path)
     if name == "host-local":
         check_writable(netconf.lease_directory(config))

@@ -204,7 +204,6 @@ def _vlan_name(parent: Master, vlan: int) -> str:
 
 
 def _lock_key(parent_index: int, vlan: int) -> tuple[int, int]:
-    """Return the key of the lock of a VLAN, by its parent's index and its ID."""
     return key_of(parent_index * _IDS + vlan)
 
 
