@@ -103,11 +103,11 @@ def _remove_links(call: Call) -> _Outcome:
                 )
     other_records = [each for each in records if each.netns_identity != identity]
     for record in other_records:
-        # It may have the inode of one that is gone, so a name alone is not enough,
+        # It may have the inode of one that is gone, so a name alone is not enough.
         if netns := links.container_of_record(record):
             name = attachment.ifname if record.is_complete else temporary
             _remove_from_container(call, records, netns, () if record.ifindex else (name,))
-        # nor is an index, without the path, if a process that outlived the container keeps it.
+        # Without its path, which a process may outlive, neither is an index.
         elif netns := namespace.find_containers(_SEARCH_SECONDS).get(record.netns_identity):
             _remove_from_container(call, [], netns, ())
     return records, other_records

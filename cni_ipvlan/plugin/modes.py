@@ -157,9 +157,9 @@ def _find_conflict(
 ) -> ModeInUse | None:
     """Return what conflicts with an attachment's mode; its source may be _UNKNOWN.
 
-    ``found`` is what a search has returned, None before it.
-    The numbers are those of the rule at the head of this file. Since the master's lock is held, the
-    time taken here must not grow with the node, nor with what is in containers.
+    ``found`` is what a search has returned, None before it. The numbers are those of the rule at
+    the head of this file. Since the master's lock is held, the time taken here must not grow with
+    the node, nor with what is in containers.
     """
     current = _find_recorded(tx, registry, master, record)  # 1 and 2
     if current is not None and record.has_mode_of(current.source):
