@@ -17,6 +17,7 @@ from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, collect
 from cni_ipvlan.config.netconf import value_at
 from cni_ipvlan.iproute import commands, queries
 
+_FAMILIES = ("0.0.0.0", "::")  # by an address of each
 _MOST_SERVERS = 3  # as many as resolv.conf(5) takes
 _IS_END = "a namespace (name, path, or PID), a container's ID, a pod's name, an address, or host"
 
@@ -109,9 +110,11 @@ def trace_command(one: str, other: str, as_json: bool) -> int:
     topology = Topology(calls.read_only_node(), one, other)
     starts = _find_ends(topology, "A", one)
     ends = _find_ends(topology, "B", other, near=starts[0].port)
-    pairs = _choose_pairs(topology, starts, ends)
-    start, end = pairs[0]
-    questions = [question for pair in pairs for question in _list_questions(*pair)]
+    choices = {family: _choose_pairs(topology, starts, ends, family) for family in _FAMILIES}
+    pairs = [(pair, family) for family in choices for pair in choices[family]]
+    asked = [(pair, each) for pair, family in pairs for each in _ask(*pair, family)]
+    questions = [each for _, each in asked]
+    start, end = (asked or pairs)[0][0]
     is_exact = start.is_exact or end.is_exact
     findings: list[Finding] = []
     if start.side is None:
@@ -123,9 +126,9 @@ def trace_command(one: str, other: str, as_json: bool) -> int:
         differences = _compare_families(start, end) if is_exact else ()
         findings += [each._replace(state=PROBLEM) for each in differences]
         findings = findings or [Finding(PROBLEM, "family", text, "give one of them such addresses")]
-    elif not is_exact:
+    elif not is_exact and len({":" in each.target for each in questions}) == 1:
         findings += _compare_families(start, end)
-    asked_ends = [end for pair in pairs for end in pair]
+    asked_ends = [end for pair, _ in asked or pairs[:1] for end in pair]
     return _report(topology, asked_ends, findings, questions, as_json=as_json)
 
 
@@ -139,9 +142,11 @@ def _find_ends(
 
 
 def _choose_pairs(
-    topology: Topology, starts: Sequence[End], ends: Sequence[End]
+    topology: Topology, starts: Sequence[End], ends: Sequence[End], family: str
 ) -> list[tuple[End, End]]:
-    """Return for each master the first ends on it; or else what leads to the end that answers."""
+    """Return for each master the first ends on it, of a family; or else those that may answer."""
+    starts = [each for each in starts if of_family(family, each.addresses)] or starts
+    ends = [each for each in ends if of_family(family, each.addresses)] or ends
     pairs: dict[Port | None, tuple[End, End]] = {}  # by master, which may be one of several VLANs
     near = [
         (start, end)
@@ -153,45 +158,42 @@ def _choose_pairs(
             pairs.setdefault(start.port.parent, (start, end))
     if near:
         return list(pairs.values()) or near[:1]
-    ways = [(_find_sender(starts, each), each) for each in ends]
-    attempts = [(pair, each) for pair in ways for each in _list_questions(*pair) if ends[1:]]
+    ways = [(_find_sender(starts, each, family), each) for each in ends]
+    attempts = [(pair, each) for pair in ways for each in _ask(*pair, family) if ends[1:]]
     results = zip(attempts, topology.ask(*(each.ping() for _, each in attempts)), strict=True)
     return [next((pair for (pair, _), completed in results if completed.status == 0), ways[0])]
 
 
-def _find_sender(starts: Sequence[End], end: End) -> End:
+def _find_sender(starts: Sequence[End], end: End, family: str) -> End:
     """Return the start that is on an end's network, or else that by which routes lead there."""
     start, side = starts[0], starts[0].side
     near = next((e for e in starts if e.port and end.port in e.port.segment), None)
-    if near or start.is_exact or not (start.port and side and end.addresses):
+    targets = of_family(family, end.addresses)
+    if near or start.is_exact or not (start.port and side and targets):
         return near or start
-    port = side.ports.get(side.get_route(end.addresses[0].partition("/")[0]).device)
+    port = side.ports.get(side.get_route(targets[0]).device)
     is_sender = port is not None and not port.is_loopback
     return End(port.description, port.addresses, side, port) if port and is_sender else start
 
 
-def _list_questions(start: End, end: End) -> Iterator[Question]:
-    """Yield for each family that both ends have whether the second one's address answers."""
-    for any_address in ("0.0.0.0", "::"):
-        sources = of_family(any_address, start.addresses)
-        targets = of_family(any_address, end.addresses)
-        if start.side and start.port and targets and targets[0][:4] == "fe80":
-            device = start.port.link.name
-            yield Question(start, start.side, targets[0], "reach", "", device, end.port)
-        elif start.side and targets and (sources or not (start.port or start.is_exact)):
-            near = (each for each in targets if is_near(each, start.addresses))
-            target = next(near, targets[0])
-            source = sources[0] if start.is_exact else ""
-            device = start.port.bind_device if start.port else ""
-            # Of an address that is on no network of the start's, it may be an unrelated one.
-            is_known = not end.is_exact or not start.port or end.port in start.port.segment
-            receiver = end.port if is_known else None
-            yield Question(start, start.side, target, "tried", source, device, receiver)
+def _ask(start: End, end: End, family: str) -> Iterator[Question]:
+    """Yield whether the second end's address of a family answers, if both have that."""
+    sources, targets = (of_family(family, each.addresses) for each in (start, end))
+    if start.side and start.port and targets and targets[0][:4] == "fe80":
+        yield Question(start, start.side, targets[0], "reach", "", start.port.link.name, end.port)
+    elif start.side and targets and (sources or not (start.port or start.is_exact)):
+        target = next((e for e in targets if is_near(e, start.addresses)), targets[0])
+        source = sources[0] if start.is_exact else ""
+        device = start.port.bind_device if start.port else ""
+        # Of an address that is on no network of the start's, it may be an unrelated one.
+        is_known = not end.is_exact or not start.port or end.port in start.port.segment
+        receiver = end.port if is_known else None
+        yield Question(start, start.side, target, "tried", source, device, receiver)
 
 
 def _compare_families(start: End, end: End) -> Iterator[Finding]:
     """Yield that one of two containers has no address of a family, so that it is not asked for."""
-    for version, any_address in ((4, "0.0.0.0"), (6, "::")):
+    for version, any_address in zip((4, 6), _FAMILIES, strict=True):
         affected = [each for each in (start, end) if not of_family(any_address, each.addresses)]
         port = affected[0].port if len(affected) == 1 and not affected[0].is_exact else None
         if port and (start.is_exact or end.is_exact or (start.port and end.port)):
@@ -224,7 +226,7 @@ def _report(
     as_json: bool,
 ) -> int:
     """Ask the questions, print the findings and a verdict; return the exit status."""
-    ports = [each.port for each in ends if each.port]
+    ports = dict.fromkeys(each.port for each in ends if each.port)
     end_findings = [finding for port in ports for check in END_CHECKS for finding in check(port)]
     answers = [each for question in questions for each in collect("not asked", ask(question))]
     if topology.missing_capabilities:
