@@ -513,8 +513,6 @@ a better route than that of hostAccess | addressed; add one 10.1.0.2/24 - mode=l
     host: ip link add name d0 up type dummy; host: ip route add 10.1.0.2 dev d0; trace one host
     => but does not send to 10.1.0.2 by it; the route: 10.1.0.2 dev d0
     => which hostAccess would replace
-the host and its own | addressed; add one 10.1.0.2/24; trace one host
-    => lets no packets pass between a host and its own ipvlan interfaces => set hostAccess
 the host is the gateway of its own to others | addressed; add one 10.1.0.2/24 10.1.0.10;
     probe --netns one --to 10.9.0.1
     => lets no packets pass between a host and its own ipvlan interfaces => set hostAccess
@@ -589,10 +587,12 @@ hostAccess down | access; host: sh -c "ip link set $(ip -o link | grep -o 'ipvho
 l3 without a way back | l3; probe --netns one --to 10.1.0.1
     => in mode l3 nobody answers ARP for 10.1.0.2, and /run/netns/neighbour has no route
     => exec neighbour ip route add 10.1.0.2 via 10.1.0.10
+l3 beside a host that has only link-local addresses | host: ip route add fd00:1::1 dev eth0;
+    neighbour: ip address add fd00:1::1/64 dev eth0 nodad; add one fd00:1::2/64 - mode=l3;
+    host: ip address add fe80::10/64 dev eth0 nodad; trace one fd00:1::1
+    => in mode l3 nobody answers => ip route add fd00:1::2 via fe80::10 dev eth0
 l3 without a route back | addressed; gateway; add one 10.2.0.2/24 - mode=l3; trace one 10.1.0.1
     => /run/netns/neighbour has no route to 10.2.0.2 => ip route add 10.2.0.2 via 10.1.0.10
-different VLANs | add one 10.1.0.2/24 - vlan=10; add two 10.1.0.3/24 - vlan=20 name=other;
-    trace one two => net1 in ONE is in VLAN 10, net1 in TWO is in VLAN 20 => same
 VLAN on one side only | vlans; neighbour: ip address flush dev v10; gateway; probe --netns one
     => eth0 in /run/netns/neighbour is in no VLAN, net1 in ONE is in VLAN 10 => the same option vlan
 two masters in mode l3 | wires; add one 10.5.0.2/24 - mode=l3;

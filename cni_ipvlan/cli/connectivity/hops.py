@@ -250,11 +250,11 @@ def _refuse_route(address: str, master: Port) -> str:
 def _check_l3_neighbour(hop: Hop) -> Iterator[Finding]:
     """Yield that an interface in mode l3 is looked for as a neighbour."""
     side, receiver, next_hop = hop.sender.side, hop.receiver, hop.next_hop
-    gateway = routing.find_l3_gateway(side, receiver, next_hop)
+    gateway = routing.find_l3_gateway(hop.sender, receiver, next_hop)
     if receiver and gateway:
         text = f"in mode {receiver.link.mode} nobody answers ARP for {next_hop}, and "
         text += f"{side} has no route to it through the host"
-        command = side.command("ip", "route", "add", next_hop, "via", gateway)
+        command = side.command("ip", "route", "add", next_hop, *gateway)
         yield Finding(PROBLEM, "return", text, f"add it there: {command}")
 
 

@@ -101,9 +101,8 @@ def find_route(sender: Port, target: str) -> tuple[str, ...]:
     # A flag may keep siblings apart, but not what a router sends.
     is_apart = holder and sender.shares_master(holder) and sender.link.flag != "bridge"
     if holder in sender.segment and not (is_apart and not is_near(target, sender.addresses)):
-        gateway = find_l3_gateway(side, holder, target)
-        is_host = is_separated(holder, sender)
-        return () if is_host else ("via", gateway) if gateway else ("dev", sender.link.name)
+        gateway = find_l3_gateway(sender, holder, target)
+        return () if is_separated(holder, sender) else gateway or ("dev", sender.link.name)
     key = _forwarding_key(target)
     routers = (each for each in sender.segment if each.side is not side and not each.link.is_ipvlan)
     for each in routers:
@@ -120,14 +119,16 @@ def _forwarding_key(target: str) -> str:
     return "net/ipv6/conf/all/forwarding" if ":" in target else "net/ipv4/ip_forward"
 
 
-def find_l3_gateway(side: Side, holder: Port | None, address: str) -> str:
-    """Return the host's address by which a side reaches an interface in mode l3; else empty."""
+def find_l3_gateway(sender: Port, holder: Port | None, address: str) -> tuple[str, ...]:
+    """Return the words of a route through the host to an interface in mode l3; empty if none."""
     master = holder.parent if holder and holder.is_l3 else None
-    if not master or master.side is side:
-        return ""
-    if any(each.parent is master for each in side.ports.values()):
-        return ""
-    return (*of_family(address, master.addresses), "ADDRESS-OF-THE-HOST")[0]
+    siblings = (each for each in sender.side.ports.values() if each.parent is master)
+    if not master or master.side is sender.side or any(siblings):
+        return ()
+    link_local = of_family("::", (each.address for each in master.link.addresses))
+    ips = (*of_family(address, master.addresses), *link_local, "ADDRESS-OF-THE-HOST")
+    other_family = ("inet6",) if ":" in ips[0] and ":" not in address else ()
+    return ("via", *other_family, ips[0], "dev", sender.link.name)
 
 
 def find_separated(
