@@ -166,9 +166,6 @@ a limit of echoes | pair; two: iptables-legacy -A INPUT -p icmp -m limit --limit
     --limit-burst 1 -j ACCEPT; two: iptables-legacy -A INPUT -p icmp -j DROP; trace one two
     => everything answers, but 10.1.0.3 does not always answer, whatever the size of packets; a rule
     of TWO drops packets: iptables-legacy -A INPUT -p icmp -j DROP
-losses | pair; two: iptables-legacy -A INPUT -p icmp -m statistic --mode nth --every 3 --packet 1
-    -j DROP; trace one two => everything answers, but 10.1.0.3 does not always answer, whatever the
-    size of packets; a rule of TWO drops packets: iptables-legacy -A INPUT -p icmp -m statistic
 losses of large packets by chance | pair; two: iptables-legacy -A INPUT -p icmp -m length
     --length 1500 -m statistic --mode nth --every 9 --packet 8 -j ACCEPT;
     two: iptables-legacy -A INPUT -p icmp -m length --length 1500 -j DROP; trace one two
@@ -495,6 +492,10 @@ vepa in mode l3 without a router | addressed; gateway; host: ip route add 10.2.0
     neighbour: ip route add 10.2.0.0/24 via 10.1.0.10; add one 10.2.0.2/24 - mode=l3 flag=vepa;
     add two 10.2.0.3/24 - mode=l3 flag=vepa; trace one two
     => the way to 10.2.0.3, but does not forward packets => echo 1 >/proc/sys/net/ipv4/ip_forward
+vepa in mode l3 without a route | addressed; gateway; neighbour: net/ipv4/ip_forward=1;
+    neighbour: ip route add 10.2.0.0/24 via 10.1.0.10; add one 10.2.0.2/24 - mode=l3 flag=vepa;
+    add two 10.2.0.3/24 - mode=l3 flag=vepa; trace one two
+    => the host has no route to 10.2.0.3 => ip route add 10.2.0.3 via 10.1.0.1
 vepa, and losses in the switch | switch; switch: bridge link set dev p0 hairpin on;
     add one 10.1.0.2/24 - flag=vepa; add two 10.1.0.3/24 - flag=vepa;
     switch: tc qdisc add dev p0 root netem loss 100%; trace one two => the qdisc netem on p0

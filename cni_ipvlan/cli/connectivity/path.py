@@ -169,6 +169,8 @@ class Path:
             advice = f"in mode {mode} packets leave by their own master only: use one master for "
             advice += f"both, or a router on its network: {add} via GATEWAY"
             self.findings.append(Finding(PROBLEM, "route", text, advice))
+        elif not route.device and self.is_from_vepa(side):  # and it can't send to its own
+            return
         route = self._get_route(side, {"oif": name})
         if route.gateway or not is_elsewhere:  # else nobody there has the address
             self._send(side, route)

@@ -99,7 +99,8 @@ def find_route(sender: Port, target: str) -> tuple[str, ...]:
     side, topology = sender.side, sender.side.topology
     holder = next(iter(topology.find_holders(target, sender)), None)
     # A flag may keep siblings apart, but not what a router sends.
-    is_apart = holder and sender.shares_master(holder) and sender.link.flag != "bridge"
+    masters = (sender, sender.parent)
+    is_apart = holder and holder.link.flag in ("private", "vepa") and holder.parent in masters
     if holder in sender.segment and not (is_apart and not is_near(target, sender.addresses)):
         gateway = find_l3_gateway(sender, holder, target)
         return () if is_separated(holder, sender) else gateway or ("dev", sender.link.name)
