@@ -456,12 +456,12 @@ the router does not forward | routed; neighbour: net/ipv4/ip_forward=0; trace on
     => exec neighbour sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
 the router filters by the way back | routed; neighbour: net/ipv4/conf/eth0/rp_filter=1;
     neighbour: ip route add 10.1.0.2 via 10.9.0.1; trace one 10.9.0.1
-    => /run/netns/neighbour drops what comes from 10.1.0.2 by eth0, since it would answer by far0
-    => correct its route to 10.1.0.2, or be less strict
+    => packets to 10.1.0.2 leave /run/netns/neighbour by far0, not by eth0
+    => exec neighbour ip route replace 10.1.0.2 dev eth0
 the router filters by a route that leads nowhere | pair; neighbour: net/ipv4/conf/eth0/rp_filter=1;
     neighbour: ip link add name d0 up type dummy; neighbour: ip route add 10.1.0.2 dev d0;
-    probe --netns one => neighbour drops what comes from 10.1.0.2 by eth0
-    => correct its route to 10.1.0.2
+    probe --netns one => packets to 10.1.0.2 leave /run/netns/neighbour by d0
+    => exec neighbour ip route replace 10.1.0.2 dev eth0
 MTU black hole | routed; neighbour: ip link set dev far0 mtu 1400;
     far: ip link set dev eth0 mtu 1400;
     neighbour: iptables-legacy -A OUTPUT -p icmp --icmp-type fragmentation-needed -j DROP;
@@ -481,6 +481,9 @@ a queue that corrupts packets | pair; one: tc qdisc add dev net1 root netem corr
 private, and a rule that drops something else | gateway; add one 10.1.0.2/24 10.1.0.1 flag=private;
     add two 10.1.0.3/24 10.1.0.1 flag=private; two: iptables-legacy -P OUTPUT DROP; trace one two
     => both are on eth0, and flag private keeps its interfaces apart => use flag bridge
+private, and a router that answers ARP for all | gateway; neighbour: net/ipv4/ip_forward=1;
+    neighbour: net/ipv4/conf/eth0/proxy_arp_pvlan=1; add one 10.1.0.2/24 10.1.0.1 flag=private;
+    add two 10.1.0.3/24 10.1.0.1 flag=private; trace one two => flag private keeps => flag bridge
 macvlan in mode private | space mac;
     host: ip link add name mac0 link eth0 netns mac type macvlan mode private;
     host: ip link add name mac1 link eth0 netns two type macvlan mode private;
