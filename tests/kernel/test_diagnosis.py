@@ -87,6 +87,9 @@ hosted | addressed; wires; host: ip address add 10.2.0.10/24 dev eth1; host: net
     add one 10.1.0.2/24 10.1.0.10 hostAccess=1;
     add two 10.2.0.3/24 10.2.0.10 hostAccess=1 master=eth1
 input | two: nft 'table inet t {chain c {type filter hook input priority 0;};}'
+service | access; host: net/ipv4/ip_forward=1; one: net/ipv4/ip_forward=1;
+    host: ip route add default via 10.1.0.1; one: ip route add 10.96.0.0/12 via 10.1.0.10;
+    host: iptables-legacy -t nat -A PREROUTING -d 10.96.0.10/32 -p udp -j DNAT --to 10.1.0.1
 vlans | neighbour: ip link add name v10 link eth0 up type vlan id 10;
     neighbour: ip address add 10.1.0.1/24 dev v10; add one 10.1.0.2/24 10.1.0.1 vlan=10
 """
@@ -633,16 +636,15 @@ a master that leads nowhere | host: ip link add name d1 up type dummy;
 a service's address | routed; host: iptables-legacy -t nat -A PREROUTING -d 10.96.0.10/32 -p udp
     --dport 53 -j DNAT --to-destination 10.1.0.2; probe --netns one --to 10.96.0.10
     => 10.96.0.10 is known to rules of the host only => set hostAccess and routesViaHost
-a service's address by the host | access; host: net/ipv4/ip_forward=1; one: net/ipv4/ip_forward=1;
-    host: ip route add default via 10.1.0.1; one: ip route add 10.96.0.0/12 via 10.1.0.10;
-    host: iptables-legacy -t nat -A PREROUTING -d 10.96.0.10/32 -p udp --dport 53 -j DNAT
-    --to-destination 10.1.0.1; probe --netns one --to 10.96.0.10
+a service's address by the host | service; probe --netns one --to 10.96.0.10
     => 10.96.0.10 is known to rules of the host only, as a service's address is, and packets to it
     pass the host => try its port
-a service's address by a host that does not forward | access; host: net/ipv4/ip_forward=0;
-    host: ip route add default via 10.1.0.1; one: ip route add 10.96.0.0/12 via 10.1.0.10;
-    host: iptables-legacy -t nat -A PREROUTING -d 10.96.0.10/32 -j DNAT --to 10.1.0.1;
+a service's address by a host that does not forward | service; host: net/ipv4/ip_forward=0;
     probe --netns one --to 10.96.0.10 => but does not forward packets => ip_forward
+a service's address by a host that has another address now | service;
+    host: ip address flush dev eth0; host: ip address add 10.1.0.20/24 dev eth0;
+    probe --netns one --to 10.96.0.10 => packets to it pass the host, but the host has ipvhost
+    => add the route: ip route replace 10.1.0.2 dev ipvhost
 a lease of who is gone | add one 10.1.0.2/24; host: sh -c
     "mkdir -p /var/lib/cni/networks/n && echo db >/var/lib/cni/networks/n/10.1.0.77";
     trace one 10.1.0.77 => leased it to the container db, which lacks it => ipvlan show

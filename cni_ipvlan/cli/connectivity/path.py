@@ -110,8 +110,9 @@ class Path:
         """Return the interface that gets the packets, if it can be seen."""
         mac = neighbour.mac
         receiver = next(iter(self._topology.find_holders(next_hop, sender)), None)
-        if receiver is None:
-            return None
+        master = sender.parent
+        if receiver is None:  # the host gets what a container sends to its MAC address
+            return master if master and mac == master.link.mac and sender.link.is_ipvlan else None
         # Other interfaces answer for the addresses of a loopback or dummy.
         if receiver.is_loopback or receiver.link.kind == "dummy":
             ports, holder = receiver.side.ports.values(), None if receiver.is_loopback else receiver

@@ -268,10 +268,9 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
         reply_port = replier if is_sent and replier in receivers else None
         paths.append(Path(replier.side, address, source, replier.bind_device, reply_port))
         pings.append((replier.side, commands.ping(source, replier.bind_device or address)))
-    for hop in request_hops:  # an echo may wait for an answer to an ARP that was lost before
-        if ":" not in hop.next_hop:
-            asker = facts.find_asker(hop.sender)
-            pings.append((asker.side, commands.arping(hop.next_hop, asker.link.name)))
+    if source and not holder:  # it may be a service's, whose answers come by the routers
+        paths += [Path(each.side, "", source, each.bind_device) for each in receivers]
+    pings += _ask_next_hops(request_hops)
     is_global = ":" in target and target[:4] != "fe80"
     is_leaving = port is not None and port.link.name == route.device
     if port and is_global and is_leaving and not of_family(target, port.addresses):
@@ -291,7 +290,7 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
     yield from _explain_late_answer(question, holder, paths) if has_answered else ()
     if has_answered and not holder:
         return
-    yield from _check_ignored(question, holder, request_path)
+    yield from _check_ignored(question, holder, paths)
     for hop in request_hops[-1:]:
         yield from _explain_outside(question, hop, source, refusals)
     kind, text = route.kind, f"{target} does not answer {question.end.name}"
@@ -299,6 +298,14 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
     if kind in ("broadcast", "multicast"):
         text, advice = f"{text}: it is a {kind} address", "name an address that one host has"
     yield Finding(PROBLEM, question.purpose, text, advice)
+
+
+def _ask_next_hops(path_hops: Sequence[Hop]) -> Iterator[tuple[Side, Argv]]:
+    """Yield questions by ARP: an echo may wait for an answer to one that was lost before."""
+    for hop in path_hops:
+        if ":" not in hop.next_hop:
+            asker = facts.find_asker(hop.sender)
+            yield asker.side, commands.arping(hop.next_hop, asker.link.name)
 
 
 def _explain_late_answer(
@@ -330,7 +337,7 @@ def _find_ways_back(
 
 
 def _check_ignored(
-    question: Question, holder: Port | None, request_path: Path
+    question: Question, holder: Port | None, paths: Sequence[Path]
 ) -> Iterator[Finding]:
     """Yield that an address answers no ping whoever asks, and that filters could not be listed."""
     target, topology = question.target, question.side.topology
@@ -340,15 +347,18 @@ def _check_ignored(
     if holder and holder.side.read_sysctl(key):
         text = f"{target} ignores echo requests: {key} is 1 in {holder.side}"
         yield Finding(PROBLEM, "echo", text, f"let it answer: {holder.side.sysctl_command(key, 0)}")
-    # A host that does not forward sends none of its services' packets on.
-    stuck = f"{topology.host} is the way to {target}, but does not forward "
-    is_stuck = any(each.text.startswith(stuck) for each in request_path.findings)
+    # A host that drops packets or does not forward sends none of its services' packets on.
+    stuck = tuple(f"{topology.host} {words}" for words in (f"is the way to {target},", "drops "))
+    is_stuck = any(each.text.startswith(stuck) for each in paths[0].findings)
     is_inside = question.side.netns and not (holder or is_stuck)
     if is_inside and filters.has_nat_rule(topology.host, target):
         text = f"{target} is known to rules of the host only, as a service's address is"
         advice = "try its port, since a service answers no ping"
-        if topology.host in request_path.sides:
+        if topology.host in paths[0].sides:
             text += ", and packets to it pass the host"
+            ways_back = (path for path in paths[1:] if path.sides[0] is topology.host)
+            if faults := [each for path in ways_back for each in path.findings]:
+                text, advice = f"{text}, but {faults[0].text}", faults[0].advice
         else:
             remedy = "they apply to what passes the host: set hostAccess and routesViaHost"
             advice = f"{remedy}; then {advice}"
