@@ -321,7 +321,7 @@ def ping(address: str, *senders: str, mtu: int = 0, seconds: int = 2) -> Argv:
     if not mtu:
         return ("ping", "-n", "-c", "1", "-i", "0.5", "-w", str(seconds), *sender_options, address)
     size = str(mtu - (_HEADERS_OF_IPV6 if ":" in address else _HEADERS_OF_IPV4))
-    packets = ("-c", "3", "-i", "0.2", "-W", "1")
+    packets = ("-c", "3", "-i", "0.2", "-W", "2")
     return ("ping", "-n", *packets, "-M", "do", "-s", size, *sender_options, address)
 
 
