@@ -125,7 +125,7 @@ def test_doctor_names_what_is_wrong_and_what_to_do(setup: Setup, user: User) -> 
         network(mode="l3", ipam=host_local("10.1.0.0/30", routes=[{"dst": "0.0.0.0/0"}]))
     )
     (LEASES / "networks/net").mkdir(parents=True)
-    (LEASES / "networks/net/10.1.0.2").touch()
+    (LEASES / "networks/net/10.1.0.2").write_text("other")
 
     status, out, _ = user.run(f"ipvlan doctor -c {conf} --netns /run/netns/gone")
     findings = json.loads(user.run(f"ipvlan doctor -c {conf} --json")[1])["findings"]
@@ -136,6 +136,7 @@ def test_doctor_names_what_is_wrong_and_what_to_do(setup: Setup, user: User) -> 
         "ok permission this user may change networks and enter namespaces",
         "problem namespace /run/netns/gone: No such file or directory",
         f"problem ipam 1 of 1 addresses of 10.1.0.0/30 are leased, in {LEASES}/networks/net",
+        " enlarge the range, of ipam: all are leased to containers that exist",
         f"problem conflicts the master 'eth0' is used in {MODES}",
         f" found: an interface runs in that mode: net1 in {other.path} (container other)",
     }

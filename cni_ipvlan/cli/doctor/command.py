@@ -23,6 +23,7 @@ from cni_ipvlan.plugin import master as masters
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.state.attachment import Record
+from cni_ipvlan.state.registry import Registry
 
 
 @options.command("ipvlan doctor -c examples/ipvlan0.yaml --netns container1 --ifname net1")
@@ -119,14 +120,14 @@ def _examine_network(
     if conf.ipam_type:
         yield from collect("ipam", node.check_ipam(tools, conf.ipam_type, network.version))
     if conf.ipam_type == "host-local" and is_sound:
-        yield from collect("ipam", _check_leases(network.config))
+        yield from collect("ipam", _check_leases(network.config, tools.registry))
     elif conf.ipam_type == "dhcp":
         yield from collect("ipam", node.check_dhcp(tools, network.config))
     yield from collect("programs", _check_programs(tools, network.config, conf))
     yield from collect("master", _check_master(tools, network.config, conf, is_sound=is_sound))
 
 
-def _check_leases(config: dict[str, Any]) -> Iterator[Finding]:
+def _check_leases(config: dict[str, Any], registry: Registry) -> Iterator[Finding]:
     store = netconf.lease_directory(config)
     status.check_writable(store)
     for each in host_local.usage(config):
@@ -134,7 +135,10 @@ def _check_leases(config: dict[str, Any]) -> Iterator[Finding]:
         if each.leased < each.capacity:
             yield Finding(OK, "ipam", text)
         else:
+            containers = (e.container_id for e in registry.all_records() if e.has_container)
             advice = "release those of containers that are gone: ipvlan gc -c FILE --keep-existing"
+            if not {e.container_id for e in host_local.leases(store)}.difference(containers):
+                advice = "enlarge the range, of ipam: all are leased to containers that exist"
             yield Finding(PROBLEM, "ipam", text, advice)
 
 
