@@ -212,6 +212,8 @@ def _advise_host_access(port: Port, master: Port) -> str:
         return f"use flag bridge; with {link.flag}, hostAccess would be of no help"
     advice = "set hostAccess in the network, for new containers"
     record, key = port.record, Master(master.link, master.side.netns).key
+    if record and record.host_routes:
+        advice = "the host's interface for hostAccess is gone; the next container makes it again"
     # A container's owner may show another mode, which the new interface would give to all.
     if record is None or record.master != key or not record.has_mode_of(link):
         return advice
