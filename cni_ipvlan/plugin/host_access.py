@@ -24,7 +24,7 @@ from ipaddress import (
     ip_network,
 )
 
-from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
+from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, TRY_AGAIN_LATER, CniError
 from cni_ipvlan.cni.result import Address, Result, Route, family
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, namespace, queries
@@ -94,7 +94,10 @@ class HostAccess(Feature):
     ) -> None:
         """STATUS: raise CniError if ``extend`` would refuse every container."""
         _routes_via_host(master, addresses, conf)
-        _require_host_addresses(master, addresses)
+        sources = _first_by_family(_require_host_addresses(master, addresses)).values()
+        if unready := [e.ip for e in master.link.addresses if e.is_tentative and e.ip in sources]:
+            msg = f"hostAccess can't use {unready[0]} yet: IPv6 duplicate detection has not ended"
+            raise CniError(TRY_AGAIN_LATER, msg, "try: wait; that needs the master's carrier")
         _find_host_link(tx, link_name(master.link.ifindex))
         if addresses:
             check_permitted(tx, master, addresses)

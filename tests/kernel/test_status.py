@@ -92,7 +92,7 @@ def status(setup: Setup, conf: Conf) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.setup(host=("10.1.0.10/24",))
+@pytest.mark.setup(master="wire", host=("10.1.0.10/24",))
 def test_status_and_doctor_know_what_host_access_needs(setup: Setup, user: InProcessUser) -> None:
     conf = network(hostAccess=True, ipam=host_local("10.7.0.0/24"), mode="l3s")
     error = setup.expect_error(107, conf=conf)
@@ -106,6 +106,11 @@ def test_status_and_doctor_know_what_host_access_needs(setup: Setup, user: InPro
     assert user.check_output(f"ipvlan validate {file}") == "1 network: no problems\n"
     setup.add(conf).delete()
 
+    setup.host.sysctl("net/ipv6/conf/eth0/accept_dad", "1")
+    setup.host.sysctl("net/ipv6/conf/eth0/dad_transmits", "99")
+    setup.host.ip("address add fd00:1::10/64 dev eth0")
+    assert "has not ended" in status(setup, {**conf, "mode": "l2", "ipam": static("fd00:1::2/64")})
+    setup.host.ip("address delete fd00:1::10/64 dev eth0")
     setup.host.ip("address delete 10.1.0.10/24 dev eth0")
     for ipam in (conf["ipam"], static("10.7.0.2/24")):
         error = setup.expect_error(7, conf=conf, ipam=ipam)
