@@ -376,10 +376,6 @@ a network sent elsewhere | pair; one: iptables-legacy -t nat -A OUTPUT -d 10.1.0
     --to 10.98.0.0/24; trace one two => a rule of ONE sends packets elsewhere => -j NETMAP
 a rule for all but the smallest packets | pair; two: iptables-legacy -A INPUT -p icmp -m length
     --length 300: -j DROP; trace one two => a rule of TWO drops packets
-a filter of tc | pair; two: tc qdisc add dev net1 clsact;
-    two: tc filter add dev net1 ingress matchall action drop; trace one two
-    => a filter of tc of TWO drops packets: dev net1 ingress chain 0 pref
-    => exec container2 tc filter delete dev net1 ingress chain 0 pref
 a filter of tc on the master | pair; host: tc qdisc add dev eth0 clsact;
     host: tc filter add dev eth0 egress matchall action drop; probe --netns one
     => a filter of tc of the host drops packets: dev eth0 egress => tc filter delete dev eth0 egress
@@ -499,6 +495,10 @@ vepa in mode l3 without a route | addressed; gateway; neighbour: net/ipv4/ip_for
 vepa, and losses in the switch | switch; switch: bridge link set dev p0 hairpin on;
     add one 10.1.0.2/24 - flag=vepa; add two 10.1.0.3/24 - flag=vepa;
     switch: tc qdisc add dev p0 root netem loss 100%; trace one two => the qdisc netem on p0
+vepa in a VLAN that the switch lacks | switch; switch: bridge link set dev p0 hairpin on;
+    switch: ip link set dev br0 type bridge vlan_filtering 1;
+    add one 10.1.0.2/24 - flag=vepa vlan=10; add two 10.1.0.3/24 - flag=vepa vlan=10; trace one two
+    => does not let frames of VLAN 10 pass p0 => exec switch bridge vlan add dev p0 vid 10
 vepa without hairpin | switch; add one 10.1.0.2/24 - flag=vepa vlan=10;
     add two 10.1.0.3/24 - flag=vepa vlan=10; trace one two
     => flag vepa sends their packets to the switch of eth0.10

@@ -72,6 +72,10 @@ def _check_flags(hop: Hop) -> Iterator[Finding]:
         if peer and peer.upper:
             advice = f"{advice}: {peer.bridge_command('hairpin', 'on')}"
         yield Finding(PROBLEM, "flag", text + "send them back", advice)
+    elif sender.link.flag == "vepa" and peer and peer.upper and peer.bridge_vlans is not None:
+        tags = tuple(each.link.vlan for each in sender.chain if each.link.vlan)
+        tags_by_port = dict.fromkeys((peer, peer.upper), tags)
+        yield from _check_vlan_filter(peer.upper, peer, peer, tags_by_port)
 
 
 def _check_bridges(hop: Hop) -> Iterator[Finding]:
