@@ -12,12 +12,11 @@ from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6
 
-_CONFLICT = "give one of them another address; no two networks or nodes may hand out one range"
-
 
 def report_duplicate(text: str) -> Finding:
     """Return that two interfaces have one address."""
-    return Finding(PROBLEM, "duplicate", text, _CONFLICT)
+    advice = "give one of them another address; no two networks or nodes may hand out one range"
+    return Finding(PROBLEM, "duplicate", text, advice)
 
 
 def check_unused(port: Port, address: str) -> Iterator[Finding]:

@@ -336,11 +336,7 @@ class Topology:
         self.sides = [*sides.values()]
         if time.monotonic() > deadline:
             self.omissions.append("other namespaces, since it took too long")
-
-    @property
-    def omission_text(self) -> str:
-        """A phrase that says what could not be looked into."""
-        return f"not looked into: {'; '.join(self.omissions)}"
+        self.omission_text = f"not looked into: {'; '.join(self.omissions)}"
 
     def ask(self, *questions: tuple[Side, Argv]) -> list[Completed]:
         """Run commands side by side; one whose program is missing has not been run."""
@@ -356,11 +352,10 @@ class Topology:
 
     def has_program(self, program: str) -> bool:
         """Whether a program is there."""
-        try:
+        with suppress(ProgramNotFoundError):
             self._runner.find(program)
-        except ProgramNotFoundError:
-            return False
-        return True
+            return True
+        return False
 
     @cached_property
     def ports(self) -> list[Port]:
