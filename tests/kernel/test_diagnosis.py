@@ -120,6 +120,7 @@ hostAccess | access; trace one host
 hostAccess, and an address by an advertisement | host: ip address add fd00:1::10/64 dev eth0 nodad;
     add one fd00:1::2/64 - hostAccess=1;
     one: ip address add fd00:1::99/64 dev net1 valid_lft 999 preferred_lft 999; trace host one
+hostAccess in l3 | addressed; gateway; add one 10.1.0.2/24 - mode=l3 hostAccess=1; trace one host
 hostAccess in l3s | addressed; gateway; add one 10.1.0.2/24 - mode=l3s hostAccess=1; trace host one
 in a VRF | pair; one: ip link add name v0 up type vrf table 10;
     one: ip link set dev net1 master v0; trace one two
@@ -203,6 +204,8 @@ a container of the plugin bridge | space veth; host: ip link add name br0 up typ
     probe --netns veth
 """
 BROKEN = """
+near end down | pair; one: ip link set dev net1 down; trace one two
+    => net1 in ONE is down => exec container1 ip link set dev net1 up
 far end down | pair; two: ip link set dev net1 down; trace one two
     => net1 in TWO is down => exec container2 ip link set dev net1 up
 down below the master | vlans; host: ip link set dev eth0 down; probe --netns one
@@ -369,6 +372,8 @@ an address that the other end has on lo, too | switched; other: ip link set dev 
     other: ip link set dev eth0 address 02:00:00:00:00:05; one: ping -c 1 -w 9 10.1.0.1;
     other: ip address add 10.1.0.2/32 dev lo; trace one 10.1.0.1
     => has 10.1.0.2, too: 02:00:00:00:00:05, eth0 in /run/netns/other => no two networks
+input dropped | pair; two: iptables-legacy -A INPUT -s 10.1.0.2 -j DROP; trace one two
+    => a rule of TWO drops packets => -t filter -D INPUT -s 10.1.0.2/32 -j DROP
 sent elsewhere | pair; one: iptables-legacy -t nat -A OUTPUT -d 10.1.0.3 -j DNAT --to 10.1.0.9;
     trace one two => a rule of ONE sends packets elsewhere
     => exec container1 iptables-legacy -t nat -D OUTPUT -d 10.1.0.3/32 -j DNAT
@@ -449,12 +454,12 @@ the router does not forward | routed; neighbour: net/ipv4/ip_forward=0; trace on
     => exec neighbour sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
 the router filters by the way back | routed; neighbour: net/ipv4/conf/eth0/rp_filter=1;
     neighbour: ip route add 10.1.0.2 via 10.9.0.1; trace one 10.9.0.1
-    => packets to 10.1.0.2 leave /run/netns/neighbour by far0, not by eth0
-    => exec neighbour ip route replace 10.1.0.2 dev eth0
+    => /run/netns/neighbour drops what comes from 10.1.0.2 by eth0, since it would answer by far0
+    => correct its route to 10.1.0.2, or be less strict
 the router filters by a route that leads nowhere | pair; neighbour: net/ipv4/conf/eth0/rp_filter=1;
     neighbour: ip link add name d0 up type dummy; neighbour: ip route add 10.1.0.2 dev d0;
-    probe --netns one => packets to 10.1.0.2 leave /run/netns/neighbour by d0
-    => exec neighbour ip route replace 10.1.0.2 dev eth0
+    probe --netns one => neighbour drops what comes from 10.1.0.2 by eth0
+    => correct its route to 10.1.0.2
 MTU black hole | routed; neighbour: ip link set dev far0 mtu 1400;
     far: ip link set dev eth0 mtu 1400;
     neighbour: iptables-legacy -A OUTPUT -p icmp --icmp-type fragmentation-needed -j DROP;
@@ -514,6 +519,8 @@ a better route than that of hostAccess | addressed; add one 10.1.0.2/24 - mode=l
     host: ip link add name d0 up type dummy; host: ip route add 10.1.0.2 dev d0; trace one host
     => but does not send to 10.1.0.2 by it; the route: 10.1.0.2 dev d0
     => which hostAccess would replace
+the host and its own | addressed; add one 10.1.0.2/24; trace one host
+    => lets no packets pass between a host and its own ipvlan interfaces => set hostAccess
 the host is the gateway of its own to others | addressed; add one 10.1.0.2/24 10.1.0.10;
     probe --netns one --to 10.9.0.1
     => lets no packets pass between a host and its own ipvlan interfaces => set hostAccess
@@ -597,6 +604,8 @@ l3 beside a host that has only link-local addresses | host: ip route add fd00:1:
     => in mode l3 nobody answers => ip route add fd00:1::2 via fe80::10 dev eth0
 l3 without a route back | addressed; gateway; add one 10.2.0.2/24 - mode=l3; trace one 10.1.0.1
     => /run/netns/neighbour has no route to 10.2.0.2 => ip route add 10.2.0.2 via 10.1.0.10
+different VLANs | add one 10.1.0.2/24 - vlan=10; add two 10.1.0.3/24 - vlan=20 name=other;
+    trace one two => net1 in ONE is in VLAN 10, net1 in TWO is in VLAN 20 => same
 VLAN on one side only | vlans; neighbour: ip address flush dev v10; gateway; probe --netns one
     => eth0 in /run/netns/neighbour is in no VLAN, net1 in ONE is in VLAN 10 => the same option vlan
 two masters in mode l3 | wires; add one 10.5.0.2/24 - mode=l3;
@@ -621,6 +630,8 @@ nobody on the second network | masters; one: ip address add fd00:7::2/64 dev net
 nobody on the network of another plugin | pair; one: ip link add name d0 up type dummy;
     one: ip address add 10.5.0.2/24 dev d0; one: ip link set dev d0 arp on; trace one 10.5.0.77
     => nobody answers for 10.5.0.77 on the network of d0 => use another master
+nobody is the gateway | add one 10.1.0.2/24 10.1.0.1; probe --netns one
+    => nobody answers for 10.1.0.1 on the network of eth0 of the host; the => check the address
 nobody is the gateway by VLAN and rule | addressed; add one 10.1.0.2/24 10.1.0.1 vlan=10;
     host: ip address add 10.2.0.10/24 dev eth0.10; one: ip rule add from 10.1.0.2 lookup 100;
     one: ip route add default via 10.1.0.9 dev net1 table 100; probe --netns one --to 10.9.0.1

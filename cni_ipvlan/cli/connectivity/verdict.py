@@ -16,7 +16,7 @@ _SUBJECTS = (
     "down",  # no route is there then, either
     "not permitted",  # who can't look should not guess
     *("address", "blackhole", "service", "source"),
-    *("local", "delivery", "detour", "rp_filter", "forwarding", "flag", "neighbour"),
+    *("local", "delivery", "rp_filter", "detour", "forwarding", "flag", "neighbour"),
     *("host access", "host", "carrier", "mode", "bridge", "leaves by", "route", "return"),
     *("duplicate", "vlan", "echo"),
     *("masters", "filter", "path", "ttl", "not asked", "tentative", "refused", *_VAGUE),
