@@ -38,8 +38,8 @@ def status(node: Node, request: Request) -> None:
         with node.call(request) as call:
             check_kernel(node.runner)
             check_programs(node.runner, conf, likely_addresses(request.config.get("ipam")))
-            _check_master(call, conf)
             check_records()
+            _check_master(call, conf)
             if conf.ipam_type:
                 _check_ipam(request.config, conf.ipam_type, request.path)
                 # A person may have a configuration of a version that does not have the verb.

@@ -32,21 +32,22 @@ def doctor(user: User, arguments: str = "", conf: Conf | None = None) -> dict[st
 
 def test_records_that_cannot_be_kept(setup: Setup, user: User) -> None:
     assert doctor(user)["ok records"] == ["attachments can be recorded in /run/cni-ipvlan"]
-    container = setup.container
     run("mount", "-o", "remount,bind,ro", "/run")
     try:
-        error = setup.runtime.add(container, network()).error()
+        error = setup.runtime.add(setup.container, network()).error()
         (message,) = doctor(user)["problem records"]
     finally:
         run("mount", "-o", "remount,bind,rw", "/run")
     assert "Read-only file system" in error["msg"]
     assert message.startswith("/run can't be written to")
 
-    RECORDS.mkdir()
-    run("chown", "nobody", str(RECORDS))
-    setup.runtime.add(container, network()).error()
-    (message,) = doctor(user)["problem records"]
-    assert message == f"{RECORDS} is not a directory, or belongs to another user"
+    text = f"{RECORDS} is not a directory, or belongs to another user"
+    RECORDS.touch()
+    assert setup.runtime.status(network(cniVersion="1.1.0")).error()["msg"] == text
+    RECORDS.unlink()
+    run("install", "-d", "-o", "nobody", str(RECORDS))
+    setup.runtime.add(setup.container, network()).error()
+    assert doctor(user)["problem records"] == [text]
     run("chown", "root", str(RECORDS))
     assert "ok records" in doctor(user)
 

@@ -17,7 +17,7 @@ from lab import LOGS, NetNS, Node, run
 from runtime import Conf, Runtime, network, static
 from shells import run_script
 
-from cni_ipvlan.state.attachment import AttachmentId, Record
+from cni_ipvlan.state.attachment import Record
 from cni_ipvlan.state.registry import Registry
 
 
@@ -95,11 +95,10 @@ class Setup:
 
     def leave_link(self, container: str, network: str = "net") -> str:
         """Do what an ADD does that is killed before it moves its link; return the link's name."""
-        attachment = AttachmentId(network, container, "net1")
-        record = Record(*attachment, "/gone", (1, 1), "l2", "bridge", master=(1, 1))
+        record = Record(network, container, "net1", "/gone", (1, 1), "l2", "bridge", master=(1, 1))
         with Registry().master_lock(record.master, lambda: None):
             Registry().write(record)
-        name = f"iv{attachment.key}"
+        name = f"iv{record.attachment.key}"
         self.host.ip(f"link add link eth0 name {name} type ipvlan mode l2")
         return name
 
