@@ -111,8 +111,9 @@ class Path:
         mac = neighbour.mac
         receiver = next(iter(self._topology.find_holders(next_hop, sender)), None)
         master = sender.parent
-        if receiver is None:  # the host gets what a container sends to its MAC address
-            return master if master and mac == master.link.mac and sender.link.is_ipvlan else None
+        if receiver is None:  # hostAccess's entries lead to the host, whatever addresses it has now
+            is_for_host = master and neighbour.is_permanent and mac == master.link.mac
+            return master if is_for_host and sender.link.is_ipvlan else None
         # Other interfaces answer for the addresses of a loopback or dummy.
         if receiver.is_loopback or receiver.link.kind == "dummy":
             ports, holder = receiver.side.ports.values(), None if receiver.is_loopback else receiver
