@@ -222,9 +222,9 @@ def _assume_records(call: Call, attachment: AttachmentId) -> Iterator[Record]:
         records = call.registry.records_with_routes(key, attachment.number)
         others = {each for record in records for each in record.host_routes}
         routes = _routes_through(call.tx, link.name)
-        own_routes = {each.ip for each in routes if each.priority == attachment.number} - others
-        if own_routes:
-            yield Record(*attachment, "", (0, 0), "", "", master=key, host_routes=tuple(own_routes))
+        ips = dict.fromkeys(each.ip for each in routes if each.priority == attachment.number)
+        if own := tuple(each for each in ips if each not in others):  # in a fixed order
+            yield Record(*attachment, "", (0, 0), "", "", master=key, host_routes=own)
 
 
 def usable_addresses(master: Master) -> list[str]:
@@ -487,7 +487,7 @@ def _routes_through(tx: Transaction, name: str) -> list[queries.Route]:
 
 
 def _has_unrecorded_routes(tx: Transaction, registry: Registry, record: Record) -> bool:
-    """Whether the host's interface has a route without a record, or this one, which may be assumed.
+    """Whether the host's interface has a route of no record, nor of this one, which may be assumed.
 
     The records are read without what a dry run takes for removed, as it has not removed the routes.
     """

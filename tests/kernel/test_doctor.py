@@ -137,7 +137,7 @@ def test_doctor_names_what_is_wrong_and_what_to_do(setup: Setup, user: User) -> 
         "ok permission this user may change networks and enter namespaces",
         "problem namespace /run/netns/gone: No such file or directory",
         f"problem ipam 1 of 1 addresses of 10.1.0.0/30 are leased, in {LEASES}/networks/net",
-        " enlarge the range, of ipam: all are leased to containers that exist",
+        " enlarge the range: all its addresses are leased to containers that exist",
         f"problem conflicts the master 'eth0' is used in {MODES}",
         f" found: an interface runs in that mode: net1 in {other.path} (container other)",
     }

@@ -40,7 +40,8 @@ done | ip -batch -"""
 
 def test_gc_removes_links_on_the_host_that_belong_to_no_valid_attachment(setup: Setup) -> None:
     setup.leave_link("killed")
-    name = "iv" + AttachmentId("net", "other", "kind").key
+    name = setup.leave_link("kind")
+    setup.host.ip(f"link delete {name}")
     links = {
         setup.leave_link("valid"),
         setup.leave_link("killed", "another"),

@@ -106,7 +106,6 @@ def test_status_and_doctor_know_what_host_access_needs(setup: Setup, user: InPro
     assert user.check_output(f"ipvlan validate {file}") == "1 network: no problems\n"
     setup.add(conf).delete()
 
-    setup.host.sysctl("net/ipv6/conf/eth0/accept_dad", "1")
     setup.host.sysctl("net/ipv6/conf/eth0/dad_transmits", "99")
     setup.host.ip("address add fd00:1::10/64 dev eth0")
     assert "has not ended" in status(setup, {**conf, "mode": "l2", "ipam": static("fd00:1::2/64")})

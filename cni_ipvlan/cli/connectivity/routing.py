@@ -155,7 +155,10 @@ def report_local_route(side: Side, target: str, source: str) -> Finding:
     """Return that a side keeps packets for an address that it does not have."""
     route = show_route(side, "lo", target, source)
     text = f"{side} sends what goes to {target} to itself, by the route {route}"
-    command = side.command("ip", "route", "delete", *route.split())
+    return _report_blackhole(text, side.command("ip", "route", "delete", *route.split()))
+
+
+def _report_blackhole(text: str, command: str) -> Finding:
     return Finding(PROBLEM, "blackhole", text, f"if it is not meant so: {command}")
 
 
@@ -255,8 +258,7 @@ def find_blackhole(
         delete = ("route", "delete", *route, *of_table)
         reason = f"{' '.join((prefix, *of_table))}{f' ({reason})' if of_table else ''}"
     command = side.command("ip", "-6" if ":" in target else "-4", *delete)
-    text = f"{side} throws away what goes to {target}: {kind} {reason}"
-    yield Finding(PROBLEM, "blackhole", text, f"if it is not meant so: {command}")
+    yield _report_blackhole(f"{side} throws away what goes to {target}: {kind} {reason}", command)
 
 
 def _is_for(rule: dict[str, Any], source: str, target: str, names: Sequence[str]) -> bool:

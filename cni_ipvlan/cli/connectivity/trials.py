@@ -268,7 +268,7 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
         reply_port = replier if is_sent and replier in receivers else None
         paths.append(Path(replier.side, address, source, replier.bind_device, reply_port))
         pings.append((replier.side, commands.ping(source, replier.bind_device or address)))
-    if source and not holder:  # it may be a service's, whose answers come by the routers
+    elif source and not holder:  # it may be a service's, whose answers come by the routers
         paths += [Path(each.side, "", source, each.bind_device) for each in receivers]
     pings += _ask_next_hops(request_hops)
     is_global = ":" in target and target[:4] != "fe80"

@@ -138,7 +138,7 @@ def _check_leases(config: dict[str, Any], registry: Registry) -> Iterator[Findin
             containers = (e.container_id for e in registry.all_records() if e.has_container)
             advice = "release those of containers that are gone: ipvlan gc -c FILE --keep-existing"
             if not {e.container_id for e in host_local.leases(store)}.difference(containers):
-                advice = "enlarge the range, of ipam: all are leased to containers that exist"
+                advice = "enlarge the range: all its addresses are leased to containers that exist"
             yield Finding(PROBLEM, "ipam", text, advice)
 
 
