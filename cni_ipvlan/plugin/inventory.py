@@ -66,7 +66,8 @@ def search(
     def priority(netns: Namespace) -> tuple[bool, bool]:
         return netns.identity not in first, netns.identity not in owners.namespaces
 
-    for netns in (None, *sorted(namespaces, key=priority)):
+    queue, repeated = [None, *sorted(namespaces, key=priority)], set[tuple[int, int]]()
+    for netns in queue:
         seconds = deadline - time.monotonic()
         if seconds <= 0:
             return
@@ -75,7 +76,14 @@ def search(
         try:
             output = tx.run_batch(*parts, seconds=seconds).stdout
         except CommandError as error:
-            report(f"{netns.path if netns else 'the host'}: {error.answer}")
+            is_gone = netns and not namespace.leads_to(netns.path, netns.identity)
+            if netns and is_gone and netns.identity not in repeated:
+                # The process has ended by which it was found; another one may have it open.
+                repeated.add(netns.identity)
+                others = namespace.find_others(deadline)
+                queue += [each for each in others if each.identity == netns.identity]
+            else:
+                report(f"{netns.path if netns else 'the host'}: {error.answer}")
             continue
         for line in output.splitlines():
             for link in queries.links(line):
