@@ -146,7 +146,7 @@ class NodeMachine(RuleBasedStateMachine):
             if CAN_RENAME_UP_LINKS and self.can_have_name(where, name, slave.namespace):
                 self.simulation.change_link(slave, f"link set dev {slave.name} name {name}")
 
-    @rule(number=numbers, how=changes)
+    @rule(number=numbers, words=changes)
     def change(self, number: int, words: str) -> None:
         for _, slave in choose(number, self.list_slaves_in_containers()):
             self.simulation.change_link(slave, f"{words} {slave.name}")
