@@ -39,7 +39,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         node.call(request) as call,
     ):
         tx, netns = call.tx, call.container()
-        has_record = _check_not_attached(call)
+        old_records = _check_not_attached(call)
         session = configure.query_links(tx, request.ifname, netns)
         master = find_master(tx, conf, netns)
         links.check_name_is_free(call, netns, tx.finish(session).stdout)
@@ -57,20 +57,23 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
             check = node.wait_check(f"the master {master.link.name}")
             modes.reserve_mode(tx, call.registry, master, record, check)
         move = _create_link(call, conf, master, netns, record)
-        addressing = _allocate(call, conf, master, netns, move, has_record=has_record)
+        addressing = _allocate(call, conf, master, netns, move, has_record=bool(old_records))
         for feature in network_features:
             addressing = feature.extend(tx, addressing, master, conf)
         link = configure.configure(call, conf, netns, master, addressing)
         result = addressing.result(link, request.netns)
         _check_netns_unchanged(request, netns)
+        features.release(call, call.attachment, old_records, makes_master=False)
         for feature in network_features:
             record = feature.apply(call, master, record, addressing)
         record = node.registry.finish(record, link.ifindex)
+        old_records = [each for each in old_records if each.master != record.master]
+        features.release(call, call.attachment, old_records, makes_master=True)
         deliver(result)
 
 
-def _check_not_attached(call: Call) -> bool:
-    """Raise CniError if the attachment exists already; return whether there is a record of it.
+def _check_not_attached(call: Call) -> list[Record]:
+    """Raise CniError if the attachment exists already; return records of it without an interface.
 
     What a killed ADD left is removed, as DEL does: its result was never delivered.
     """
@@ -94,10 +97,8 @@ def _check_not_attached(call: Call) -> bool:
         from cni_ipvlan.plugin.delete import detach
 
         detach(call)
-    else:
-        for makes_master in (False, True):
-            features.release(call, call.attachment, records, makes_master=makes_master)
-    return bool(complete)
+        return []
+    return complete
 
 
 def _make_record(request: Request, conf: NetConf, netns: Namespace, master: Master) -> Record:

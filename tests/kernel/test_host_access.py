@@ -339,6 +339,8 @@ def test_an_add_in_a_new_container_replaces_the_old_ones_route(setup: Setup) -> 
     setup.add(SINGLE_STACK)
     setup.node.remove(setup.container)
     container = setup.make_container()
+    invalid = static(f"{SECOND}/24", routes=[{"dst": "10.9.0.0/16", "gw": "10.8.0.1"}])
+    setup.expect_error(107, conf=SINGLE_STACK, at=container, ipam=invalid)
     setup.add(SINGLE_STACK, at=container, ipam=static(f"{SECOND}/24"))
     assert destinations(setup) == [SECOND]
     setup.node.remove(container)  # and now without records, and in another container

@@ -11,6 +11,8 @@ from cni_ipvlan.state.registry import Registry
 
 CONF = network(vlan=100, ipam=host_local("10.1.0.0/24"))
 STATIC = {**CONF, "ipam": static("10.1.0.2/24")}
+ROUTES = [{"dst": "10.9.0.0/16", "gw": "10.8.0.1"}]
+INVALID = {**CONF, "ipam": static("10.1.0.2/24", routes=ROUTES)}
 
 
 def gc(setup: Setup, **changes: Any) -> None:
@@ -81,28 +83,29 @@ def test_each_vlan_has_a_mode_of_its_own(setup: Setup) -> None:
 
 @pytest.mark.slow
 def test_a_failed_add_or_script_removes_what_it_has_made_and_nothing_else(setup: Setup) -> None:
-    routes = [{"dst": "10.9.0.0/16", "gw": "10.8.0.1"}]
-    invalid = {**STATIC, "ipam": {**STATIC["ipam"], "routes": routes}}
-    setup.expect_error(107, conf=invalid)
-    script = setup.dry_run(conf={**CONF, "ipam": {**CONF["ipam"], "routes": routes}})
+    setup.expect_error(107, conf=INVALID)
+    script = setup.dry_run(conf={**CONF, "ipam": {**CONF["ipam"], "routes": ROUTES}})
     with setup.unchanged():
         assert script.run()[0] == 2
     setup.add(CONF)
-    setup.expect_error(107, conf=invalid, at=setup.container2, name="other")
+    setup.expect_error(107, conf=INVALID, at=setup.container2, name="other")
     assert has_vlan(setup)
 
 
-@pytest.mark.parametrize("ending", ["DEL", "GC"])
+@pytest.mark.parametrize("ending", ["DEL", "GC", "ADD with another VLAN"])
 def test_a_container_that_is_gone(setup: Setup, ending: str) -> None:
     before = setup.host.links()
     setup.add(STATIC)
     gc(setup, name="other")  # which leaves it, since it is used
     assert "net1" in setup.container.links()
     setup.node.remove(setup.container)
+    setup.expect_error(107, conf=INVALID, at=setup.container2, CNI_CONTAINERID="one")
     if ending == "DEL":
         setup.runtime.delete("", STATIC).succeeds()
-    else:
+    elif ending == "GC":
         gc(setup)
+    else:
+        setup.add(STATIC, at=setup.container2, vlan=200, CNI_CONTAINERID="one").delete()
     assert setup.host.links() == before
 
 
