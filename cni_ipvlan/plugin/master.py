@@ -85,20 +85,24 @@ def _identity(netns: Namespace | None) -> tuple[int, int]:
     return netns.identity if netns else namespace.own_identity()
 
 
-def query_master(tx: Transaction, name: str, netns: Namespace | None) -> Master | None:
+def query_master(
+    tx: Transaction, name: str, netns: Namespace | None, *, has_local: bool = True
+) -> Master | None:
     """Return the master of that name; None if there is none."""
     kinds = (*queries.MACVLAN_KINDS, *queries.IPVLAN_KINDS)
     # After a link show in the same batch, an address show would show no addresses:
     # ipaddr_list_link() in ip/ipaddress.c sets the family for all that follows.
-    host_query = () if netns else (commands.route_show_local(),)
+    host_query = (commands.route_show_local(),) if has_local and not netns else ()
     kind_queries = (commands.link_show(kind=kind) for kind in kinds)
     argvs = (commands.address_show(name), *host_query, *kind_queries)
     try:
         output = tx.run_batch(*(Command(argv, netns=netns) for argv in argvs)).stdout
     except CommandError as error:
-        if error.completed.is_absent:
-            return None
-        raise
+        if not error.completed.is_absent:
+            raise
+        # The kernel makes the table local with the first IPv4 address. (ip -batch goes on without.)
+        is_table = error.command.argv in host_query
+        return query_master(tx, name, netns, has_local=False) if is_table else None
     link_output, *outputs = output.split(b"\n")
     links = queries.links(link_output)
     if not links:
