@@ -136,7 +136,9 @@ def _undoable_steps(prediction: Prediction) -> Iterator[str]:
         condition = f'[ -z "$ipv{families[0]}" ] || ' if families and not is_looped else ""
         if prediction.reader and step.argv[:3] == _ADD_ROUTE and step.netns and not is_looped:
             condition += f"has_route {quote(step.argv[3])} || "
-        otherwise = "|| :" if step.accept in (ABSENT, OPTIONAL) else ""
+        if step.accept == ABSENT:  # a parameter of the kernel
+            condition += _printable(f"[ ! -e {quote(step.argv[-1])} ]") + " || "
+        otherwise = "|| :" if step.accept == OPTIONAL else ""
         yield condition + _step(prediction, step, otherwise)
     result = '"$answer"' if prediction.reader else _one_line(json.dumps(prediction.result).encode())
     purpose = "what the IPAM plugin has answered" if prediction.reader else "the result"
