@@ -1,23 +1,41 @@
-"""The command show."""
+"""The command show, which prints the document of ``tree`` as JSON, as a table, or as metrics."""
 
 import os
+import re
+import shutil
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import click
 
+from cni_ipvlan import __version__
 from cni_ipvlan.cli import calls, configs, options, output
-from cni_ipvlan.cli.attachments import matches_id
+from cni_ipvlan.cli.attachments import drop_link_local, matches_id
+from cni_ipvlan.cli.configs import Networks
 from cni_ipvlan.cli.options import option
-from cni_ipvlan.cli.show import metrics, table, tree
+from cni_ipvlan.cli.show import tree
+from cni_ipvlan.cli.show.tree import is_by_gateway
+from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.queries import MAIN_TABLE
 from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.plugin import host_local
 
 _FORMS = _WIDE, _JSON, _METRICS = "wide", "json", "openmetrics"
 _WATCH_TICKS, _TICK_SECONDS = 20, 0.1  # between two inspections
+_COLUMNS = ("INTERFACE", "POD/CONTAINER", "NAMESPACE", "ADDRESSES", "MODE", "MASTER", "PROBLEMS")
+_ID_CHARACTERS = 12  # of a container's ID
+_MINIMUM_WIDTH = 8  # of a column, in characters
+_GAP = "  "
+_PREFIX = "cni_ipvlan_"
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"'})
+_Labels = tuple[tuple[str, str], ...]
+_Filters = Mapping[str, str | None]
 
 
 @options.command("ipvlan show --master eth1000", "ipvlan show --netns container1 -o wide")
@@ -48,7 +66,7 @@ def show(as_json: bool, watch: bool, form: str | None, **filters: str | None) ->
     netns = options.find_namespace(filters["netns"]) if filters["netns"] else None
     is_wanted = partial(_is_wanted, filters, netns)
     node = calls.read_only_node()
-    try:
+    with suppress(*[InterruptedBySignalError] if watch else ()):
         while True:
             with_routes = form in (_WIDE, _JSON)
             tx, networks = Transaction(node.runner), configs.read_networks()
@@ -61,17 +79,11 @@ def show(as_json: bool, watch: bool, form: str | None, **filters: str | None) ->
             for _ in range(_WATCH_TICKS):
                 node.runner.interrupts.check()
                 time.sleep(_TICK_SECONDS)
-    except InterruptedBySignalError:
-        if not watch:
-            raise
-        return 0
+    return 0
 
 
 def _print(
-    document: dict[str, Any],
-    networks: configs.Networks,
-    form: str | None,
-    filters: Mapping[str, str | None],
+    document: dict[str, Any], networks: Networks, form: str | None, filters: _Filters
 ) -> int:
     """Print the document; return 1 if it is empty because of filters, or of permissions, else 0."""
     texts = [f"--{name.replace('_', '-')} {value}" for name, value in filters.items() if value]
@@ -80,10 +92,10 @@ def _print(
     if form == _JSON:
         output.echo_json(document)
     elif form == _METRICS:
-        output.echo(*(() if is_hidden else metrics.render(document, networks)))
+        output.echo(*(() if is_hidden else _render_metrics(document, networks)))
     else:
         if not is_empty:
-            output.echo(*table.render(document, is_wide=form == _WIDE))
+            output.echo(*render_table(document, is_wide=form == _WIDE))
         elif not (texts or is_hidden):
             output.echo("no ipvlan interfaces")
         output.echo_err(*(f"not seen: {each}" for each in document["notSeen"] if not is_hidden))
@@ -95,9 +107,7 @@ def _print(
     return int(is_hidden or (is_empty and bool(texts)))
 
 
-def _suggest_release(
-    leftovers: Sequence[Mapping[str, Any]], networks: configs.Networks
-) -> Iterator[str]:
+def _suggest_release(leftovers: Sequence[Mapping[str, Any]], networks: Networks) -> Iterator[str]:
     """Yield messages with commands that remove leftovers; GC keeps those of existing namespaces."""
     orphans = [each for each in leftovers if not os.path.exists(each["netns"] or "")]
     if orphans:
@@ -112,7 +122,7 @@ def _suggest_release(
 
 
 def _is_wanted(
-    filters: Mapping[str, str | None],
+    filters: _Filters,
     netns: Namespace | None,
     identity: tuple[int, int] | None,
     masters: Collection[str],
@@ -125,4 +135,126 @@ def _is_wanted(
         and (not filters["master"] or filters["master"] in masters)
         and (not filters["container_id"] or matches_id(container_id, filters["container_id"]))
         and (not filters["pod"] or filters["pod"] in (pod, pod.partition("/")[2]))
+    )
+
+
+def render_table(document: dict[str, Any], *, is_wide: bool) -> Iterator[str]:
+    """Yield a line for each attachment and each leftover, below a head.
+
+    Unless it ``is_wide``, it has some of the columns, cut to fit the terminal if there is one;
+    problems are never cut.
+    """
+    rows = [_cells(row, master) for master in document["masters"] for row in master["attachments"]]
+    rows += [_cells(row, {}) for row in document["leftovers"]]
+    names = [name for name in rows[0] if name != "ADDRESSES"] if is_wide else _COLUMNS
+    table = [names, *([row[name] for name in names] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    if output.is_terminal() and not is_wide:
+        available = shutil.get_terminal_size().columns - len(_GAP) * (len(widths) - 1)
+        while sum(widths) > available and max(widths[:-1]) > _MINIMUM_WIDTH:
+            widths[widths.index(max(widths[:-1]))] -= 1
+    for number, (*row, problems) in enumerate(table):
+        cells = (
+            (cell if len(cell) <= width else cell[: width - 1] + "…").ljust(width)
+            for cell, width in zip(row, widths, strict=False)
+        )
+        line = _GAP.join((*cells, ""))
+        if number == 0:
+            yield output.styled(line + problems, bold=True)
+        else:
+            yield (line + output.styled(problems, fg="yellow")).rstrip()
+
+
+def _cells(row: dict[str, Any], master: dict[str, Any]) -> dict[str, str]:
+    """Return the cells of an attachment of a master, or of a leftover, for which that is empty."""
+    container, routes = row["containerID"] or "", row.get("routes", ())
+    addresses = row.get("addresses") or [row.get("address") or ""]
+    name = "(hostAccess)" if row.get("hostAccess") else row["pod"] or container[:_ID_CHARACTERS]
+    namespace = row["netns"] or ("(host)" if master else "")
+    problems = row["problems"] if master else (f"{row['problem']} ({row['kind']})",)
+    cells = {
+        "INTERFACE": row["interface"],
+        "KIND": master and row["kind"],
+        "POD/CONTAINER": name,
+        "CONTAINER ID": container,
+        "NETWORK": row["network"],
+        "NAMESPACE": re.sub("^(/var)?/run/netns/", "", namespace),
+        "MTU": row.get("mtu"),
+        "ADDRESSES": " ".join(drop_link_local(addresses)),
+        "ALL ADDRESSES": " ".join(addresses),
+        "GATEWAYS": " ".join(row.get("gateways", ())),
+        "ROUTES": ", ".join(_describe_route(each) for each in routes if not is_by_gateway(each)),
+        "MODE": master and f"{master['mode']} {master['flag']}",
+        "MASTER": (master or row)["master"],
+        "MASTER MTU": master.get("mtu"),
+        "LEASE": " ".join(row["leases"] or ()) if master else row["file"],
+    }
+    return {name: str(cell or "-") for name, cell in cells.items()} | {
+        "PROBLEMS": ", ".join(problems)
+    }
+
+
+def _describe_route(route: dict[str, Any]) -> str:
+    via = f" via {route['gw']}" if route["gw"] else ""
+    table = "" if route["table"] == MAIN_TABLE else f" table {route['table']}"
+    return f"{route['dst']}{via}{table}"
+
+
+def _render_metrics(document: Mapping[str, Any], networks: Networks) -> Iterator[str]:
+    """Yield metrics for Prometheus, of the document and of the addresses of ``networks``.
+
+    All are gauges: so the text is both OpenMetrics and what node_exporter's textfile collector
+    reads. Labels have only names that root gave. What containers' owners name is only counted.
+    """
+    attachments, faulty = Counter[_Labels](), Counter[_Labels]()
+    up: dict[_Labels, int] = {}
+    for each in document["masters"]:
+        is_on_host = each["up"] is not None
+        name = each["master"] if is_on_host else ""
+        rows = [row for row in each["attachments"] if row["netns"]]
+        attachments[_labels(master=name, mode=each["mode"], flag=each["flag"])] += len(rows)
+        faulty[_labels(master=name)] += sum(bool(row["problems"]) for row in rows)
+        if is_on_host:
+            up[_labels(master=name)] = int(each["up"])
+    fullest = {_labels(network=name): usage for name, usage in _find_fullest_ranges(networks)}
+    used = {labels: usage.leased for labels, usage in fullest.items()}
+    free = {labels: usage.capacity - usage.leased for labels, usage in fullest.items()}
+    leaked = Counter({_labels(kind="lease"): 0, _labels(kind="record"): 0})
+    leaked.update(_labels(kind=each["kind"]) for each in document["leftovers"])
+    unseen = len(document["notSeen"])
+    values: dict[tuple[str, str], Mapping[_Labels, int]] = {
+        ("build_info", "The plugin's version."): {_labels(version=__version__): 1},
+        ("attachments", "Interfaces of containers."): attachments,
+        ("attachments_with_problems", "Interfaces that have a problem."): faulty,
+        ("master_up", "Whether a master is up."): up,
+        ("addresses_used", "Addresses that host-local has leased."): used,
+        ("addresses_free", "Addresses that host-local can still lease."): free,
+        # If something was not seen, the leftovers are not known.
+        ("leftovers", "Leases and records of containers that are gone."): {} if unseen else leaked,
+        ("not_seen", "Places that could not be read."): {(): unseen},
+    }
+    for (name, about), numbers in values.items():
+        if numbers:
+            yield from (f"# HELP {_PREFIX}{name} {about}", f"# TYPE {_PREFIX}{name} gauge")
+        for labels, number in numbers.items():
+            text = ",".join(f'{label}="{value}"' for label, value in labels)
+            yield f"{_PREFIX}{name}{f'{{{text}}}' if text else ''} {number}"
+    yield "# EOF"
+
+
+def _find_fullest_ranges(networks: Networks) -> Iterator[tuple[str, host_local.Usage]]:
+    """Yield each network of host-local's, and how full the fullest of its ranges is."""
+    for name, entries in networks.items():
+        stores = [each.config for each in configs.select_stores(entries)]
+        stores = [each for each in stores if netconf.ipam_type(each) == "host-local"]
+        with suppress(OSError):
+            if usage := [each for store in stores for each in host_local.usage(store)]:
+                yield name, min(usage, key=lambda each: each.capacity - each.leased)
+
+
+def _labels(**names: str) -> _Labels:
+    """Return labels. Prometheus refuses a file with an unknown escape, or twice the same labels."""
+    return tuple(
+        (label, "".join(each if each.isprintable() else "?" for each in name).translate(_ESCAPES))
+        for label, name in names.items()
     )

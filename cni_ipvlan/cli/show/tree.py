@@ -24,10 +24,7 @@ from cni_ipvlan.state.registry import Registry
 IsWanted = Callable[[tuple[int, int] | None, Collection[str], str, str], bool]
 _Document = dict[str, Any]  # as show --json prints it
 _ROUTE_KEYS = ("mtu", "advmss", "priority", "table", "scope")
-_LEFTOVER_KEYS = (
-    *("kind", "problem", "interface", "netns", "master"),
-    *("containerID", "network", "pod", "address", "file"),
-)
+_LEFTOVER_KEYS = ("netns", "master", "pod", "address", "file")
 _DEFAULT_ROUTES = ("0.0.0.0/0", "::/0")
 _UNFINISHED = "unfinished"  # its ADD has not ended, but is not running either
 _NO_INTERFACE = "no interface"
@@ -48,15 +45,12 @@ def inspect(
     """
     unseen = [NEEDS_ROOT] if machine.missing_capabilities(machine.TO_SEE_ALL) else []
     host_links = queries.links(tx.run(commands.Command(commands.link_show())).stdout)
-    host_masters = [Master(link) for link in host_links]
-    attachments, state = _find_attachments(tx, registry, networks, unseen.append)
-    records = chain.from_iterable(state.records.values())
-    unseen += [each.describe() for each in records if each.is_hidden]
+    state = _read_state(tx, registry, networks, [Master(link) for link in host_links], unseen)
     masters: dict[str, _Document] = {}
     routes: dict[namespace.Namespace | None, list[queries.Route]] = {}
-    for each in attachments:
+    for each in state.attachments:
         link, netns, owner = each.link, each.netns, each.owner
-        master, name = _find_master(each, host_masters)
+        master, name = _find_master(each, state.masters)
         names = {name, link.parent, *(master.alternative_names if master else ())}
         identity = netns.identity if netns else namespace.own_identity()
         if not is_wanted(identity, names, owner.container_id if owner else "", each.pod):
@@ -72,9 +66,7 @@ def inspect(
         master_row = {"master": name, "up": up, "mtu": mtu, "mode": link.mode, "flag": link.flag}
         masters.setdefault(name, {**master_row, "attachments": []})["attachments"].append(row)
     # What can't be read may be the interface of a record or lease.
-    leftovers: Iterable[_Document] = ()
-    if not unseen:
-        leftovers = _find_leftovers(tx, registry, state, attachments, host_masters, is_wanted)
+    leftovers = () if unseen else _find_leftovers(tx, registry, state, is_wanted)
     return {
         "masters": [masters[name] for name in sorted(masters)],
         "leftovers": sorted(leftovers, key=_sort_key),
@@ -83,33 +75,41 @@ def inspect(
 
 
 class _State(NamedTuple):
-    """The state of attachments besides their interfaces.
+    """What is on the node.
 
-    It is read after the interfaces, and in this order, so that a call can't make it inconsistent:
-    ``busy``, the keys of attachments on which a call is working; ``leases`` of host-local, by
-    network; ``records``, which ADD writes before it has a lease, and DEL removes after that.
+    It is read in this order, so that a call can't make it inconsistent: ``busy``, the keys of
+    attachments on which a call is working; ``leases`` of host-local, by network; ``records``, which
+    ADD writes before it has a lease, and DEL removes after that.
     """
 
+    masters: list[Master]  # on the host
+    attachments: list[Attachment]
     busy: set[str]
     leases: dict[str, list[host_local.Lease]]
     records: dict[AttachmentId, list[Record]]
 
 
-def _find_attachments(
-    tx: Transaction, registry: Registry, networks: configs.Networks, unseen: Callable[[str], None]
-) -> tuple[list[Attachment], _State]:
+def _read_state(
+    tx: Transaction,
+    registry: Registry,
+    networks: configs.Networks,
+    masters: list[Master],
+    unseen: list[str],
+) -> _State:
     attachments = sorted(
-        inventory.search(tx, registry, report=unseen),
+        inventory.search(tx, registry, report=unseen.append),
         key=lambda each: (each.netns.path if each.netns else "", each.link.name),
     )
     busy = {key for key in map(_attachment_key, attachments) if key and registry.is_live(key)}
-    state = _State(busy, _read_leases(networks), defaultdict(list))
+    leases, records = _read_leases(networks), defaultdict(list)
     for record in registry.all_records():
-        state.records[record.attachment].append(record)
+        records[record.attachment].append(record)
+        unseen += [record.describe()] if record.is_hidden else []
     # Until ADD has moved an interface, its name has the key of its attachment.
-    by_key = {attachment.key: attachment for attachment in state.records}
+    by_key = {attachment.key: attachment for attachment in records}
     owners = (each.owner or by_key.get(links.key_in_name(each.link.name)) for each in attachments)
-    return [each._replace(owner=own) for each, own in zip(attachments, owners, strict=True)], state
+    owned = [each._replace(owner=own) for each, own in zip(attachments, owners, strict=True)]
+    return _State(masters, owned, busy, leases, records)
 
 
 def _find_master(
@@ -217,19 +217,14 @@ def _find_problems(
 
 
 def _find_leftovers(
-    tx: Transaction,
-    registry: Registry,
-    state: _State,
-    attachments: Sequence[Attachment],
-    host_masters: Iterable[Master],
-    is_wanted: IsWanted,
+    tx: Transaction, registry: Registry, state: _State, is_wanted: IsWanted
 ) -> Iterator[_Document]:
     """Yield the records and leases of attachments that have none of these interfaces.
 
     Each is read again, since a call may have ended meanwhile.
     """
-    masters = {each.key: (each.link.name, *each.link.alternative_names) for each in host_masters}
-    owners, recorded = {each.owner for each in attachments}, set[AttachmentId]()
+    masters = {each.key: (each.link.name, *each.link.alternative_names) for each in state.masters}
+    owners, recorded = {each.owner for each in state.attachments}, set[AttachmentId]()
     for record in chain.from_iterable(state.records.values()):
         attachment = record.attachment
         recorded |= {attachment, attachment._replace(ifname="")}  # as old leases have it
@@ -242,13 +237,14 @@ def _find_leftovers(
                 problem = _NO_INTERFACE if record.is_complete else _UNFINISHED
                 fields = {"netns": record.netns, "master": names[0], "pod": record.pod}
                 yield _leftover_row("record", problem, attachment, **fields)
-    labels = {each.link.alias for each in attachments}
+    labels = {each.link.alias for each in state.attachments}
     leases = [
-        (AttachmentId(network, each.container_id, each.ifname), each)
+        (attachment, each)
         for network in state.leases
         for each in state.leases[network]
+        if (attachment := AttachmentId(network, each.container_id, each.ifname)) not in recorded
+        and attachment.label not in labels
     ]
-    leases = [each for each in leases if each[0].label not in labels and each[0] not in recorded]
     # The network may have been one of another plugin, whose containers still exist.
     every = inventory.search(tx, registry, (None,)) if leases else ()
     addresses = _plain_addresses(address for each in every for address in each.addresses)
@@ -261,10 +257,14 @@ def _find_leftovers(
 
 
 def _leftover_row(kind: str, problem: str, attachment: AttachmentId, **fields: str) -> _Document:
-    network, container_id, ifname = attachment
-    row = {"kind": kind, "problem": problem, "interface": ifname, "containerID": container_id}
-    row |= {"network": network, **fields}
-    return {key: row.get(key) or None for key in _LEFTOVER_KEYS}
+    names = zip(("network", "containerID", "interface"), attachment, strict=True)
+    others = {key: fields.get(key) or None for key in _LEFTOVER_KEYS}
+    return {
+        "kind": kind,
+        "problem": problem,
+        **{key: name or None for key, name in names},
+        **others,
+    }
 
 
 def _sort_key(row: _Document) -> tuple[Any, ...]:

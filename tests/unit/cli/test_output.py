@@ -16,7 +16,7 @@ from sampling import sample
 
 from cni_ipvlan.cli import options, output, program
 from cni_ipvlan.cli.output import OK, Finding, Narrator
-from cni_ipvlan.cli.show import table
+from cni_ipvlan.cli.show import command
 from cni_ipvlan.iproute.commands import Command, Undo
 from cni_ipvlan.iproute.running import Completed
 
@@ -180,7 +180,7 @@ DOCUMENT = {"masters": [MASTER], "leftovers": []}
 
 
 def test_all_is_printed_where_there_is_no_terminal() -> None:
-    _, line = table.render(DOCUMENT, is_wide=False)
+    _, line = command.render_table(DOCUMENT, is_wide=False)
     assert line == (
         "net1       default/web-0  cni-8f9bd5d8-1d8f-4d2b-8c39-0c5a7c1f9a11  "
         "10.1.0.2/24 fd00::2/64  l2 bridge  eth1000  no lease"
@@ -192,7 +192,7 @@ def test_columns_fit_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(output, "is_terminal", lambda **_: True)
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("NO_COLOR", "1")
-    head, line = table.render(DOCUMENT, is_wide=False)
+    head, line = command.render_table(DOCUMENT, is_wide=False)
     assert max(map(len, (head, line))) <= columns
     assert line.startswith("net1 ")
     assert line.endswith("  no lease")
