@@ -14,7 +14,7 @@ from cni_ipvlan import __version__
 from cni_ipvlan.cli import calls, configs, output, replay
 from cni_ipvlan.cli.connectivity.command import probe_command, trace_command
 from cni_ipvlan.cli.doctor.command import doctor_command
-from cni_ipvlan.cli.dry_run.answer import ipam_answer
+from cni_ipvlan.cli.dry_run.predict import ipam_answer
 from cni_ipvlan.cli.options import JSON, is_json_wanted
 from cni_ipvlan.cli.reading import ConfigError
 from cni_ipvlan.cli.show.command import show

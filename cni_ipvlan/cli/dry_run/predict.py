@@ -1,26 +1,47 @@
-"""Make a call as a dry run, with the failures of an ADD that it can foresee; and as JSON."""
+"""Make a call as a dry run, with the failures of an ADD that it can foresee; and as JSON.
 
+The answer of an IPAM plugin is not known then, so stand-ins are taken for addresses and routes. The
+script lets the plugin answer, and takes the real ones from ``ipvlan ipam-answer``, which checks the
+answer as ADD does.
+"""
+
+import os
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from ipaddress import ip_interface
 from typing import Any
 
-from cni_ipvlan.cli import output
-from cni_ipvlan.cli.dry_run import answer
+import click
+
+from cni_ipvlan.cli import configs, output
+from cni_ipvlan.cli.options import command, option
+from cni_ipvlan.cni import SUPPORTED_VERSIONS, delegate
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import Request
-from cni_ipvlan.cni.result import Result
+from cni_ipvlan.cni.result import Address, Result, Route
 from cni_ipvlan.config import netconf
-from cni_ipvlan.iproute import machine
+from cni_ipvlan.config.netconf import NetConf
+from cni_ipvlan.iproute import commands, machine
 from cni_ipvlan.iproute.commands import OPTIONAL, Argv, Command
 from cni_ipvlan.iproute.dry_run import Answers, Plan, identity
-from cni_ipvlan.iproute.runner import CommandError
+from cni_ipvlan.iproute.interrupts import Interrupts
+from cni_ipvlan.iproute.queries import Link
+from cni_ipvlan.iproute.runner import CommandError, Runner
 from cni_ipvlan.iproute.running import Completed
-from cni_ipvlan.plugin import explain, inventory, perform
+from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.log import Log
+from cni_ipvlan.plugin import explain, perform
+from cni_ipvlan.plugin.addressing import (
+    check_not_host_addresses,
+    connected_routes,
+    make_addressing,
+)
 from cni_ipvlan.plugin.codes import CHECK_FAILED
+from cni_ipvlan.plugin.configure import check_ipv4_conflict
 from cni_ipvlan.plugin.find_master import find_master
+from cni_ipvlan.plugin.host_access import HostAccess
 from cni_ipvlan.plugin.ipam import STATIC_PLUGINS
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Node, attachment_id, find_container
@@ -29,6 +50,20 @@ from cni_ipvlan.plugin.status import expected_master
 _Begin = Callable[[Plan], Node]
 # The kernel's message, from ipvlan_addr4_validator_event()
 _ADDRESS_IN_USE = b"Error: Address already assigned to an ipvlan device."
+# The text of an IPv6 address has a colon, which shows its family.
+_IPV4, _IPV6, _ROUTE = "<IPv4 address>", "<IPv6 address: …>", "<route>"
+_LENGTH = "/<length>"
+_FOR_IPV4 = Result(addresses=(Address(_IPV4 + _LENGTH),), routes=(Route(_ROUTE),))
+_FOR_IPV6 = _FOR_IPV4._replace(addresses=(Address(_IPV6 + _LENGTH),))
+_FOR_BOTH = _FOR_IPV4._replace(addresses=_FOR_IPV4.addresses + _FOR_IPV6.addresses)
+# For each stand-in, the loop around a command that has it, and the words that replace it.
+STAND_INS = {
+    _IPV4: ("for address in $ipv4", '"${address%/*}"'),
+    _IPV4 + _LENGTH: ("for address in $ipv4", '"$address"'),
+    _IPV6: ("for address in $ipv6", '"${address%/*}"'),
+    _IPV6 + _LENGTH: ("for address in $ipv6", '"$address"'),
+    _ROUTE: ("answered route | while read -r route", "$route"),
+}
 
 
 @dataclass
@@ -57,7 +92,7 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
     """
     plugin = netconf.ipam_type(request.config) if request.command == "ADD" else ""
     is_known = ipam_result or plugin in ("", *STATIC_PLUGINS)
-    stand_ins = (answer.FOR_BOTH, answer.FOR_IPV6, answer.FOR_IPV4)
+    stand_ins = (_FOR_BOTH, _FOR_IPV6, _FOR_IPV4)
     answers: Answers = {}
     ipam_results = (ipam_result,) if is_known else stand_ins
     runs = [_run(request, begin, each, answers) for each in ipam_results]
@@ -74,7 +109,7 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
     conf = netconf.parse(request.config, request.version)
     tx = node.begin()
     parent = expected_master(tx, conf, find_master(tx, conf, find_container(request)))
-    _check_addresses(node, parent, plan)
+    _check_addresses(begin(plan), parent, plan)
     allocation = next((change for change in plan.changes if is_allocation(plan, change)), None)
     if allocation and ipam_result:
         plan.changes.remove(allocation)
@@ -82,7 +117,7 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
         plan.assumptions.append(f"{text}; {allocation.argv[0]} is not called")
     elif allocation:
         mtu = prediction.outcome.interfaces[-1].mtu or 0
-        prediction.reader = answer.reader_command(conf, request.version, mtu, parent)
+        prediction.reader = _reader_command(conf, request.version, mtu, parent)
         records = node.registry.records_of(attachment_id(request))
         prediction.has_older = any(record.is_complete for record in records)
         _compare_families(prediction, *runs)
@@ -92,7 +127,7 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
 def _run(
     request: Request, begin: _Begin, ipam_result: Result | None, answers: Answers
 ) -> Prediction:
-    plan = Plan({*answer.STAND_INS}, STATIC_PLUGINS, ipam_result, answers)
+    plan = Plan({*STAND_INS}, STATIC_PLUGINS, ipam_result, answers)
     prediction = Prediction(request.environment, plan)
     try:
         perform(begin(plan), request, partial(setattr, prediction, "outcome"))
@@ -120,20 +155,12 @@ def _compare_families(
 
 def _check_addresses(node: Node, parent: Master, plan: Plan) -> None:
     """Raise CniError, as ADD does, if another interface of the master has a planned address."""
-    steps = {
-        ip_interface(step.argv[3]).ip: step
-        for step in plan.changes
-        if step.argv[:3] == ("ip", "address", "add") and step.argv[3] not in answer.STAND_INS
-    }
-    attachments = inventory.search(node.begin(), node.registry) if steps else iter(())
-    for each in inventory.select_of_master(attachments, parent):
-        if (each.netns and each.netns.identity, each.link.name) in plan.removed:
-            continue  # a killed ADD has left it
-        for address in (ip_interface(text).ip for text in each.addresses):
-            if address in steps:
-                completed = Completed(2, b"", _ADDRESS_IN_USE, 0.0)
-                failure = explain.as_cni_error(CommandError(steps[address], completed))
-                failure.add_private(f"found: {address} belongs to {each.describe()}")
+    for step in plan.changes:
+        if step.argv[:3] == ("ip", "address", "add") and step.argv[3] not in STAND_INS:
+            error = CommandError(step, Completed(2, b"", _ADDRESS_IN_USE, 0.0))
+            for line in explain.find_conflicts(error, node.begin(), node.registry, parent):
+                failure = explain.as_cni_error(error)
+                failure.add_private(f"found: {line}")
                 raise failure
 
 
@@ -178,3 +205,54 @@ def render_json(prediction: Prediction) -> dict[str, Any]:
         "result": prediction.result,
         "failure": output.failure_document(prediction.failure) if prediction.failure else None,
     }
+
+
+def _reader_command(conf: NetConf, version: str, mtu: int, parent: Master) -> Argv:
+    """Return the command that reads an answer on standard input."""
+    options = ["--plugin", conf.ipam_type, "--cni-version", version, "--mtu", str(mtu)]
+    options += ["--master", parent.link.name] if parent.netns is None else []
+    options += ["--host-access"] if conf.host_access else []
+    return (os.path.abspath(sys.argv[0]), "ipam-answer", *options)
+
+
+@command("ipvlan ipam-answer --plugin host-local --cni-version 1.0.0 --mtu 1500 < answer")
+@option("--plugin", str, "TYPE", "The IPAM plugin that answered.", required=True)
+@option(
+    "--cni-version",
+    click.Choice(SUPPORTED_VERSIONS),
+    None,
+    "cniVersion of an answer that names none.",
+    required=True,
+)
+@option("--mtu", int, "NUMBER", "The interface's MTU, which IPv6 may refuse.", required=True)
+@option("--master", str, "NAME", "The host's interface, whose own addresses are refused.")
+@click.option("--host-access", is_flag=True, help="The host gets routes to the addresses.")
+def ipam_answer(
+    plugin: str, cni_version: str, mtu: int, master: str | None, host_access: bool, as_json: bool
+) -> None:
+    """Read an IPAM plugin's answer on standard input, for the script of a dry run.
+
+    It is checked as add does. Then each address is printed on a line, after the word ipv4 or
+    ipv6, and each route after the word route, in the words of ip route add.
+    """
+    result = delegate.result(plugin, cni_version, 0, configs.read_standard_input(), b"")
+    conf = NetConf("", master or "", mtu=mtu, ipam_type=plugin, host_access=host_access)
+    log = Log(output.echo_err, {})
+    tx = Transaction(Runner(os.environ.get("PATH", ""), log.command, Interrupts()))
+    parent = find_master(tx, conf, None) if master else Master(Link(0, ""))
+    addressing = make_addressing(conf, parent, result)
+    addresses, routes = addressing.addresses, addressing.routes
+    if master:
+        check_not_host_addresses(tx, parent, addresses)
+        if host_access and HostAccess().extend(tx, addressing, parent, conf).is_conflict_likely:
+            check_ipv4_conflict(tx, parent, addressing)
+    values: dict[str, list[str]] = {"ipv4": [], "ipv6": [], "route": []}
+    for address in addresses:
+        values[f"ipv{address.family}"].append(address.address)
+    connected = connected_routes(routes, addresses)
+    for route in (each for each in routes if each not in connected):
+        values["route"].append(" ".join(commands.route_add(name="", **route._asdict())[3:]))
+    if as_json:
+        output.echo_json(values)
+    else:
+        output.echo(*(f"{word} {each}" for word, texts in values.items() for each in texts))

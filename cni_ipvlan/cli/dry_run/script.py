@@ -8,8 +8,12 @@ import json
 from collections.abc import Iterator, Mapping
 from shlex import join, quote
 
-from cni_ipvlan.cli.dry_run import answer
-from cni_ipvlan.cli.dry_run.predict import Prediction, is_allocation, list_assumptions
+from cni_ipvlan.cli.dry_run.predict import (
+    STAND_INS,
+    Prediction,
+    is_allocation,
+    list_assumptions,
+)
 from cni_ipvlan.cli.output import styled
 from cni_ipvlan.iproute.commands import (
     ABSENT,
@@ -131,7 +135,7 @@ def _undoable_steps(prediction: Prediction) -> Iterator[str]:
             for test, why in prediction.refusals.items():
                 yield f"{test} || {_exit(why)}"
             continue
-        is_looped = any(word in answer.STAND_INS for word in step.argv)
+        is_looped = any(word in STAND_INS for word in step.argv)
         families = [family for family, steps in prediction.family_changes.items() if step in steps]
         condition = f'[ -z "$ipv{families[0]}" ] || ' if families and not is_looped else ""
         if prediction.reader and step.argv[:3] == _ADD_ROUTE and step.netns and not is_looped:
@@ -184,7 +188,7 @@ def _step(prediction: Prediction, step: Command, otherwise: str) -> str:
 
 def _line(step: Command, otherwise: str = "") -> str:
     """Return a command as a line, or as a loop over what the IPAM plugin answers."""
-    loops = {word: answer.STAND_INS[word] for word in step.argv if word in answer.STAND_INS}
+    loops = {word: STAND_INS[word] for word in step.argv if word in STAND_INS}
     head = next((head for head, _ in loops.values()), "")
     words = [loops[word][1] if word in loops else quote(word) for word in step.full_argv]
     if step.stdin:
