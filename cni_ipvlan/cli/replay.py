@@ -71,15 +71,14 @@ def _load(source: str, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises ConfigError.
     """
-    first_line, *later_lines = text.rstrip("\n").split("\n")
-    request = parse_object(first_line)
-    outcome = parse_object(later_lines[-1]).get("outcome") if later_lines else None
-    outcome = outcome if isinstance(outcome, dict) else {}
+    first_line, *_, last_line = text.rstrip("\n").split("\n") * 2
+    request, last = parse_object(first_line), parse_object(last_line)
     environment = request.get("environment")
     if request.get("capture") != FORM or not isinstance(environment, dict):
         text = f"is not a capture, whose first line is a call's request of form {FORM}"
         raise ConfigError(f"{source} {text}")
-    recorded = {"status": outcome.get("status"), "answer": outcome.get("answer", "")}
+    status, answer = (netconf.value_at(last, "outcome", each) for each in ("status", "answer"))
+    recorded = {"status": status, "answer": answer or ""}
     texts = {key: request.get(key) for key in ("time", "stdin")} | {"answer": recorded["answer"]}
     for name, value in {**environment, **texts}.items():
         is_of_cni = name.startswith("CNI_") and name.isidentifier()
@@ -94,21 +93,18 @@ def _merge_environment(
     recorded: dict[str, str], netns: str | None, cni_path: str | None
 ) -> dict[str, str]:
     """Return the recorded variables, those of options, and the person's own that are not CNI's."""
-    variables = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("CNI_") or name.startswith(_OWN_PREFIX)
-    }
-    options = {"CNI_PATH": calls.find_cni_path(cni_path)[0]}
-    options |= {} if netns is None else {"CNI_NETNS": netns}
-    return {**variables, **recorded, **options}
+    of_cni = {name for name in os.environ if name.startswith("CNI_")}
+    of_cni -= {name for name in of_cni if name.startswith(_OWN_PREFIX)}
+    variables = {name: value for name, value in os.environ.items() if name not in of_cni}
+    chosen = {"CNI_PATH": calls.find_cni_path(cni_path)[0]}
+    return {**variables, **recorded, **chosen, **({"CNI_NETNS": netns} if netns else {})}
 
 
 def _announce(call: calls.Invocation, time: str) -> None:
     verb, path = call.environment.get("CNI_COMMAND", ""), call.environment["CNI_PATH"]
-    lines = [", ".join((f"replaying {verb} of {time}", *describe_attachment(call.environment)))]
-    if pod_name := pod(call.environment):
-        lines[0] += f", pod {pod_name}"
+    phrases = [f"replaying {verb} of {time}", *describe_attachment(call.environment)]
+    phrases += [f"pod {pod_name}"] if (pod_name := pod(call.environment)) else []
+    lines = [", ".join(phrases)]
     if verb == "GC":
         lines.append("it releases the addresses of attachments that have been added since")
     if plugin := netconf.ipam_type(read(call.stdin).config):
@@ -137,7 +133,5 @@ def _compare(recorded: dict[str, Any], status: int, answer: str) -> None:
 
 
 def _format_answer(answer: str) -> list[str]:
-    try:
-        return json.dumps(json.loads(answer), indent=4).splitlines()
-    except (ValueError, RecursionError):
-        return answer.splitlines()
+    document = parse_object(answer)
+    return (json.dumps(document, indent=4) if document else answer).splitlines()
