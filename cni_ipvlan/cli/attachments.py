@@ -6,6 +6,7 @@ line acts on a label only if root's record puts that attachment into the same co
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from ipaddress import ip_interface
 from typing import Any
 
@@ -14,17 +15,15 @@ import click
 from cni_ipvlan.cli import configs
 from cni_ipvlan.cni.errors import TRY_AGAIN_LATER, UNKNOWN_CONTAINER, CniError
 from cni_ipvlan.config import netconf
-from cni_ipvlan.iproute import commands, machine, namespace, queries
+from cni_ipvlan.iproute import commands, machine, namespace
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import host_local, inventory, links
 from cni_ipvlan.plugin.node import Node
 from cni_ipvlan.state.attachment import AttachmentId, Record, describe_container
 from cni_ipvlan.state.registry import Registry
 
-_IPAM_WITH_OWNERS = ("", "static", "host-local")  # the owners of their addresses can be found
 _MOST_LISTED = 10
 _SHORTEST_ID = 4  # characters of the start of a container's ID
-_Owners = dict[str, AttachmentId | None] | None
 
 
 def matches_id(container_id: str, word: str) -> bool:
@@ -174,7 +173,7 @@ def find_container_id(node: Node, network: str, ifname: str, netns: str) -> str:
         why = f"only root may read {error.filename}"
     else:
         matches = _select(records, network=network, ifname=ifname)
-        current = [each for each in matches if each.attachment in (owners or {}).values()]
+        current = [each for each in matches if each.attachment in owners]
         found = current or matches
         if len(found) == 1:
             return found[0].container_id
@@ -184,30 +183,18 @@ def find_container_id(node: Node, network: str, ifname: str, netns: str) -> str:
 
 
 def check_exists(node: Node, network: configs.NetworkConfig, values: Mapping[str, Any]) -> None:
-    """Raise CniError if certainly nothing is left of an attachment.
+    """Raise CniError if root has recorded others in a container, but not this attachment.
 
     DEL would then do nothing, or harm another attachment whose interface has no label.
     """
     attachment = AttachmentId(network.name, values["container_id"], values["ifname"])
-    temporary, ipam = links.temporary_name(attachment.key), netconf.ipam_type(network.config)
-    store = netconf.lease_directory(network.config)
-    try:
-        records, owners = _read_container(node, values["netns"])
-    except PermissionError:
-        return
-    if (
-        owners is None
-        or ipam not in _IPAM_WITH_OWNERS
-        or any(is_leased_to(each, attachment) for each in host_local.leases(store))
-        or node.registry.records_of(attachment)
-        or namespace.own_has_link(temporary)
-        or attachment in owners.values()
-        or None in {owners.get(name, attachment) for name in (attachment.ifname, temporary)}
-    ):
-        return
-    what = f"{attachment.container_id!r} with the interface {attachment.ifname!r}"
-    text = f"there is nothing of the container {what} in the network {attachment.network!r}"
-    raise CniError(UNKNOWN_CONTAINER, text + _list_records(records))
+    records: list[Record] = []
+    with suppress(PermissionError):
+        records, _ = _read_container(node, values["netns"])
+    if records and attachment not in [each.attachment for each in records]:
+        what = f"{attachment.container_id!r} with the interface {attachment.ifname!r}"
+        text = f"there is nothing of the container {what} in the network {attachment.network!r}"
+        raise CniError(UNKNOWN_CONTAINER, text + _list_records(records))
 
 
 def is_leased_to(lease: host_local.Lease, attachment: Record | AttachmentId) -> bool:
@@ -220,10 +207,10 @@ def _list_records(records: Sequence[Record]) -> str:
     return f"; there is {_describe_records(records)}" if records else ""
 
 
-def _read_container(node: Node, path: str) -> tuple[list[Record], _Owners]:
-    """Return the records about a container, and the owners of its interfaces, by their names.
+def _read_container(node: Node, path: str) -> tuple[list[Record], set[AttachmentId | None]]:
+    """Return the records about a container, and the owners of its interfaces.
 
-    The owners are None if the user may not list the interfaces; raises PermissionError.
+    None is the owner of those of others; raises PermissionError.
     """
     records = list(Registry().all_records())
     try:
@@ -232,10 +219,8 @@ def _read_container(node: Node, path: str) -> tuple[list[Record], _Owners]:
         raise
     except (OSError, ValueError, namespace.NotANamespaceError):  # it is gone
         real_path = os.path.realpath(path)
-        return [record for record in records if os.path.realpath(record.netns) == real_path], {}
-    output = node.begin().run(links.list_command(netns))
+        return [record for record in records if os.path.realpath(record.netns) == real_path], set()
+    owners = inventory.Owners(records)
+    own_links = links.list_links(node.begin(), netns)
     local_records = [record for record in records if record.netns_identity == netns.identity]
-    if output.is_assumed:
-        return local_records, None
-    owners, listed = inventory.Owners(records), queries.links(output.stdout)
-    return local_records, {link.name: owners.owner_of(link, netns) for link in listed}
+    return local_records, {owners.owner_of(link, netns) for link in own_links}
