@@ -90,17 +90,14 @@ def add(**values: Any) -> None:
         if not values["dry_run"]:
             raise click.UsageError("--ipam-result can only be used with --dry-run")
         values["ipam_result"] = read_result(values["ipam_result"], "--ipam-result")[1]
-    network = _choose_network(values)
-    if network.before and not (values["prev_result"] or network.config.get("prevResult")):
-        text = f"ipvlan comes after {network.before[-1]}, whose result --prev-result can give"
-        output.echo_err(one_line(text))
-    all_values = {**values, "container_id": values["container_id"] or secrets.token_hex(8)}
-    _call_attachment("ADD", network.config, all_values)
-    if not values["dry_run"] and not values["container_id"]:
-        texts = [(name, value) for name, value in all_values.items() if isinstance(value, str)]
-        words = (each for name, value in texts for each in (f"--{name.replace('_', '-')}", value))
+    is_made_up = not values["container_id"]
+    values["container_id"] = values["container_id"] or secrets.token_hex(8)
+    _call_attachment("ADD", _choose_network(values).config, values)
+    if is_made_up and not values["dry_run"]:
+        texts = {name: value for name, value in values.items() if isinstance(value, str)}
+        words = (f"--{name.replace('_', '-')}={value}" for name, value in texts.items())
         command = in_shell(("ipvlan", "del", *words))
-        output.echo_err(f"container ID {all_values['container_id']}; to detach it: {command}")
+        output.echo_err(f"container ID {values['container_id']}; to detach it: {command}")
 
 
 @options.command(
@@ -129,12 +126,12 @@ def _find_recorded(values: _Values) -> tuple[_Values, _Values]:
     if not values["container_id"]:
         missing = "'--netns'" if values["config"] else "'-c' / '--config'"
         raise click.UsageError(f"Missing option {missing}, or '--container-id' of a recorded one.")
-    ifname_source = click.get_current_context().get_parameter_source("ifname")
+    source = click.get_current_context().get_parameter_source("ifname")
     config = _choose_network(values).config if values["config"] else None
     network = config.get("name") if config else values["network"]
-    ifname = values["ifname"] if ifname_source is click.core.ParameterSource.COMMANDLINE else None
-    fields = {"network": network, "ifname": ifname}
-    record = attachments.find_record(values["container_id"], values["netns"], **fields)
+    ifname = values["ifname"] if source is click.core.ParameterSource.COMMANDLINE else None
+    word, netns = values["container_id"], values["netns"]
+    record = attachments.find_record(word, netns, network=network, ifname=ifname)
     config = config or attachments.find_config(record)
     if config is None:
         output.echo_err(attachments.describe_leases(record))
@@ -168,9 +165,8 @@ def status(**values: Any) -> None:
     config, ipam = dict(network.config), netconf.ipam_type(network.config)
     version = _raise_version(config, "STATUS")
     if version and ipam:
-        text = f"not asking the IPAM plugin {ipam}, which may not know STATUS: the configuration's"
-        named = network.config.get("cniVersion") or "not given"
-        output.echo_err(f"{text} cniVersion is {named}")
+        text = f"not asking the IPAM plugin {ipam}, which may not know STATUS: cniVersion is"
+        output.echo_err(f"{text} {version}")
     _call("STATUS", config, {**values, "as_json": False}, version=version)
     for each in validate.check_config(network):
         if not each.is_warning and each.text != reading.DUPLICATE:  # of which an ADD takes the last
@@ -256,13 +252,8 @@ def _call_attachment(command: str, network_config: _Values, values: _Values) -> 
     _raise_version(config, command)
     if values["prev_result"]:
         previous, result = read_result(values["prev_result"], "--prev-result")
-        if command == "CHECK":
-            if not result.interfaces and {"ip4", "ip6"} & previous.keys():  # CNI 0.2.0 has none
-                ips = tuple(each._replace(interface=0) for each in result.addresses)
-                own = results.Interface(ifname, sandbox=netns)
-                result = result._replace(interfaces=(own,), addresses=ips)
-            previous = results.render(result, str(config.get("cniVersion")))
-        config["prevResult"] = previous
+        version = str(config.get("cniVersion"))
+        config["prevResult"] = results.render(result, version) if command == "CHECK" else previous
     container_id = values["container_id"] or attachments.find_container_id(
         read_only_node(), str(config.get("name")), ifname, netns
     )
@@ -275,19 +266,11 @@ def _call(
     command: str, config: _Values, values: _Values, *, version: str = "", **variables: str
 ) -> None:
     path, origin = find_cni_path(values["cni_path"])
-    variables |= {"CNI_COMMAND": command, "CNI_PATH": path}
+    environment = {**os.environ, **variables, "CNI_COMMAND": command, "CNI_PATH": path}
     names = {"CNI_NETNS": "--netns", "CNI_IFNAME": "--ifname", "CNI_PATH": origin or DEFAULT_ORIGIN}
-    call = Invocation(
-        environment={**os.environ, **variables},
-        stdin=json.dumps(config).encode(),
-        is_dry=values.get("dry_run", False),
-        as_json=values["as_json"],
-        is_verbose=values["verbose"],
-        names=names,
-        ipam_result=values.get("ipam_result"),
-        version=version,
-    )
-    make(call)
+    is_dry, flags = values.get("dry_run", False), (values["as_json"], values["verbose"])
+    call = Invocation(environment, json.dumps(config).encode(), is_dry, *flags, names)
+    make(call._replace(ipam_result=values.get("ipam_result"), version=version))
 
 
 def _raise_version(config: _Values, command: str) -> str:
