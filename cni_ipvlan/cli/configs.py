@@ -1,8 +1,7 @@
 """Network configurations in the file formats that people use.
 
 These are plugin configurations, lists (.conflist), and Kubernetes manifests with
-NetworkAttachmentDefinitions or ConfigMaps, in YAML or JSON; each may hold Multus's own
-configuration with its delegates. Each ipvlan entry is returned with the name and
+NetworkAttachmentDefinitions, in YAML or JSON. Each ipvlan entry is returned with the name and
 version that a runtime would give it.
 """
 
@@ -31,7 +30,6 @@ _MOST_BYTES = 16 << 20  # of a file; the largest, a capture of a call, may have 
 _MOST_NETWORKS = 1000  # in a file; some checks compare each with every other
 _RELEASE_LAST = {"host-local": 1, "static": 2, "": 2}  # IPAM plugins; see select_stores
 _LIST_KEYS = ("name", "cniVersion")  # what libcni copies from a list into its plugins
-_LIST_SWITCHES = ("disableCheck", "disableGC", "loadOnlyInlinedPlugins")
 Config = dict[str, Any]
 _Types = tuple[str, ...]  # of plugins
 
@@ -218,41 +216,24 @@ def choose(source: str, network: str | None) -> NetworkConfig:
 
 
 class _Reader(NamedTuple):
-    """Adds the networks of a document, or of a definition in it, and what is wrong with it."""
+    """Adds the networks of a document, and what is wrong with it, to the contents of a file."""
 
     source: str
     root: Document
     contents: Contents
-    definition: str = ""
 
     def read(self, value: Any, path: Path) -> None:
         """Read a whole document, or an item of a Kubernetes list at ``path``."""
         if not isinstance(value, dict):
             self._fault(path, f"it is {quote(value)}; a network configuration is needed")
         elif value.get("kind") == "NetworkAttachmentDefinition":
-            self._read_definition(value, path)
+            self._read_definition(value, (*path, "spec", "config"))
         elif isinstance(value.get("items"), list) and "kind" in value:
             for index, item in enumerate(value["items"]):
                 self.read(item, (*path, "items", index))
-        elif value.get("kind") == "ConfigMap":
-            data = value.get("data")
-            for key, text in data.items() if isinstance(data, dict) else ():
-                # A text without ipvlan may be in any format.
-                if isinstance(text, str) and '"ipvlan"' in text:
-                    self._read_string(text, (*path, "data", key))
         elif not ("kind" in value and "apiVersion" in value):
-            self.read_configuration(value, path)
+            self._read_configuration(value, path)
         # Others are Kubernetes objects without networks, such as a Pod.
-
-    def read_configuration(self, value: Config, path: Path) -> None:
-        """Read a configuration, a list, or those that Multus delegates to."""
-        plugins = value.get("plugins")
-        if isinstance(plugins, list):
-            self._read_list(value, path)
-        elif plugins is not None:
-            self._fault((*path, "plugins"), f"plugins is {quote(plugins)}; a list is needed")
-        else:
-            self._read_plugin(value, path)
 
     def _fault(self, path: Path, text: str, line: int | None = None) -> None:
         line = line or self.root.find_line(path)
@@ -260,20 +241,17 @@ class _Reader(NamedTuple):
         self.contents.faults.append(fault)
 
     def _read_definition(self, value: Config, path: Path) -> None:
-        config, config_path = netconf.value_at(value, "spec", "config"), (*path, "spec", "config")
-        if isinstance(config, str) and config.strip():
-            names = (netconf.value_at(value, "metadata", key) for key in ("name", "namespace"))
-            self._read_string(config, config_path, *(str(each or "") for each in names))
-        # Without a config, Multus reads the file that is named like the definition.
-        elif config is not None and not isinstance(config, str):
+        config = netconf.value_at(value, "spec", "config")
+        if config is None or not str(config).strip():
+            return  # Multus then reads the file that is named like the definition.
+        if not isinstance(config, str):
             kind = "a mapping" if isinstance(config, dict) else quote(config)
             text = f"config is {kind}; it must be a string of JSON: write config: |, then the JSON"
-            self._fault(config_path, text)
-
-    def _read_string(self, text: str, path: Path, name: str = "", namespace: str = "") -> None:
+            self._fault(path, text)
+            return
         block = self.root.blocks.get(path)  # of other strings, no lines are known
         try:
-            inner = reading.parse_json(text, block or 1)
+            inner = reading.parse_json(config, block or 1)
         except ConfigError as error:
             text = f"it is not valid JSON: {error.text}"
             self._fault(path, text, error.line if block else None)
@@ -285,13 +263,25 @@ class _Reader(NamedTuple):
         self.root.duplicates.update(duplicates)
         if block:
             self.root.lines.update({(*path, *each): line for each, line in inner.lines.items()})
+        names = (netconf.value_at(value, "metadata", key) for key in ("namespace", "name"))
+        namespace, name = (str(each or "") for each in names)
         if name:
             # Multus names a configuration after its definition when it has no name of its own.
             inner.value.setdefault("name", name)
         label = f"{namespace}/{name}" if namespace else name
-        self._replace(definition=label).read_configuration(inner.value, path)
+        self._read_configuration(inner.value, path, label)
 
-    def _read_list(self, value: Config, path: Path) -> None:
+    def _read_configuration(self, value: Config, path: Path, definition: str = "") -> None:
+        """Read a configuration, or a list, also of a definition with that label."""
+        plugins = value.get("plugins")
+        if plugins is None:
+            self._add_plugin(value, path, definition)
+        elif isinstance(plugins, list):
+            self._read_list(value, path, definition)
+        else:
+            self._fault((*path, "plugins"), f"plugins is {quote(plugins)}; a list is needed")
+
+    def _read_list(self, value: Config, path: Path, definition: str) -> None:
         """Read a list's plugins with its name and version instead of their own, as in libcni."""
         inherited = {key: value[key] for key in _LIST_KEYS if key in value}
         if isinstance(versions := value.get("cniVersions"), list) and versions:
@@ -300,38 +290,28 @@ class _Reader(NamedTuple):
             inherited |= {"cniVersion": supported[-1]} if supported else {}
         plugins = [each if isinstance(each, dict) else {} for each in value["plugins"]]
         types = tuple(str(plugin.get("type") or "one without a type") for plugin in plugins)
-        if "ipvlan" in types:
-            self._check_list(value, path)
         for index, plugin in enumerate(plugins):
-            plugin_path, kind = (*path, "plugins", index), plugin.get("type")
-            if "ipvlan" in types and not isinstance(kind, str):
+            plugin_path = (*path, "plugins", index)
+            if "ipvlan" in types and not isinstance(plugin.get("type"), str):
                 text = f"it is {quote(value['plugins'][index])}; a plugin with a type is needed"
                 self._fault(plugin_path, text)
             neighbours = types[:index], types[index + 1 :]
             own = {key: plugin[key] for key in plugin if key not in _LIST_KEYS}
-            self._read_plugin(own | inherited, plugin_path, *neighbours)
+            self._add_plugin(own | inherited, plugin_path, definition, *neighbours)
 
-    def _check_list(self, value: Config, path: Path) -> None:
-        """Add what else of a list libcni refuses."""
-        for key in _LIST_SWITCHES:
-            if str(value.get(key, False)).lower() not in ("true", "false"):
-                self._fault((*path, key), f"{key} is {quote(value[key])}; it must be true or false")
-        if not isinstance(value.get("cniVersions", []), list):
-            self._fault((*path, "cniVersions"), "cniVersions must be a list")
-
-    def _read_plugin(
-        self, plugin: Config, path: Path, before: _Types = (), after: _Types = ()
+    def _add_plugin(
+        self,
+        plugin: Config,
+        path: Path,
+        definition: str,
+        before: _Types = (),
+        after: _Types = (),
     ) -> None:
-        delegates, kind = plugin.get("delegates"), plugin.get("type")
-        if isinstance(delegates, list):
-            reader = self._replace(definition="")
-            for index, each in enumerate(delegates):
-                if isinstance(each, dict):
-                    reader.read_configuration(each, (*path, "delegates", index))
-        elif kind == "ipvlan":
+        kind = plugin.get("type")
+        if kind == "ipvlan":
             if len(self.contents.networks) == _MOST_NETWORKS:
                 raise ConfigError(f"the file has more than {_MOST_NETWORKS} networks", self.source)
-            context = (self.root, before, after, self.definition)
+            context = (self.root, before, after, definition)
             self.contents.networks.append(NetworkConfig(self.source, path, plugin, *context))
         elif kind not in INTERFACE_PLUGINS and netconf.is_typo(str(kind), "ipvlan"):
             self._fault((*path, "type"), f"type is {kind!r}; did you mean ipvlan?")

@@ -55,10 +55,12 @@ def test_json_that_asks_for_much_is_not_read() -> None:
 def test_many_networks_or_items_are_not_read() -> None:
     """Some checks compare each with every other."""
     config = {"type": "ipvlan", "cniVersion": "1.0.0", "ipam": {"type": "static"}}
+    text = json.dumps({"plugins": [config] * 100})
+    item = {"kind": "NetworkAttachmentDefinition", "spec": {"config": text}}
     for document, message in (
         ({**config, "ipam": {"addresses": [{}] * 1001}}, LONG),
         ({"name": "n", "plugins": [config] * 1001}, LONG),
-        ({"delegates": [{"plugins": [config] * 100}] * 11}, "the file has more than 1000 networks"),
+        ({"kind": "List", "items": [item] * 11}, "the file has more than 1000 networks"),
     ):
         for write in (json.dumps, yaml.safe_dump):
             faults = configs.read("file", write(document)).faults

@@ -60,18 +60,6 @@ kind: NetworkAttachmentDefinition
 spec:
   config: "{\\"type\\": \\"ipvlan\\",\\n \\"mode\\": \\"l9\\"}"
 """
-IN_CONFIG_MAP = """\
-kind: ConfigMap
-data:
-  other: |
-    {
-  10-net.conflist: |-
-
-    {"plugins": [
-      {"type": "bridge"},
-      {"type": "ipvlan",
-       "mode": "l9"}]}
-"""
 # To YAML, U+2028 ends a line, U+007F is no character, and a key is short and on one line.
 UNLIKE_YAML = f"""\
 {{"type": "ipvlan", "x": "\u2028\x7f\\ud83d\\ude00", "- &a *b": "!c",
@@ -96,7 +84,6 @@ mode: l9
         (IN_BLOCK, ("mode",), 12),
         (IN_BLOCK, (), 9),
         (IN_QUOTES, ("mode",), 6),
-        (IN_CONFIG_MAP, ("mode",), 10),
         (ESCAPED, ("mode",), 3),
         (PLAIN, ("mode",), 4),
         (UNLIKE_YAML, ("mode",), 3),
@@ -115,7 +102,6 @@ def test_line_of_a_mistake_is_the_files() -> None:
         (IN_BLOCK.replace('"ipvlan",', '"ipvlan'), 10),
         (IN_QUOTES.replace('"l9"}', '"l9" 5}'), 6),
         (ESCAPED.replace(",", ",,"), 3),
-        (IN_CONFIG_MAP.replace('"l9"', "'l9'"), 10),
     ):
         (fault,) = configs.read("file", text).faults
         assert fault.line == line
