@@ -54,16 +54,14 @@ def _add_options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def _attachment_options(*, of_del: bool = False) -> Callable[[Any], Any]:
     id_type = options.container_or_pod if of_del else options.container_id
-    id_help = "The container's ID [default: a new one for add, else the one found there]"
-    id_help += "; without -c also a pod's name." if of_del else "."
-    name_help = "The interface's name in the container"
-    name_help += "; without -c or --netns, the recorded one." if of_del else "."
+    id_help = "The container's ID, or for del without -c its pod's name"
+    id_help += " [default: a new one for add, else the one found there]."
+    name_help = "The interface's name in the container; for del without -c, the recorded one."
+    default: Any = {"default": "net1", "show_default": True}
     return _add_options(
         options.config_option(required=not of_del),
         options.netns_option(required=not of_del, may_be_gone=of_del),
-        option(
-            "--ifname", options.interface_name, "NAME", name_help, default="net1", show_default=True
-        ),
+        option("--ifname", options.interface_name, "NAME", name_help, **default),
         option("--container-id", id_type, "ID", id_help),
         option("--args", options.arguments, "'K=V;…'", "CNI_ARGS, for the IPAM plugin."),
         option("--prev-result", FILE, "FILE", "The result of the plugin before, or of the ADD."),
@@ -203,20 +201,20 @@ def gc(
     network may run meanwhile. Then -c may be left out, for all networks of this node.
     """
     if [bool(valid), keep_existing, keep_none].count(True) != 1:
-        raise click.UsageError(
-            "give one of: the valid attachments as ID/IFNAME, --keep-existing, or --keep-none"
-        )
-    if not values["config"] and (not keep_existing or values["as_json"] or values["network"]):
+        text = "give one of: the valid attachments as ID/IFNAME, --keep-existing, or --keep-none"
+        raise click.UsageError(text)
+    is_of_all = not values["config"]
+    if is_of_all and (not keep_existing or values["as_json"] or values["network"]):
         text = "give the network's file with -c; for all networks, give only --keep-existing, no"
         raise click.UsageError(f"{text} --json, which is one document, and no --network")
-    if values["config"]:
-        networks = [options.choose_network(values["config"], values["network"])]
-    else:
+    if is_of_all:
         groups = configs.read_networks().values()
         networks = [each for group in groups for each in configs.select_stores(group)]
         if not networks:
             where = f"{configs.DIRECTORY} has no network of ipvlan, and libcni has kept none"
             output.echo_err(f"{where}; -c FILE names one")
+    else:
+        networks = [options.choose_network(values["config"], values["network"])]
     if valid:
         attachments.check_whole_ids(read_only_node(), networks[0].name, valid)
     failures = Failures()
@@ -228,9 +226,9 @@ def gc(
             try:
                 _call("GC", config, values, version=_raise_version(config, "GC"))
             except CniError as error:
-                error.add_details("" if values["config"] else f"file: {network.source}")
+                error.add_details(f"file: {network.source}" if is_of_all else "")
                 raise
-    for fault in () if values["config"] else configs.read_directory().faults:
+    for fault in configs.read_directory().faults if is_of_all else ():
         with failures.noted():
             raise CniError(IO_FAILURE, str(fault))
     failures.raise_any()

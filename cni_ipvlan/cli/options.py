@@ -136,14 +136,6 @@ def complete_ends(ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]
     return [*namespaces, *_complete(names - {each.value for each in namespaces}, incomplete)]
 
 
-def _list_networks(ctx: click.Context, _param: Any, incomplete: str) -> list[CompletionItem]:
-    source = ctx.params.get("config")
-    if not source or source == "-":
-        return []
-    networks, _ = configs.read(source)
-    return _complete((each.label for each in networks), incomplete)
-
-
 def _complete(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
     """Return the printable names that complete a word: the shell shows them as they are."""
     matches = (name for name in names if name.startswith(incomplete) and name.isprintable())
@@ -171,9 +163,7 @@ def netns_option(*, required: bool, may_be_gone: bool = False) -> Callable[[Any]
     return option("--netns", resolve, "NETNS", about, **keywords)
 
 
-network_option = option(
-    "--network", str, "NAME", "The network, if there are several.", shell_complete=_list_networks
-)
+network_option = option("--network", str, "NAME", "The network, if there are several.")
 cni_path_option = option(
     "--cni-path", str, "DIRS", "Where IPAM plugins are [default: $CNI_PATH or the usual places]."
 )
