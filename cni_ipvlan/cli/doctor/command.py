@@ -1,6 +1,6 @@
 """The command doctor, and its checks of a network: configuration, IPAM, master and its users."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
@@ -32,25 +32,19 @@ from cni_ipvlan.state.registry import Registry
 @options.netns_option(required=False)
 @options.option("--ifname", options.interface_name, "NAME", "A name to look up with --netns.")
 @options.cni_path_option
-def doctor_command(
-    config: str | None,
-    network: str | None,
-    netns: str | None,
-    ifname: str | None,
-    cni_path: str | None,
-    as_json: bool,
-) -> int:
+def doctor_command(as_json: bool, config: str | None, cni_path: str | None, **names: Any) -> int:
     """Check for what could keep an attachment from working.
 
     It looks at the node, and at the network given with -c, or else at all in /etc/cni/net.d.
     It runs no plugins but ipvlan and those that these networks name as IPAM.
     """
+    netns, ifname = names["netns"], names["ifname"] or ""
     if ifname and not netns:
         raise click.UsageError("--ifname needs --netns, the namespace to look it up in")
-    selected = options.choose_network(config, network) if config else None
+    selected = options.choose_network(config, names["network"]) if config else None
     runner, registry, *_ = calls.read_only_node()
     path, origin = calls.find_cni_path(cni_path)
-    tools = Tools(runner, Transaction(runner), registry, path.split(":"), origin, {}, ifname or "")
+    tools = Tools(runner, Transaction(runner), registry, path.split(":"), origin, {}, ifname)
     findings = []
     for finding in examine(tools, selected, netns):
         runner.interrupts.check()
@@ -65,23 +59,19 @@ def doctor_command(
 def examine(tools: Tools, selected: NetworkConfig | None, netns: str | None) -> Iterator[Finding]:
     """Yield the findings about the node, then about the selected network, or all of the node."""
     yield from node.examine(tools)
-    if netns is not None:
-        try:
-            container = _find_container(netns)
-        except click.BadParameter as error:
-            yield Finding(PROBLEM, "namespace", error.message)
-        else:
+    try:
+        container = options.find_namespace(netns) if netns else None
+    except click.BadParameter as error:
+        yield Finding(PROBLEM, "namespace", error.message)
+    else:
+        if container and container.identity == namespace.own_identity():
+            text = f"{netns} is the host's namespace, not a container's"
+            yield Finding(PROBLEM, "namespace", text)
+        elif container:
             tools = tools._replace(container=container)
             network = selected.name if selected else ""
             yield from collect("namespace", node.examine_container(tools, container, network))
     yield from collect("configuration", _examine_networks(tools, selected))
-
-
-def _find_container(netns: str) -> namespace.Namespace:
-    container = options.find_namespace(netns)
-    if container.identity == namespace.own_identity():
-        raise options.option_error(f"{netns} is the host's namespace, not a container's", "--netns")
-    return container
 
 
 def _examine_networks(tools: Tools, selected: NetworkConfig | None) -> Iterator[Finding]:
@@ -161,7 +151,9 @@ def _check_master(
     addresses = status.likely_addresses(config.get("ipam")) if is_sound else []
     refused = set()
     for (option, *_), check in status.option_checks(tools.tx, conf, master, addresses):
-        for finding in collect("addresses" if option == "ipam" else str(option), _run(check)):
+        for finding in collect(
+            "addresses" if option == "ipam" else str(option), node.run_check(check)
+        ):
             refused.add(option)
             yield finding
     if is_sound and "ipam" not in refused:
@@ -171,11 +163,6 @@ def _check_master(
         yield from collect("hostAccess", _check_host_access(tools, conf, master))
     if master.link.ifindex:
         yield from collect("conflicts", _check_conflicts(tools, conf, master))
-
-
-def _run(check: Callable[[], object]) -> Iterator[Finding]:
-    check()
-    yield from ()
 
 
 def _link_finding(master: Master, conf: NetConf) -> Finding:

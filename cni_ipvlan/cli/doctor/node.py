@@ -7,19 +7,20 @@ limit of time.
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from shlex import quote
 from typing import Any, NamedTuple
 
 from cni_ipvlan.cli.calls import DEFAULT_ORIGIN, name_options
-from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, collect, error_finding
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, collect
 from cni_ipvlan.cli.reading import parse_object
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, machine, queries
 from cni_ipvlan.iproute.commands import Command, in_shell
 from cni_ipvlan.iproute.namespace import Namespace
-from cni_ipvlan.iproute.runner import ProgramNotFoundError, Runner
+from cni_ipvlan.iproute.runner import Runner
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import about, dhcp, explain
@@ -64,10 +65,7 @@ def examine(tools: Tools) -> Iterator[Finding]:
     yield from collect("kernel", _check_kernel(runner))
     yield from collect("iproute2", _check_iproute2(runner))
     for program in ("nsenter", "tee", "cat"):
-        try:
-            runner.find(program)
-        except ProgramNotFoundError as error:
-            yield error_finding("programs", error)
+        yield from collect("programs", run_check(partial(runner.find, program)))
     yield from collect("permission", _check_permission())
     yield from collect("records", _check_records())
     yield from collect("plugins", _check_plugins(tools))
@@ -93,6 +91,12 @@ def _check_iproute2(runner: Runner) -> Iterator[Finding]:
         yield Finding(PROBLEM, "iproute2", text, f"install iproute2 {oldest} or newer")
     else:
         yield Finding(OK, "iproute2", output)
+
+
+def run_check(check: Callable[[], object]) -> Iterator[Finding]:
+    """Run a check that only fails."""
+    check()
+    yield from ()
 
 
 def _check_permission() -> Iterator[Finding]:
@@ -137,18 +141,11 @@ def _check_plugins(tools: Tools) -> Iterator[Finding]:
     why = f"set by {tools.origin}" if tools.origin else f"{DEFAULT_ORIGIN}; {_WHICH}"
     text = f"searched in this order: {', '.join(tools.directories)} ({why})"
     yield Finding(OK, "plugins", text)
-    for directory in tools.directories:
-        try:
-            os.listdir(directory)
-        except OSError as error:
-            yield Finding(WARNING, "plugins", f"{directory}: {error.strerror}")
     first, *others = _find_executables(tools) or [""]
     yield _identify(tools, first)
-    for each in others:
-        finding = _identify(tools, each)
-        if finding.state != OK:
-            finding = finding._replace(state=WARNING, advice=_FIRST_IS_CALLED)
-        yield finding
+    for finding in (_identify(tools, each) for each in others):
+        is_ok, advice = finding.state == OK, _FIRST_IS_CALLED
+        yield finding if is_ok else finding._replace(state=WARNING, advice=advice)
 
 
 def _find_executables(tools: Tools) -> list[str]:
