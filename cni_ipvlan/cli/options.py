@@ -30,14 +30,7 @@ _JSON_OPTION = re.compile("\0(--json|--output[=\0]json|-o\0?json|-[vw]*j[jvw]*)\
 def command(*examples: str) -> Callable[[Any], click.Command]:
     """Return a decorator for a command with --json, whose name is in the last example."""
     text = "\n  ".join(("\b\nExample:", *examples))
-
-    def decorate(function: Any) -> click.Command:
-        name = examples[-1].split()[1]
-        result = click.command(name, cls=click.Command, epilog=text)(function)
-        result.params.append(JSON)
-        return result
-
-    return decorate
+    return click.command(examples[-1].split()[1], click.Command, epilog=text, params=[JSON])
 
 
 def option_error(why: str, *option: str) -> click.BadParameter:

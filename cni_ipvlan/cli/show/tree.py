@@ -3,7 +3,6 @@
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from ipaddress import ip_network
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -172,16 +171,14 @@ def _route_rows(device: str, routes: Iterable[queries.Route]) -> list[dict[str, 
 
     The main table comes first, and in each table IPv4.
     """
-
-    def order(route: queries.Route) -> tuple[Any, ...]:
-        dst = ip_network(route.dst)
-        return route.table != queries.MAIN_TABLE, route.table, dst.version, dst
-
-    own_routes = (each for each in routes if each.device == device and not each.is_connected)
+    own_routes = [each for each in routes if each.device == device and not each.is_connected]
+    own_routes.sort(
+        key=lambda each: (each.table != queries.MAIN_TABLE, each.table, ":" in each.dst)
+    )
     return [
         {"dst": each.dst, "gw": each.gateway or None}
         | {name: getattr(each, name) for name in _ROUTE_KEYS}
-        for each in sorted(own_routes, key=order)
+        for each in own_routes
     ]
 
 
@@ -292,8 +289,7 @@ def _read_leases(networks: configs.Networks) -> dict[str, list[host_local.Lease]
         configurations.setdefault(name, [{"name": name, "ipam": {"type": "host-local"}}])
     leases = {}
     for name, entries in configurations.items():
-        host_local_configs = [each for each in entries if netconf.ipam_type(each) == "host-local"]
-        if host_local_configs:
-            directories = sorted({netconf.lease_directory(each) for each in host_local_configs})
-            leases[name] = [lease for store in directories for lease in host_local.leases(store)]
+        of_host_local = [each for each in entries if netconf.ipam_type(each) == "host-local"]
+        if stores := sorted({*map(netconf.lease_directory, of_host_local)}):
+            leases[name] = [lease for store in stores for lease in host_local.leases(store)]
     return leases
