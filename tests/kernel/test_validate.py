@@ -15,7 +15,7 @@ from setup import Setup
 from wrong_ipam import DEFAULT, pool, ranges, static_ip
 
 from cni_ipvlan.cli import configs, validate
-from cni_ipvlan.config.netconf import Problem
+from cni_ipvlan.cli.reading import ConfigError
 
 ROUTER = "10.1.0.1"
 
@@ -94,7 +94,7 @@ UNUSUAL: dict[str, Conf] = {
 }
 
 
-def find_problems(conf: Conf) -> list[Problem]:
+def find_problems(conf: Conf) -> list[ConfigError]:
     (config,) = configs.read("file", json.dumps(conf)).networks
     return validate.check_config(config)
 

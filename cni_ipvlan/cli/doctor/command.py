@@ -11,11 +11,11 @@ from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.doctor import node
 from cni_ipvlan.cli.doctor.node import Tools
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, collect
-from cni_ipvlan.cli.reading import json_path
+from cni_ipvlan.cli.reading import ConfigError, json_path
 from cni_ipvlan.cli.validate.ipam import IpamConfig
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.config import netconf
-from cni_ipvlan.config.netconf import NetConf, Problem
+from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import machine, namespace
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import explain, host_access, host_local, inventory, modes, status
@@ -93,7 +93,7 @@ def _examine_networks(tools: Tools, selected: NetworkConfig | None) -> Iterator[
 
 
 def _examine_network(
-    tools: Tools, network: NetworkConfig, problems: Sequence[Problem]
+    tools: Tools, network: NetworkConfig, problems: Sequence[ConfigError]
 ) -> Iterator[Finding]:
     """Yield the findings about a network, whose configuration has these problems."""
     for each in problems:

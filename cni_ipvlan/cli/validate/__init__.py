@@ -13,6 +13,7 @@ from typing import Any
 from cni_ipvlan import log_file
 from cni_ipvlan.cli import reading
 from cni_ipvlan.cli.configs import NetworkConfig
+from cni_ipvlan.cli.reading import ConfigError
 from cni_ipvlan.cli.validate.ipam import MOST_COMPARED, IpamConfig, Pool, check_form, check_ipam
 from cni_ipvlan.cni import LATEST_VERSION, VERSION_WHEN_ABSENT
 from cni_ipvlan.cni.errors import CniError
@@ -36,7 +37,7 @@ _MOST_GIVEN = 2**24  # addresses of a range, in order, which no node gives out
 
 def check_all(
     networks: Sequence[NetworkConfig], begin: Begin | None = None
-) -> Iterator[tuple[NetworkConfig, Problem]]:
+) -> Iterator[tuple[NetworkConfig, ConfigError]]:
     """Yield the problems of each configuration, and the conflicts between them.
 
     With ``begin``, which begins a transaction, conflicts with this machine are found, too.
@@ -50,11 +51,10 @@ def check_all(
             paths = [network.path_in_document((key,)) for key, _ in keys]
             is_sound = all(problem.is_warning or problem.path in paths for problem in problems)
             problems += _locate(network, _find_conflicts(network, groups, begin, is_sound=is_sound))
-        for problem in problems:
-            yield network, problem
+        yield from ((network, problem) for problem in problems)
 
 
-def check_config(network: NetworkConfig) -> list[Problem]:
+def check_config(network: NetworkConfig) -> list[ConfigError]:
     """Return the problems of one configuration."""
     config = network.config
     problems = netconf.find_problems(config)
@@ -63,31 +63,36 @@ def check_config(network: NetworkConfig) -> list[Problem]:
     problems += _check_options(config, is_chained=bool(network.before))
     if ("ipam",) not in {path[:1] for path in paths}:
         problems += check_ipam(config)
-    duplicates = [
-        Problem((*path, key), reading.DUPLICATE)
+    errors = [
+        _error(network, (*path, key), reading.DUPLICATE)
         for path in sorted(network.root.duplicates, key=len)
         # The object is in the network, or around it.
         if all(step == other for step, other in zip(network.path, path, strict=False))
         for key in network.root.duplicates[path]
     ]
-    return [*duplicates, *_locate(network, problems), *_check_file(network)]
-
-
-def _check_file(network: NetworkConfig) -> Iterator[Problem]:
-    """Yield that a runtime would not take a configuration from such a file, or such a list."""
-    suffix = os.path.splitext(network.source)[1]
-    if suffix in (".conf", ".conflist") and (network.path[:1] == ("plugins",)) != (
-        suffix == ".conflist"
-    ):
+    errors += _locate(network, problems)
+    suffix, is_listed = os.path.splitext(network.source)[1], network.path[:1] == ("plugins",)
+    if suffix == (".conf" if is_listed else ".conflist"):
         text = "runtimes take a list, and nothing else, from a file called *.conflist"
-        yield Problem((), text, is_warning=True)
+        errors.append(_error(network, (), text, is_warning=True))
     if "ipvlan" in network.before:
         text = "a list may have ipvlan once: a runtime gives both interfaces one name"
-        yield Problem((*network.path, "type"), text)
+        errors.append(_error(network, (*network.path, "type"), text))
+    return errors
 
 
-def _locate(network: NetworkConfig, problems: Iterable[Problem]) -> Iterator[Problem]:
-    return (each._replace(path=network.path_in_document(each.path)) for each in problems)
+def _error(
+    network: NetworkConfig, path: Path, text: str, *, is_warning: bool = False
+) -> ConfigError:
+    """Return what is wrong at a path in the document that has the network."""
+    root = network.root
+    return ConfigError(text, network.source, root.find_line(path), root.number, path, is_warning)
+
+
+def _locate(network: NetworkConfig, problems: Iterable[Problem]) -> Iterator[ConfigError]:
+    for each in problems:
+        path = network.path_in_document(each.path)
+        yield _error(network, path, each.text, is_warning=each.is_warning)
 
 
 def _check_options(config: dict[str, Any], *, is_chained: bool) -> Iterator[Problem]:

@@ -78,7 +78,7 @@ def validate(files: tuple[str, ...], schema: bool, as_json: bool) -> int:
     faults += [ConfigError(_NO_NETWORK, file) for file in empty if not networks]
     problems = check_all(networks, lambda: Transaction(calls.read_only_node().runner))
     # A problem of a list is reported once, not for each of its networks.
-    faults += dict.fromkeys(_locate(*each) for each in problems)
+    faults += dict.fromkeys(problem for _, problem in problems)
     unchecked = [
         {"file": each.source, "network": each.label, "plugins": plugins}
         for each in networks
@@ -108,12 +108,6 @@ def _expand_directories(paths: Iterable[str]) -> Iterator[str]:
         if not files:
             raise ConfigError(f"the directory has no file called *{', *'.join(_SUFFIXES)}", path)
         yield from files
-
-
-def _locate(network: configs.NetworkConfig, problem: netconf.Problem) -> ConfigError:
-    path, root = problem.path, network.root
-    location = (network.source, root.find_line(path), root.number, path)
-    return ConfigError(problem.text, *location, is_warning=problem.is_warning)
 
 
 def _problem_row(fault: ConfigError) -> dict[str, Any]:
