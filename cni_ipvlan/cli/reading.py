@@ -21,6 +21,7 @@ DUPLICATE = "duplicate key; the last one is used"
 _MOST_CHARACTERS = 2 << 20  # at worst, YAML takes a minute and a gigabyte for so many
 _MOST_REPEATED = 100_000  # values that aliases repeat; aliases of aliases could make billions
 _MOST_ITEMS = 1000  # of a list; some checks compare each with every other
+_TOO_LONG = f"a list has more than {_MOST_ITEMS} items"
 _MOST_DIGITS = 100  # characters of a number
 
 # A lexeme of valid JSON, but for colons; or a line break.
@@ -70,13 +71,6 @@ class Document(NamedTuple):
             path = path[:-1]
         return self.lines[path]
 
-    def check_lists(self) -> "Document":
-        """Return the document; raises ConfigError if a list in it is too long."""
-        for path, line in self.lines.items():
-            if path[-1:] == (_MOST_ITEMS,):
-                raise ConfigError(f"a list has more than {_MOST_ITEMS} items", line=line)
-        return self
-
 
 def json_path(path: Path) -> str:
     """Return a path of keys and indexes as JSONPath."""
@@ -125,7 +119,7 @@ def parse_json(text: str, first_line: int = 1) -> Document:
         raise ConfigError(TOO_DEEP, line=first_line) from None
     except ValueError as error:  # about a number, which the message quotes
         raise ConfigError(str(error)) from None
-    return _locate_values(Document(value, {}, {}, {}), text, first_line).check_lists()
+    return _locate_values(Document(value, {}, {}, {}), text, first_line)
 
 
 def _locate_values(document: Document, text: str, line: int) -> Document:
@@ -152,6 +146,8 @@ def _locate_values(document: Document, text: str, line: int) -> Document:
         else:
             if not path or isinstance(path[-1], int):
                 document.lines[tuple(path)] = line
+            if path[-1:] == [_MOST_ITEMS]:
+                raise ConfigError(_TOO_LONG, line=line)
             if lexeme in "[{" and len(path) == MOST_LEVELS:
                 raise ConfigError(TOO_DEEP, line=line)
             if lexeme in "[{":
@@ -169,7 +165,7 @@ def parse_yaml(text: str) -> Iterator[Document]:
         for node in yaml.compose_all(text, yaml.SafeLoader):
             document = reader.read(node)
             if document.value is not None:
-                yield document.check_lists()
+                yield document
             reader.number += 1
     except ConfigError as error:
         raise ConfigError(error.text, line=error.line, document=reader.number) from None
@@ -208,6 +204,8 @@ class _YamlReader:
         if node.id == "scalar":
             return self._read_scalar(node, path)
         if node.id == "sequence":
+            if len(node.value) > _MOST_ITEMS:
+                raise _error(node, _TOO_LONG)
             items = enumerate(node.value)
             return [self._read_value(each, (*path, index), _line_of(each)) for index, each in items]
         values = {}

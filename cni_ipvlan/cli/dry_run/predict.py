@@ -117,7 +117,10 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
         plan.assumptions.append(f"{text}; {allocation.argv[0]} is not called")
     elif allocation:
         mtu = prediction.outcome.interfaces[-1].mtu or 0
-        prediction.reader = _reader_command(conf, request.version, mtu, parent)
+        words = ["--plugin", plugin, "--cni-version", request.version, "--mtu", str(mtu)]
+        words += ["--master", parent.link.name] if parent.netns is None else []
+        words += ["--host-access"] if conf.host_access else []
+        prediction.reader = (os.path.abspath(sys.argv[0]), "ipam-answer", *words)
         records = node.registry.records_of(attachment_id(request))
         prediction.has_older = any(record.is_complete for record in records)
         _compare_families(prediction, *runs)
@@ -205,14 +208,6 @@ def render_json(prediction: Prediction) -> dict[str, Any]:
         "result": prediction.result,
         "failure": output.failure_document(prediction.failure) if prediction.failure else None,
     }
-
-
-def _reader_command(conf: NetConf, version: str, mtu: int, parent: Master) -> Argv:
-    """Return the command that reads an answer on standard input."""
-    options = ["--plugin", conf.ipam_type, "--cni-version", version, "--mtu", str(mtu)]
-    options += ["--master", parent.link.name] if parent.netns is None else []
-    options += ["--host-access"] if conf.host_access else []
-    return (os.path.abspath(sys.argv[0]), "ipam-answer", *options)
 
 
 @command("ipvlan ipam-answer --plugin host-local --cni-version 1.0.0 --mtu 1500 < answer")
