@@ -111,12 +111,9 @@ def one_line(text: str) -> str:
     of a text that is too long is left out.
     """
     text = text.rstrip("\n")
-    line = ""
-    for most in (_MOST_BYTES, _MOST_BYTES - 60, 2000, 1000, 400):  # an escape has at most ten bytes
-        line = printable(shortened(text, most))
-        if len(line.encode()) <= _MOST_BYTES:
-            break
-    return line
+    line = printable(shortened(text, _MOST_BYTES - 60))
+    is_short = len(line.encode()) <= _MOST_BYTES
+    return line if is_short else printable(shortened(text, 400))  # an escape has at most ten bytes
 
 
 def printable(text: str) -> str:
