@@ -41,7 +41,7 @@ def drop_link_local(addresses: Iterable[str]) -> list[str]:
     return [each for each in addresses if not (":" in each and ip_interface(each).is_link_local)]
 
 
-def find_record(word: str, netns: str | None, **fields: str | None) -> Record:
+def find_record(node: Node, word: str, netns: str | None, **fields: str | None) -> Record:
     """Return root's record of a container's attachment, by its ID, the ID's start, or its pod.
 
     Raises UsageError unless exactly one is in that namespace and has these fields. If the
@@ -49,7 +49,7 @@ def find_record(word: str, netns: str | None, **fields: str | None) -> Record:
     """
     try:
         # A read-only registry would be empty for those who may not read it.
-        all_records = list(Registry().all_records())
+        all_records = _read_container(node, netns)[0] if netns else [*Registry().all_records()]
     except PermissionError:
         text = "only root may read the recorded attachments; use sudo, or give -c and --netns"
         raise click.UsageError(text) from None
@@ -60,13 +60,7 @@ def find_record(word: str, netns: str | None, **fields: str | None) -> Record:
             f"no container or pod {word!r} is recorded; ipvlan show lists what is there; what is "
             "not recorded needs -c and --netns"
         )
-    matches = [
-        each
-        for each in _select(records, **fields)
-        if netns is None
-        or namespace.leads_to(netns, each.netns_identity)
-        or os.path.realpath(netns) == os.path.realpath(each.netns)
-    ]
+    matches = _select(records, **fields)
     if len(matches) == 1:
         return matches[0]
     problem = "has several attachments" if matches else "has no such attachment"

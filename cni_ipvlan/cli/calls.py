@@ -128,8 +128,8 @@ def _find_recorded(values: _Values) -> tuple[_Values, _Values]:
     config = _choose_network(values).config if values["config"] else None
     network = config.get("name") if config else values["network"]
     ifname = values["ifname"] if source is click.core.ParameterSource.COMMANDLINE else None
-    word, netns = values["container_id"], values["netns"]
-    record = attachments.find_record(word, netns, network=network, ifname=ifname)
+    place = read_only_node(), values["container_id"], values["netns"]
+    record = attachments.find_record(*place, network=network, ifname=ifname)
     config = config or attachments.find_config(record)
     if config is None:
         output.echo_err(attachments.describe_leases(record))
