@@ -176,10 +176,8 @@ def _parse_attachment(text: str) -> dict[str, str]:
     container_id, _, ifname = text.partition("/")
     if not container_id or not ifname:
         raise click.BadParameter(f"{text!r} is not ID/IFNAME")
-    return {
-        "containerID": options.container_id(container_id),
-        "ifname": options.interface_name(ifname),
-    }
+    options.interface_name(ifname)
+    return {"containerID": options.container_id(container_id), "ifname": ifname}
 
 
 @options.command(
@@ -315,7 +313,13 @@ def make(call: Invocation) -> None:
         request = parse(call.environment, read(call.stdin))
         request = request._replace(version=call.version or request.version)
         if call.is_dry:
-            _print_dry_run(predict.make(request, begin, call.ipam_result), call)
+            prediction = predict.make(request, begin, call.ipam_result)
+            if call.as_json:
+                output.echo_json(predict.render_json(prediction))
+            else:
+                output.echo(*script.render(prediction).split("\n"))
+            if prediction.failure:  # it is in the document, too
+                raise click.exceptions.Exit(1) if call.as_json else prediction.failure
             return
         log.open(request.config)
 
@@ -329,15 +333,6 @@ def make(call: Invocation) -> None:
         raise name_options(error, call.names) from None
     if call.as_json and request.command != "ADD":
         output.echo_json({})
-
-
-def _print_dry_run(prediction: predict.Prediction, call: Invocation) -> None:
-    if call.as_json:
-        output.echo_json(predict.render_json(prediction))
-    else:
-        output.echo(*script.render(prediction).split("\n"))
-    if prediction.failure:  # it is in the document, too
-        raise click.exceptions.Exit(1) if call.as_json else prediction.failure
 
 
 def name_options(error: CniError, names: Mapping[str, str]) -> CniError:

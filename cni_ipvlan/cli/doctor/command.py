@@ -1,6 +1,7 @@
 """The command doctor, and its checks of a network: configuration, IPAM, master and its users."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
@@ -113,7 +114,11 @@ def _examine_network(
         yield from collect("ipam", _check_leases(network.config, tools.registry))
     elif conf.ipam_type == "dhcp":
         yield from collect("ipam", node.check_dhcp(tools, network.config))
-    yield from collect("programs", _check_programs(tools, network.config, conf))
+    addresses = status.likely_addresses(network.config.get("ipam"))
+    check = partial(status.check_programs, tools.runner, conf, addresses)
+    success = Finding(OK, "programs", "checkIPv4Conflict has what it needs, arping")
+    findings = node.run_check(check, *[success] * conf.check_ipv4_conflict)
+    yield from collect("programs", findings)
     yield from collect("master", _check_master(tools, network.config, conf, is_sound=is_sound))
 
 
@@ -130,12 +135,6 @@ def _check_leases(config: dict[str, Any], registry: Registry) -> Iterator[Findin
             if not {e.container_id for e in host_local.leases(store)}.difference(containers):
                 advice = "enlarge the range: all its addresses are leased to containers that exist"
             yield Finding(PROBLEM, "ipam", text, advice)
-
-
-def _check_programs(tools: Tools, config: dict[str, Any], conf: NetConf) -> Iterator[Finding]:
-    status.check_programs(tools.runner, conf, status.likely_addresses(config.get("ipam")))
-    if conf.check_ipv4_conflict:
-        yield Finding(OK, "programs", "checkIPv4Conflict has what it needs, arping")
 
 
 def _check_master(

@@ -67,7 +67,8 @@ def examine(tools: Tools) -> Iterator[Finding]:
     for program in ("nsenter", "tee", "cat"):
         yield from collect("programs", run_check(partial(runner.find, program)))
     yield from collect("permission", _check_permission())
-    yield from collect("records", _check_records())
+    success = Finding(OK, "records", f"attachments can be recorded in {DIRECTORY}")
+    yield from collect("records", run_check(check_records, success))
     yield from collect("plugins", _check_plugins(tools))
 
 
@@ -93,10 +94,10 @@ def _check_iproute2(runner: Runner) -> Iterator[Finding]:
         yield Finding(OK, "iproute2", output)
 
 
-def run_check(check: Callable[[], object]) -> Iterator[Finding]:
-    """Run a check that only fails."""
+def run_check(check: Callable[[], object], *success: Finding) -> Iterator[Finding]:
+    """Run a check that raises an error or nothing; yield what its success means."""
     check()
-    yield from ()
+    yield from success
 
 
 def _check_permission() -> Iterator[Finding]:
@@ -106,11 +107,6 @@ def _check_permission() -> Iterator[Finding]:
         yield Finding(WARNING, "permission", text, "run it as root, as runtimes do")
     else:
         yield Finding(OK, "permission", "this user may change networks and enter namespaces")
-
-
-def _check_records() -> Iterator[Finding]:
-    check_records()
-    yield Finding(OK, "records", f"attachments can be recorded in {DIRECTORY}")
 
 
 def examine_container(tools: Tools, container: Namespace, network: str) -> Iterator[Finding]:

@@ -8,20 +8,11 @@ import json
 from collections.abc import Iterator, Mapping
 from shlex import join, quote
 
-from cni_ipvlan.cli.dry_run.predict import (
-    STAND_INS,
-    Prediction,
-    is_allocation,
-    list_assumptions,
-)
+from cni_ipvlan.cli.dry_run import predict
+from cni_ipvlan.cli.dry_run.predict import STAND_INS, Prediction
 from cni_ipvlan.cli.output import styled
-from cni_ipvlan.iproute.commands import (
-    ABSENT,
-    OPTIONAL,
-    Command,
-    link_add_macvlan_refused,
-    link_delete,
-)
+from cni_ipvlan.iproute import commands
+from cni_ipvlan.iproute.commands import ABSENT, OPTIONAL, Command
 from cni_ipvlan.iproute.dry_run import ADD_LINK
 from cni_ipvlan.iproute.runner import own_programs
 from cni_ipvlan.plugin.links import key_in_name
@@ -79,7 +70,7 @@ def render(prediction: Prediction) -> str:
     environment = prediction.environment
     title = f"dry run of {environment['CNI_COMMAND']}: nothing was changed"
     lines = ["; ".join((title, *describe_attachment(environment)))]
-    lines += [f"assumed: {each}" for each in list_assumptions(prediction.plan)]
+    lines += [f"assumed: {each}" for each in predict.list_assumptions(prediction.plan)]
     if not prediction.plan.changes and not prediction.queries:
         return "\n".join(map(_comment, (*lines, "there is nothing to do")))
     path = [f'export PATH={quote(programs)}:"$PATH"'] if (programs := own_programs()) else []
@@ -98,7 +89,7 @@ def _independent_steps(prediction: Prediction) -> Iterator[str]:
     """Yield steps that are all tried, as DEL, CHECK and GC do; the status is 1 if one fails."""
     yield "status=0"
     if any(map(_removes_shared, prediction.plan.changes)):
-        probe = join(link_add_macvlan_refused("$1")).replace("'$1'", '"$1"')
+        probe = join(commands.link_add_macvlan_refused("$1")).replace("'$1'", '"$1"')
         yield _IN_USE.format(probe=probe)
     for step in (*prediction.plan.changes, *prediction.queries):
         # An IPAM plugin may be older than GC.
@@ -111,7 +102,7 @@ def _independent_steps(prediction: Prediction) -> Iterator[str]:
 def _removes_shared(step: Command) -> bool:
     """Whether a step removes a link of the host that others may use: a VLAN, or hostAccess' own."""
     is_of_host = step.netns is None and not key_in_name(step.argv[-1])
-    return is_of_host and step.argv[:-1] == link_delete("")[:-1]
+    return is_of_host and step.argv[:-1] == commands.link_delete("")[:-1]
 
 
 def _undoable_steps(prediction: Prediction) -> Iterator[str]:
@@ -125,7 +116,7 @@ def _undoable_steps(prediction: Prediction) -> Iterator[str]:
     for step in changes:
         if not prediction.plan.was_run(step):
             yield from _undo(step, remove)
-        if is_allocation(prediction.plan, step):
+        if predict.is_allocation(prediction.plan, step):
             yield _READ_ANSWER.format(
                 keep="release=''" if prediction.has_older else _KEEP,
                 purpose=_comment(step.purpose),

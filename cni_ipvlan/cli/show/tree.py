@@ -24,6 +24,7 @@ IsWanted = Callable[[tuple[int, int] | None, Collection[str], str, str], bool]
 _Document = dict[str, Any]  # as show --json prints it
 _ROUTE_KEYS = ("mtu", "advmss", "priority", "table", "scope")
 _LEFTOVER_KEYS = ("netns", "master", "pod", "address", "file")
+_ORDER = ("network", "containerID", "interface", "address", "netns")  # of leftovers of a kind
 _DEFAULT_ROUTES = ("0.0.0.0/0", "::/0")
 _UNFINISHED = "unfinished"  # its ADD has not ended, but is not running either
 _NO_INTERFACE = "no interface"
@@ -68,7 +69,10 @@ def inspect(
     leftovers = () if unseen else _find_leftovers(tx, registry, state, is_wanted)
     return {
         "masters": [masters[name] for name in sorted(masters)],
-        "leftovers": sorted(leftovers, key=_sort_key),
+        "leftovers": sorted(
+            leftovers,
+            key=lambda row: (row["kind"] == "lease", *(row[key] or "" for key in _ORDER)),
+        ),
         "notSeen": unseen,
     }
 
@@ -262,11 +266,6 @@ def _leftover_row(kind: str, problem: str, attachment: AttachmentId, **fields: s
         **{key: name or None for key, name in names},
         **others,
     }
-
-
-def _sort_key(row: _Document) -> tuple[Any, ...]:
-    keys = ("network", "containerID", "interface", "address", "netns")
-    return row["kind"] == "lease", *(row[key] or "" for key in keys)
 
 
 def _attachment_key(each: Attachment) -> str:
