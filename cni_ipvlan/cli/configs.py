@@ -275,7 +275,7 @@ class _Reader(NamedTuple):
         """Read a configuration, or a list, also of a definition with that label."""
         plugins = value.get("plugins")
         if plugins is None:
-            self._add_plugin(value, path, definition)
+            self._add_plugin(value, path, definition=definition)
         elif isinstance(plugins, list):
             self._read_list(value, path, definition)
         else:
@@ -291,27 +291,20 @@ class _Reader(NamedTuple):
         plugins = [each if isinstance(each, dict) else {} for each in value["plugins"]]
         types = tuple(str(plugin.get("type") or "one without a type") for plugin in plugins)
         for index, plugin in enumerate(plugins):
-            plugin_path = (*path, "plugins", index)
+            place = (*path, "plugins", index)
             if "ipvlan" in types and not isinstance(plugin.get("type"), str):
                 text = f"it is {quote(value['plugins'][index])}; a plugin with a type is needed"
-                self._fault(plugin_path, text)
-            neighbours = types[:index], types[index + 1 :]
-            own = {key: plugin[key] for key in plugin if key not in _LIST_KEYS}
-            self._add_plugin(own | inherited, plugin_path, definition, *neighbours)
+                self._fault(place, text)
+            context = {"before": types[:index], "after": types[index + 1 :]}
+            own = {key: plugin[key] for key in plugin if key not in _LIST_KEYS} | inherited
+            self._add_plugin(own, place, definition=definition, **context)
 
-    def _add_plugin(
-        self,
-        plugin: Config,
-        path: Path,
-        definition: str,
-        before: _Types = (),
-        after: _Types = (),
-    ) -> None:
+    def _add_plugin(self, plugin: Config, path: Path, **context: Any) -> None:
         kind = plugin.get("type")
         if kind == "ipvlan":
             if len(self.contents.networks) == _MOST_NETWORKS:
                 raise ConfigError(f"the file has more than {_MOST_NETWORKS} networks", self.source)
-            context = (self.root, before, after, definition)
-            self.contents.networks.append(NetworkConfig(self.source, path, plugin, *context))
+            network = NetworkConfig(self.source, path, plugin, self.root, **context)
+            self.contents.networks.append(network)
         elif kind not in INTERFACE_PLUGINS and netconf.is_typo(str(kind), "ipvlan"):
             self._fault((*path, "type"), f"type is {kind!r}; did you mean ipvlan?")

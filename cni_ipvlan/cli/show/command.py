@@ -23,7 +23,6 @@ from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import MAIN_TABLE
-from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import host_local
 
 _FORMS = _WIDE, _JSON, _METRICS = "wide", "json", "openmetrics"
@@ -69,8 +68,8 @@ def show(as_json: bool, watch: bool, form: str | None, **filters: str | None) ->
     with suppress(*[InterruptedBySignalError] if watch else ()):
         while True:
             with_routes = form in (_WIDE, _JSON)
-            tx, networks = Transaction(node.runner), configs.read_networks()
-            document = tree.inspect(tx, node.registry, networks, is_wanted, with_routes=with_routes)
+            networks = configs.read_networks()
+            document = tree.inspect(node, networks, is_wanted, with_routes=with_routes)
             if watch:
                 click.clear()
             status = _print(document, networks, form, filters)

@@ -16,6 +16,7 @@ from cni_ipvlan.plugin import host_local, inventory, links
 from cni_ipvlan.plugin.host_access import is_host_link
 from cni_ipvlan.plugin.inventory import Attachment
 from cni_ipvlan.plugin.master import Master
+from cni_ipvlan.plugin.node import Node
 from cni_ipvlan.state.attachment import AttachmentId, Record
 from cni_ipvlan.state.registry import Registry
 
@@ -32,20 +33,15 @@ NEEDS_ROOT = "what only root may see"
 
 
 def inspect(
-    tx: Transaction,
-    registry: Registry,
-    networks: configs.Networks,
-    is_wanted: IsWanted,
-    *,
-    with_routes: bool,
+    node: Node, networks: configs.Networks, is_wanted: IsWanted, *, with_routes: bool
 ) -> _Document:
     """Return the wanted attachments of this node as show --json prints them; null is unknown.
 
     ``networks`` are those of the node. Routes and gateways are read only ``with_routes``.
     """
     unseen = [NEEDS_ROOT] if machine.missing_capabilities(machine.TO_SEE_ALL) else []
-    host_links = queries.links(tx.run(commands.Command(commands.link_show())).stdout)
-    state = _read_state(tx, registry, networks, [Master(link) for link in host_links], unseen)
+    tx, registry = Transaction(node.runner), node.registry
+    state = _read_state(tx, registry, networks, unseen)
     masters: dict[str, _Document] = {}
     routes: dict[namespace.Namespace | None, list[queries.Route]] = {}
     for each in state.attachments:
@@ -93,12 +89,9 @@ class _State(NamedTuple):
 
 
 def _read_state(
-    tx: Transaction,
-    registry: Registry,
-    networks: configs.Networks,
-    masters: list[Master],
-    unseen: list[str],
+    tx: Transaction, registry: Registry, networks: configs.Networks, unseen: list[str]
 ) -> _State:
+    host_links = queries.links(tx.run(commands.Command(commands.link_show())).stdout)
     attachments = sorted(
         inventory.search(tx, registry, report=unseen.append),
         key=lambda each: (each.netns.path if each.netns else "", each.link.name),
@@ -112,7 +105,7 @@ def _read_state(
     by_key = {attachment.key: attachment for attachment in records}
     owners = (each.owner or by_key.get(links.key_in_name(each.link.name)) for each in attachments)
     owned = [each._replace(owner=own) for each, own in zip(attachments, owners, strict=True)]
-    return _State(masters, owned, busy, leases, records)
+    return _State([*map(Master, host_links)], owned, busy, leases, records)
 
 
 def _find_master(
