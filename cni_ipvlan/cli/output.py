@@ -168,7 +168,11 @@ class Narrator(Log):
         if completed is None:
             self._last += 1
             self._running[id(command)] = self._last, command
-            echo_err(*(f"[{self._last}] {line}" for line in _describe_command(command)))
+            words = styled(one_line(f"+ {in_shell(command.entered_argv)}"), err=True, fg="cyan")
+            undos = (f"undo: {in_shell(undo.command.full_argv)}" for undo in command.undo)
+            lines = [f"    {one_line(line)}" for line in (*command.batch_lines, *undos)]
+            lines.insert(0, words + one_line(f"  # {command.purpose}" if command.purpose else ""))
+            echo_err(*(f"[{self._last}] {line}" for line in lines))
         else:
             number, _ = self._running.pop(id(command))
             status_text = styled(f", status {completed.status}", err=True, fg="red")
@@ -180,10 +184,3 @@ class Narrator(Log):
         """Print that the call has to wait."""
         echo_err(styled(one_line(text), err=True, fg="yellow"))
         super().wait(text)
-
-
-def _describe_command(command: Command) -> Iterator[str]:
-    words = styled(one_line(f"+ {in_shell(command.entered_argv)}"), err=True, fg="cyan")
-    yield words + one_line(f"  # {command.purpose}" if command.purpose else "")
-    yield from (f"    {one_line(line)}" for line in command.batch_lines)
-    yield from (f"    undo: {one_line(in_shell(undo.command.full_argv))}" for undo in command.undo)

@@ -95,9 +95,8 @@ class _Commands(click.Group):
 
 
 def _print_version(*, as_json: bool) -> None:
-    commit = None
-    with suppress(OSError):  # pip installs no such file
-        commit = Path(__file__).parents[1].joinpath("commit").read_text("ascii").strip()
+    file = Path(__file__).parents[1] / "commit"  # pip installs no such file
+    commit = file.read_text("ascii").strip() if file.exists() else None
     if as_json:
         versions = {"version": __version__, "commit": commit}
         output.echo_json({**versions, "supportedVersions": SUPPORTED_VERSIONS})
