@@ -132,13 +132,10 @@ def read(source: str, text: str | None = None) -> Contents:
 
 def read_directory() -> Contents:
     """Return the networks in the directory of this node; raises OSError."""
-    contents = Contents([], [])
-    for name in sorted(os.listdir(DIRECTORY)) if os.path.isdir(DIRECTORY) else ():
-        if name.endswith(JSON_SUFFIXES):
-            networks, faults = read(os.path.join(DIRECTORY, name))
-            contents.networks.extend(networks)
-            contents.faults.extend(faults)
-    return contents
+    names = sorted(os.listdir(DIRECTORY)) if os.path.isdir(DIRECTORY) else []
+    files = [read(os.path.join(DIRECTORY, name)) for name in names if name.endswith(JSON_SUFFIXES)]
+    networks = [network for each in files for network in each.networks]
+    return Contents(networks, [fault for each in files for fault in each.faults])
 
 
 def read_cache(*names: str) -> Iterator[tuple[str, Config]]:

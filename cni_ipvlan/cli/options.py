@@ -19,6 +19,7 @@ from cni_ipvlan.state.registry import Registry
 from cni_ipvlan.suggest import nearest_first
 
 _NAMED_NAMESPACES = "/run/netns"
+_Decorator = Callable[[Any], Any]
 FILE = click.Path()  # for completion only; errors are reported when it is read
 JSON = click.Option(
     ["-j", "--json", "as_json"], is_flag=True, help="Print one JSON document, also for an error."
@@ -135,20 +136,18 @@ def _complete(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(name) for name in sorted(matches)]
 
 
-def option(
-    name: str, kind: Any, metavar: str | None, about: str, **keywords: Any
-) -> Callable[[Any], Any]:
+def option(name: str, kind: Any, metavar: Any, about: str, **keywords: Any) -> _Decorator:
     """Return an option with a value."""
     return click.option(*name.split("/"), type=kind, metavar=metavar, help=about, **keywords)
 
 
-def config_option(*, required: bool) -> Callable[[Any], Any]:
+def config_option(*, required: bool) -> _Decorator:
     """Return the option that names the configuration."""
     about = "Configuration: .conf, .conflist, a Kubernetes manifest, or - for standard input."
     return option("-c/--config", FILE, "FILE", about, required=required)
 
 
-def netns_option(*, required: bool, may_be_gone: bool = False) -> Callable[[Any], Any]:
+def netns_option(*, required: bool, may_be_gone: bool = False) -> _Decorator:
     """Return the option that names a container's namespace."""
     about = "The container's network namespace: a path, a name under /run/netns, or a PID."
     resolve = resolve_netns if may_be_gone else resolve_existing_netns

@@ -51,13 +51,8 @@ def show(as_json: bool, watch: bool, form: str | None, **filters: str | None) ->
     """Show the ipvlan interfaces, what is wrong with them, and leftovers.
 
     With -o wide, there are more columns: MTU, gateways, routes, whole container IDs, leases.
-    What is wrong is said last: "unfinished", if an ADD has neither ended nor is running; "no
-    record", if an interface is labelled, but not recorded where it is; "no lease", if host-local
-    no longer knows its address; "lacks" an address, if host-local has leased it one that is not
-    there; "duplicate" and an address, if another host had it, so that it is not used; "MTU above
-    its master's", if larger packets are lost; "master without carrier"; "mode l3 bridge, not l2
-    bridge", if another program has changed the mode in which it was attached. Leftovers are
-    records and leases that have "no interface".
+    What is wrong is said last, as "no record", "no lease" or "unfinished"; debugging.md has a
+    table of what each means. Leftovers are records and leases that have "no interface".
     """
     form = _JSON if as_json else form
     if watch and (form in (_JSON, _METRICS) or not output.is_terminal()):
