@@ -297,7 +297,8 @@ def find_cni_path(directories: str | None) -> tuple[str, str]:
 def read_result(file: str, option: str) -> tuple[dict[str, Any], results.Result]:
     """Return a result in a file, as JSON and parsed; raises BadParameter."""
     try:
-        document = next(reading.read(file, configs.read_source(file))).value
+        documents = reading.read(file, configs.read_source(file))
+        document: Any = next((each.value for each in documents), None)
         return document, results.parse(document, LATEST_VERSION)
     except reading.ConfigError as error:
         raise options.option_error(str(error), option) from None

@@ -95,17 +95,12 @@ def read(source: str, text: str) -> Iterator[Document]:
         raise ConfigError(f"it has more than {_MOST_CHARACTERS >> 20} MiB", source)
     is_json = text.lstrip("\ufeff \t\r\n").startswith("{")
     is_json = source.endswith(JSON_SUFFIXES) or (is_json and not source.endswith(YAML_SUFFIXES))
-    is_empty = True
     try:
-        for document in [parse_json(text)] if is_json else parse_yaml(text):
-            is_empty = False
-            yield document
+        yield from [parse_json(text)] if is_json else parse_yaml(text)
     except ConfigError as error:
         form = "it is not valid JSON" if is_json else "it can't be read as JSON or YAML"
         text = f"{form}: {error.text}"
         raise ConfigError(text, source, error.line, error.document) from None
-    if is_empty:
-        raise ConfigError("the file is empty, or has nothing but comments", source)
 
 
 def parse_json(text: str, first_line: int = 1) -> Document:

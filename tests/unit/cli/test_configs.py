@@ -119,8 +119,8 @@ def test_without_a_clear_choice_the_names_are_listed(several: str) -> None:
 @pytest.mark.parametrize(
     ("text", "printed"),
     [
-        ("", ": the file is empty, or has nothing but comments"),
-        ("# nothing\n---\n", ": the file is empty, or has nothing but comments"),
+        ("", " has no configuration of type ipvlan"),
+        ("# nothing\n---\n", " has no configuration of type ipvlan"),
         ("kind: Pod\napiVersion: v1\n", " has no configuration of type ipvlan"),
         ("{", ":1: it is not valid JSON: a key in double quotes is missing"),
         ('{"a": NaN}', ": it is not valid JSON: NaN is not JSON"),
