@@ -248,8 +248,13 @@ def _call_attachment(command: str, network_config: _Values, values: _Values) -> 
     _raise_version(config, command)
     if values["prev_result"]:
         previous, result = read_result(values["prev_result"], "--prev-result")
-        version = str(config.get("cniVersion"))
-        config["prevResult"] = results.render(result, version) if command == "CHECK" else previous
+        if command == "CHECK":
+            if not result.interfaces and {"ip4", "ip6"} & previous.keys():  # CNI 0.2.0 has none
+                ips = tuple(each._replace(interface=0) for each in result.addresses)
+                own = results.Interface(ifname, sandbox=netns)
+                result = result._replace(interfaces=(own,), addresses=ips)
+            previous = results.render(result, str(config.get("cniVersion")))
+        config["prevResult"] = previous
     container_id = values["container_id"] or attachments.find_container_id(
         read_only_node(), str(config.get("name")), ifname, netns
     )

@@ -21,7 +21,6 @@ DUPLICATE = "duplicate key; the last one is used"
 _MOST_CHARACTERS = 2 << 20  # at worst, YAML takes a minute and a gigabyte for so many
 _MOST_REPEATED = 100_000  # values that aliases repeat; aliases of aliases could make billions
 _MOST_ITEMS = 1000  # of a list; some checks compare each with every other
-_TOO_LONG = f"a list has more than {_MOST_ITEMS} items"
 _MOST_DIGITS = 100  # characters of a number
 
 # A lexeme of valid JSON, but for colons; or a line break.
@@ -71,6 +70,13 @@ class Document(NamedTuple):
             path = path[:-1]
         return self.lines[path]
 
+    def check_lists(self) -> "Document":
+        """Return the document; raises ConfigError if a list in it is too long."""
+        for path, line in self.lines.items():
+            if path[-1:] == (_MOST_ITEMS,):
+                raise ConfigError(f"a list has more than {_MOST_ITEMS} items", line=line)
+        return self
+
 
 def json_path(path: Path) -> str:
     """Return a path of keys and indexes as JSONPath."""
@@ -114,7 +120,7 @@ def parse_json(text: str, first_line: int = 1) -> Document:
         raise ConfigError(TOO_DEEP, line=first_line) from None
     except ValueError as error:  # about a number, which the message quotes
         raise ConfigError(str(error)) from None
-    return _locate_values(Document(value, {}, {}, {}), text, first_line)
+    return _locate_values(Document(value, {}, {}, {}), text, first_line).check_lists()
 
 
 def _locate_values(document: Document, text: str, line: int) -> Document:
@@ -141,8 +147,6 @@ def _locate_values(document: Document, text: str, line: int) -> Document:
         else:
             if not path or isinstance(path[-1], int):
                 document.lines[tuple(path)] = line
-            if path[-1:] == [_MOST_ITEMS]:
-                raise ConfigError(_TOO_LONG, line=line)
             if lexeme in "[{" and len(path) == MOST_LEVELS:
                 raise ConfigError(TOO_DEEP, line=line)
             if lexeme in "[{":
@@ -160,7 +164,7 @@ def parse_yaml(text: str) -> Iterator[Document]:
         for node in yaml.compose_all(text, yaml.SafeLoader):
             document = reader.read(node)
             if document.value is not None:
-                yield document
+                yield document.check_lists()
             reader.number += 1
     except ConfigError as error:
         raise ConfigError(error.text, line=error.line, document=reader.number) from None
@@ -199,8 +203,6 @@ class _YamlReader:
         if node.id == "scalar":
             return self._read_scalar(node, path)
         if node.id == "sequence":
-            if len(node.value) > _MOST_ITEMS:
-                raise _error(node, _TOO_LONG)
             items = enumerate(node.value)
             return [self._read_value(each, (*path, index), _line_of(each)) for index, each in items]
         values = {}

@@ -117,8 +117,8 @@ def _examine_network(
     addresses = status.likely_addresses(network.config.get("ipam"))
     check = partial(status.check_programs, tools.runner, conf, addresses)
     success = Finding(OK, "programs", "checkIPv4Conflict has what it needs, arping")
-    findings = node.run_check(check, *[success] * conf.check_ipv4_conflict)
-    yield from collect("programs", findings)
+    successes = (success,) if conf.check_ipv4_conflict else ()
+    yield from collect("programs", node.run_check(check, *successes))
     yield from collect("master", _check_master(tools, network.config, conf, is_sound=is_sound))
 
 

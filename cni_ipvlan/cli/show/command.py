@@ -60,7 +60,8 @@ def show(as_json: bool, watch: bool, form: str | None, **filters: str | None) ->
     netns = options.find_namespace(filters["netns"]) if filters["netns"] else None
     is_wanted = partial(_is_wanted, filters, netns)
     node = calls.read_only_node()
-    with suppress(*[InterruptedBySignalError] if watch else ()):
+    ends_watching = (InterruptedBySignalError,) if watch else ()
+    with suppress(*ends_watching):
         while True:
             with_routes = form in (_WIDE, _JSON)
             networks = configs.read_networks()

@@ -69,7 +69,7 @@ def validate(files: tuple[str, ...], schema: bool, as_json: bool) -> int:
     networks: list[configs.NetworkConfig] = []
     faults: list[ConfigError] = []
     empty: list[str] = []
-    for file in dict.fromkeys(_expand_directories(files)):
+    for file in dict.fromkeys(_expand_directories(files, faults)):
         contents = configs.read(file)
         networks += contents.networks
         faults += (replace(fault, source=file) for fault in contents.faults)
@@ -93,20 +93,26 @@ def validate(files: tuple[str, ...], schema: bool, as_json: bool) -> int:
     return 0 if all(fault.is_warning for fault in faults) else 1
 
 
-def _expand_directories(paths: Iterable[str]) -> Iterator[str]:
+def _expand_directories(paths: Iterable[str], faults: list[ConfigError]) -> Iterator[str]:
     """Replace each directory by the files in and below it whose names are those of configurations.
 
-    Raises ConfigError if there are none. Hidden directories are left out, and links to directories
-    are not followed: in a volume, Kubernetes has each file in both.
+    A fault is added for a directory without any, or that can't be read. Hidden directories are left
+    out, and links to directories are not followed: in a volume, Kubernetes has each file in both.
     """
     for path in paths:
-        files = [] if os.path.isdir(path) else [path]
-        for parent, directories, names in os.walk(path):
+        if not os.path.isdir(path):
+            yield path
+            continue
+        files: list[str] = []
+        errors: list[OSError] = []
+        for parent, directories, names in os.walk(path, onerror=errors.append):
             directories[:] = sorted(name for name in directories if not name.startswith("."))
             matches = sorted(name for name in names if name.endswith(_SUFFIXES))
             files += [os.path.join(parent, name) for name in matches if not name.startswith(".")]
-        if not files:
-            raise ConfigError(f"the directory has no file called *{', *'.join(_SUFFIXES)}", path)
+        messages = [f"cannot read {error.filename}: {error.strerror}" for error in errors]
+        if not files and not errors:
+            messages = [f"the directory has no file called *{', *'.join(_SUFFIXES)}"]
+        faults += [ConfigError(text, path) for text in messages]
         yield from files
 
 

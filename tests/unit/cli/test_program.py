@@ -159,7 +159,8 @@ def test_a_verb_is_used_in_its_first_version(tmp_path: Path, recorder: Recorder,
     Path(conf).write_text(json.dumps({**CONF, "cniVersion": "0.2.0"}))
     ipvlan("check", "-c", conf, *options).check_output()
     assert (recorder.config["cniVersion"], recorder.config["ipam"]) == ("0.4.0", CONF["ipam"])
-    assert recorder.config["prevResult"]["ips"] == [{"version": "4", "address": "10.1.0.2/24"}]
+    address = {"version": "4", "interface": 0, "address": "10.1.0.2/24"}
+    assert recorder.config["prevResult"]["ips"] == [address]  # 0.2.0 names no interface
     Path(conf).write_text(json.dumps({**CONF, "cniVersion": "1.1.0"}))
     assert ipvlan("status", "-c", conf) == (0, "ready\n", "")
     assert recorder.config == {**CONF, "cniVersion": "1.1.0"}

@@ -235,7 +235,7 @@ def test_a_file_about_something_else_is_a_problem_only_alone(tmp_path: Path, fil
     pod.unlink()
     file.rename(tmp_path / "README.md")
     text = "the directory has no file called *.conf, *.conflist, *.json, *.yaml, *.yml"
-    assert ipvlan("validate", str(tmp_path)) == (2, "", f"ipvlan: {tmp_path}: {text}\n")
+    assert validate(tmp_path) == (1, f"{tmp_path}: {text}\n")
 
 
 def test_json_is_for_programs(file: Path) -> None:
