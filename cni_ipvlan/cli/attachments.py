@@ -42,30 +42,31 @@ def drop_link_local(addresses: Iterable[str]) -> list[str]:
 
 
 def find_record(node: Node, word: str, netns: str | None, **fields: str | None) -> Record:
-    """Return root's record of a container's attachment, by its ID, the ID's start, or its pod.
+    """Return root's record of an attachment, by its container's ID, the start of that, or its pod.
 
-    Raises UsageError unless exactly one is in that namespace and has these fields. If the
-    namespace or a field is None, it may have any value.
+    Raises UsageError unless exactly one is in that namespace, which may be gone, and has these
+    fields. What is empty or None may have any value.
     """
+    advice = "give its container ID with --container-id"
+    advice = "what is not recorded needs -c and --netns" if word else advice
     try:
         # A read-only registry would be empty for those who may not read it.
-        all_records = _read_container(node, netns)[0] if netns else [*Registry().all_records()]
+        in_container = _read_container(node, netns) if netns else None
+        records, owners = in_container or ([*Registry().all_records()], set())
     except PermissionError:
-        text = "only root may read the recorded attachments; use sudo, or give -c and --netns"
-        raise click.UsageError(text) from None
-    records = [each for each in all_records if matches_container(each.container_id, each.pod, word)]
-    records = _select(records, container_id=word) or records
-    if not records:
-        raise click.UsageError(
-            f"no container or pod {word!r} is recorded; ipvlan show lists what is there; what is "
-            "not recorded needs -c and --netns"
-        )
+        text = "only root may read which attachments are recorded; use sudo"
+        raise click.UsageError(f"{text}; {advice}") from None
+    if word:
+        records = [each for each in records if matches_container(each.container_id, each.pod, word)]
+        records = _select(records, container_id=word) or records
     matches = _select(records, **fields)
-    if len(matches) == 1:
-        return matches[0]
-    problem = "has several attachments" if matches else "has no such attachment"
-    choices = _describe_records(matches or records)
-    raise click.UsageError(f"{word!r} {problem}; choose of: {choices}")
+    found = [each for each in matches if each.attachment in owners] or matches
+    if len(found) == 1:
+        return found[0]
+    names = {"container": word, "namespace": netns, **fields}
+    what = ", ".join(f"{name} {value!r}" for name, value in names.items() if value)
+    text = f"{'more than one' if found else 'no'} attachment with {what} is recorded"
+    raise click.UsageError(f"{text}{_list_records(found or records)}; {advice}")
 
 
 def _select(records: Iterable[Record], **fields: str | None) -> list[Record]:
@@ -93,14 +94,6 @@ def describe_leases(record: Record) -> str:
     next_step = f"to release it, name the network's file: {commands.in_shell(command)}"
     why = "no IPAM plugin is asked, as libcni has kept no configuration"
     return f"{why}; what may stay leased: {remaining}; {next_step}"
-
-
-def _describe_records(records: Sequence[Record]) -> str:
-    return "; ".join(
-        f"{each.ifname} of the network {each.network}, "
-        f"{describe_container(each.container_id, each.pod)}, in {each.netns}"
-        for each in sorted(records)[:_MOST_LISTED]
-    )
 
 
 def list_existing(node: Node, network: str) -> tuple[dict[str, str], ...]:
@@ -159,23 +152,6 @@ def check_whole_ids(node: Node, network: str, valid: Iterable[Mapping[str, str]]
             raise click.UsageError(f"{word!r} is no container's ID; did you mean {longer!r}?")
 
 
-def find_container_id(node: Node, network: str, ifname: str, netns: str) -> str:
-    """Return the ID of a container, whose namespace may be gone; raises UsageError."""
-    try:
-        records, owners = _read_container(node, netns)
-    except PermissionError as error:
-        why = f"only root may read {error.filename}"
-    else:
-        matches = _select(records, network=network, ifname=ifname)
-        current = [each for each in matches if each.attachment in owners]
-        found = current or matches
-        if len(found) == 1:
-            return found[0].container_id
-        what = f"attachment {ifname!r} of the network {network!r} in {netns} is known on this node"
-        why = f"{'more than one' if found else 'no'} {what}{_list_records(found or records)}"
-    raise click.UsageError(f"{why}; give its container ID with --container-id")
-
-
 def check_exists(node: Node, network: configs.NetworkConfig, values: Mapping[str, Any]) -> None:
     """Raise CniError if root has recorded others in a container, but not this attachment.
 
@@ -198,7 +174,12 @@ def is_leased_to(lease: host_local.Lease, attachment: Record | AttachmentId) -> 
 
 
 def _list_records(records: Sequence[Record]) -> str:
-    return f"; there is {_describe_records(records)}" if records else ""
+    phrases = [
+        f"{each.ifname} of the network {each.network}, "
+        f"{describe_container(each.container_id, each.pod)}, in {each.netns}"
+        for each in sorted(records)[:_MOST_LISTED]
+    ]
+    return f"; there is {'; '.join(phrases)}" if phrases else ""
 
 
 def _read_container(node: Node, path: str) -> tuple[list[Record], set[AttachmentId | None]]:

@@ -255,8 +255,10 @@ def _call_attachment(command: str, network_config: _Values, values: _Values) -> 
                 result = result._replace(interfaces=(own,), addresses=ips)
             previous = results.render(result, str(config.get("cniVersion")))
         config["prevResult"] = previous
-    container_id = values["container_id"] or attachments.find_container_id(
-        read_only_node(), str(config.get("name")), ifname, netns
+    names = {"network": config.get("name"), "ifname": ifname}
+    container_id = (
+        values["container_id"]
+        or attachments.find_record(read_only_node(), "", netns, **names).container_id
     )
     variables = {"CNI_CONTAINERID": container_id, "CNI_NETNS": netns, "CNI_IFNAME": ifname}
     variables |= {"CNI_ARGS": values["args"]} if values["args"] else {}

@@ -47,7 +47,7 @@ def test_a_container_is_attached_checked_and_detached(setup: Setup, user: User) 
         status, out, _ = user.run(f"ipvlan add {options} --ifname net2 --json")
         assert (status, json.loads(out)["code"]) == (1, 106)  # its address is taken
         status, _, err = user.run(f"ipvlan del {options} --ifname net3")
-        assert (status, "no attachment 'net3'" in err) == (2, True)
+        assert (status, "ifname 'net3' is recorded" in err) == (2, True)
         user.check_output(f"ipvlan del {options}")
         result = json.loads(user.check_output(f"ipvlan add {options} --json"))
         assert result["ips"][0]["address"] == "10.1.0.2/24"

@@ -80,7 +80,7 @@ def test_what_is_not_meant_is_reported_and_left_alone(node: Node, user: User) ->
         container.run("ip", "link", "set", "dev", "net1", "alias", alias)
         before = node.snapshot()
         expect(user, 1, "-c net.conf --netns container1 --container-id on", *words)
-        no_such = "no attachment 'net1' of the network 'other'"
+        no_such = "network 'other', ifname 'net1' is recorded"
         hint = "; there is net1 of the network net, container one, in /run/netns/container1"
         expect(user, 2, f"-c {other} --netns container1", no_such, hint)
         identity = "--netns container1 --container-id one"
@@ -126,7 +126,7 @@ def test_one_that_is_recorded_needs_no_configuration(node: Node, user: User, wor
     assert user.run(f"ipvlan del --container-id {word}") == (0, "", "")
 
     assert node.snapshot() == before
-    expect(user, 2, f"--container-id {word}", f"no container or pod {word!r} is recorded")
+    expect(user, 2, f"--container-id {word}", f"no attachment with container {word!r} is")
 
 
 def test_without_a_kept_configuration_it_says_what_stays_leased(node: Node, user: User) -> None:
@@ -147,9 +147,9 @@ def test_one_of_several_that_are_recorded_is_chosen(node: Node, user: User) -> N
     for name in ("net1", "net2"):
         attach(user, f"/var{NETNS_DIRECTORY}/container1", f"{ID} --ifname {name}")
 
-    several = f"'{ID}' has several attachments; choose of: net1 of the network net, container {ID}"
+    several = f"container '{ID}' is recorded; there is net1 of the network net, container {ID}"
     expect(user, 2, f"--container-id {ID}", several)
-    expect(user, 2, f"--container-id {ID} --ifname eth5", "has no such attachment; choose of: ")
+    expect(user, 2, f"--container-id {ID} --ifname eth5", "'eth5' is recorded; there is net1")
     user.write_conf({key: LEASED[key] for key in LEASED if key != "name"}, "nameless.conf")
     for words in ("-c nameless.conf --ifname net1", "--netns container1"):
         user.check_output(f"ipvlan del --container-id {ID} {words}")

@@ -74,7 +74,7 @@ ADD = "add -c CONF --netns HERE"
         (f"{ADD} --ipam-result CONF", "only be used with --dry-run"),
         ("check -c CONF --netns HERE", "with --prev-result FILE"),
         ("del -c CONF --netns HERE", "give its container ID with --container-id"),
-        ("del -c CONF --netns /gone", "no attachment 'net1' of the network 'net' in /gone is"),
+        ("del -c CONF --netns /gone", "namespace '/gone', network 'net', ifname 'net1' is re"),
         ("gc --keep-none", "give the network's file with -c"),
         ("gc --keep-existing --network net", "give only --keep-existing, no --json, which is"),
         ("gc -c CONF", "give one of: the valid attachments as ID/IFNAME, --keep-existing, or "),
