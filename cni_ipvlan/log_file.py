@@ -23,7 +23,7 @@ _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
 
 def fault(name: str) -> str:
     """Return why a network may not name that log file or directory; empty if it may."""
-    base = _strip_directory(name)
+    base = name.removeprefix(f"{DIRECTORY}/")
     is_valid = base[:1] not in ("", ".", "-") and _NAME_CHARACTERS.issuperset(base)
     if is_valid and not base.endswith(_RESERVED_SUFFIXES):
         return ""
@@ -48,10 +48,6 @@ def open_directory(name: str, *, is_roots_choice: bool) -> int:
     return _open_in_logs(name, _LIST, _is_private, "only root may be able to write to it")
 
 
-def _strip_directory(name: str) -> str:
-    return name.removeprefix(f"{DIRECTORY}/")
-
-
 def _open_in_logs(name: str, flags: int, fits: _Fits, rule: str) -> int:
     """Open what a network names, without following a symlink."""
     if why := fault(name):
@@ -59,7 +55,8 @@ def _open_in_logs(name: str, flags: int, fits: _Fits, rule: str) -> int:
     advice = f"only root may be able to write to {DIRECTORY}; try: install -d -m 0700 {DIRECTORY}"
     logs = _open(DIRECTORY, _LIST | os.O_NOFOLLOW, _is_private, advice)
     try:
-        return _open(_strip_directory(name), flags | os.O_NOFOLLOW, fits, rule, logs)
+        base = name.removeprefix(f"{DIRECTORY}/")
+        return _open(base, flags | os.O_NOFOLLOW, fits, rule, logs)
     finally:
         os.close(logs)
 

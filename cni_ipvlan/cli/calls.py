@@ -147,9 +147,8 @@ def check(**values: Any) -> None:
     """Compare an attachment with what its ADD reported."""
     network = _choose_network(values)
     if not (values["prev_result"] or network.config.get("prevResult")):
-        raise click.UsageError(
-            "give the result of the ADD with --prev-result FILE; ipvlan add --json prints it"
-        )
+        text = "give the result of the ADD with --prev-result FILE; ipvlan add --json prints it"
+        raise click.UsageError(text)
     _call_attachment("CHECK", network.config, values)
     if not values["as_json"] and not values["dry_run"]:
         output.echo("the attachment is as ADD left it")
@@ -256,10 +255,9 @@ def _call_attachment(command: str, network_config: _Values, values: _Values) -> 
             previous = results.render(result, str(config.get("cniVersion")))
         config["prevResult"] = previous
     names = {"network": config.get("name"), "ifname": ifname}
-    container_id = (
-        values["container_id"]
-        or attachments.find_record(read_only_node(), "", netns, **names).container_id
-    )
+    container_id = values["container_id"]
+    if not container_id:
+        container_id = attachments.find_record(read_only_node(), "", netns, **names).container_id
     variables = {"CNI_CONTAINERID": container_id, "CNI_NETNS": netns, "CNI_IFNAME": ifname}
     variables |= {"CNI_ARGS": values["args"]} if values["args"] else {}
     _call(command, config, values, **variables)

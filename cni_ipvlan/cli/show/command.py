@@ -184,9 +184,8 @@ def _cells(row: dict[str, Any], master: dict[str, Any]) -> dict[str, str]:
         "MASTER MTU": master.get("mtu"),
         "LEASE": " ".join(row["leases"] or ()) if master else row["file"],
     }
-    return {name: str(cell or "-") for name, cell in cells.items()} | {
-        "PROBLEMS": ", ".join(problems)
-    }
+    texts = {name: str(cell or "-") for name, cell in cells.items()}
+    return {**texts, "PROBLEMS": ", ".join(problems)}
 
 
 def _describe_route(route: dict[str, Any]) -> str:
