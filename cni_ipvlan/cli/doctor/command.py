@@ -150,9 +150,8 @@ def _check_master(
     addresses = status.likely_addresses(config.get("ipam")) if is_sound else []
     refused = set()
     for (option, *_), check in status.option_checks(tools.tx, conf, master, addresses):
-        for finding in collect(
-            "addresses" if option == "ipam" else str(option), node.run_check(check)
-        ):
+        subject = "addresses" if option == "ipam" else str(option)
+        for finding in collect(subject, node.run_check(check)):
             refused.add(option)
             yield finding
     if is_sound and "ipam" not in refused:

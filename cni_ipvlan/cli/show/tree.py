@@ -24,7 +24,7 @@ from cni_ipvlan.state.registry import Registry
 IsWanted = Callable[[tuple[int, int] | None, Collection[str], str, str], bool]
 _Document = dict[str, Any]  # as show --json prints it
 _ROUTE_KEYS = ("mtu", "advmss", "priority", "table", "scope")
-_LEFTOVER_KEYS = ("netns", "master", "pod", "address", "file")
+_LEFTOVER_KEYS = ("kind", "problem", "netns", "master", "pod", "address", "file")
 _ORDER = ("network", "containerID", "interface", "address", "netns")  # of leftovers of a kind
 _DEFAULT_ROUTES = ("0.0.0.0/0", "::/0")
 _UNFINISHED = "unfinished"  # its ADD has not ended, but is not running either
@@ -230,7 +230,7 @@ def _find_leftovers(
             if is_wanted(record.netns_identity, names, record.container_id, record.pod):
                 problem = _NO_INTERFACE if record.is_complete else _UNFINISHED
                 fields = {"netns": record.netns, "master": names[0], "pod": record.pod}
-                yield _leftover_row("record", problem, attachment, **fields)
+                yield _leftover_row(attachment, kind="record", problem=problem, **fields)
     labels = {each.link.alias for each in state.attachments}
     leases = [
         (attachment, each)
@@ -247,18 +247,13 @@ def _find_leftovers(
             continue
         if os.path.exists(lease.file) and is_wanted(None, (), attachment.container_id, ""):
             fields = {"address": lease.address, "file": lease.file}
-            yield _leftover_row("lease", _NO_INTERFACE, attachment, **fields)
+            yield _leftover_row(attachment, kind="lease", problem=_NO_INTERFACE, **fields)
 
 
-def _leftover_row(kind: str, problem: str, attachment: AttachmentId, **fields: str) -> _Document:
+def _leftover_row(attachment: AttachmentId, **fields: str) -> _Document:
     names = zip(("network", "containerID", "interface"), attachment, strict=True)
-    others = {key: fields.get(key) or None for key in _LEFTOVER_KEYS}
-    return {
-        "kind": kind,
-        "problem": problem,
-        **{key: name or None for key, name in names},
-        **others,
-    }
+    row = {**dict.fromkeys(_LEFTOVER_KEYS, ""), **fields, **dict(names)}
+    return {key: value or None for key, value in row.items()}
 
 
 def _attachment_key(each: Attachment) -> str:
