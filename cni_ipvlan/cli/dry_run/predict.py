@@ -146,10 +146,8 @@ def _compare_families(
     changes = prediction.plan.changes
     for family, other in ((4, ipv6), (6, ipv4)):
         identities = {*map(identity, other.plan.changes)}
-        if not other.failure:
-            prediction.family_changes[family] = [
-                change for change in changes if identity(change) not in identities
-            ]
+        only = [each for each in changes if identity(each) not in identities]
+        prediction.family_changes[family] = () if other.failure else only
     tests = '[ -z "$ipv4" ] || [ -z "$ipv6" ]', '[ -n "$ipv4" ]', '[ -n "$ipv6" ]'
     for test, run in zip(tests, (both, ipv6, ipv4), strict=True):
         if run.failure:
