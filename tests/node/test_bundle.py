@@ -23,6 +23,7 @@ from installing import (
     assert_serves,
     installer,
     list_tree,
+    needs_root,
     path_options,
     plugin_path,
     read_launcher_error,
@@ -126,6 +127,7 @@ def test_it_serves_wherever_it_is(bundle: Path, tmp_path: Path) -> None:
     assert printed == f"ipvlan, version 0.1.0, commit {commit}\n"
 
 
+@needs_root
 @pytest.mark.parametrize("prefix", ["a directory", "through a link"])
 def test_it_installs_itself_without_python(bundle: Path, tmp_path: Path, prefix: str) -> None:
     if prefix == "through a link":
@@ -146,6 +148,7 @@ def test_it_installs_itself_without_python(bundle: Path, tmp_path: Path, prefix:
     assert list_tree(tmp_path) == before
 
 
+@needs_root
 def test_bundle_takes_packages_from_nowhere_else(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "some.whl").touch()
     node = tmp_path / "node"

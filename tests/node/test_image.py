@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 
 import pytest
 from image_layout import ARCHITECTURE, Image, read_archive, read_blob, read_manifests
-from installing import AS_ROOT, CHECKOUT, list_tree, run
+from installing import AS_ROOT, CHECKOUT, list_tree, needs_root, run
 
 BUILD = CHECKOUT / "scripts/build-image"
 ENTRY = CHECKOUT / "scripts/lib/image-entry"
@@ -61,6 +61,7 @@ def test_each_file_comes_after_its_directories_which_anybody_may_enter(images: l
     assert PurePath("blobs/sha256") in directories
 
 
+@needs_root
 @pytest.mark.parametrize("on_stop", ["keep", "remove"])
 def test_signal_during_it_changes_nothing(bundle: Path, tmp_path: Path, on_stop: str) -> None:
     with entry(bundle, tmp_path, "--on-stop", on_stop) as process:
@@ -72,6 +73,7 @@ def test_signal_during_it_changes_nothing(bundle: Path, tmp_path: Path, on_stop:
     assert list_tree(tmp_path) == {}
 
 
+@needs_root
 def test_installation_that_fails_ends_the_entry(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "cni/bin/ipvlan").mkdir(parents=True)
     before = list_tree(tmp_path)
@@ -83,6 +85,7 @@ def test_installation_that_fails_ends_the_entry(bundle: Path, tmp_path: Path) ->
     assert list_tree(tmp_path) == before
 
 
+@needs_root
 def test_health_asks_the_directory_of_the_installation(bundle: Path, tmp_path: Path) -> None:
     with entry(bundle, tmp_path, "--once") as process:
         printed, complained = process.communicate()
@@ -96,6 +99,7 @@ def test_health_asks_the_directory_of_the_installation(bundle: Path, tmp_path: P
     assert printed == f"{tmp_path}/cni/bin/ipvlan answers\n"
 
 
+@needs_root
 def test_networks_come_and_go_with_it(bundle: Path, tmp_path: Path) -> None:
     source, target = tmp_path / "given", tmp_path / "net.d"
     source.mkdir()

@@ -28,12 +28,15 @@ from installing import (
     installer,
     list_tree,
     make_environment,
+    needs_root,
     needs_system_packages,
     path_options,
     plugin_path,
     run,
 )
 from lab import wait_until
+
+pytestmark = needs_root
 
 VERSION = {"CNI_COMMAND": "VERSION"}
 OFFLINE = [*AS_ROOT, "unshare", "--net"]

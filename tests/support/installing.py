@@ -30,6 +30,10 @@ def run(*argv: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, check=False, capture_output=True, text=True, **options)
 
 
+def may_unshare(*options: str) -> bool:
+    return run("unshare", *options, "true").returncode == 0
+
+
 def copy_checkout(target: Path) -> Path:
     """Copy what an installation needs, since a build leaves files beside it; return the target."""
     for name in ("cni_ipvlan", "packaging", "scripts"):
@@ -98,6 +102,9 @@ def read_launcher_error(command: Path, stdin: int = subprocess.DEVNULL) -> dict[
 # Where install-node puts a node of a test, and how it is run there.
 
 USER = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+NO_USERS = "this machine permits no user namespaces, as in a chroot"
+needs_root = pytest.mark.skipif(not may_unshare(*USER, "--mount"), reason=NO_USERS)
+needs_users = pytest.mark.skipif(not may_unshare("--user"), reason=NO_USERS)
 # With another /var/log than the machine's.
 WITH_PRIVATE_LOGS = ["sh", "-c", 'mount -t tmpfs tmpfs /var/log && exec "$@"', "sh"]
 AS_ROOT = ["unshare", *USER, "--mount", *WITH_PRIVATE_LOGS]

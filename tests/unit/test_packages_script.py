@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from doubles import write_program
-from installing import CHECKOUT, run
+from installing import CHECKOUT, needs_users, run
+
+pytestmark = needs_users
 
 LIBRARIES = CHECKOUT / "scripts/lib"
 SOURCE = f"source '{LIBRARIES}/packages.sh'"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from installing import CHECKOUT, run
+from installing import CHECKOUT, needs_users, run
 
 SCRIPTS = CHECKOUT / "scripts"
 HELPED = (
@@ -84,6 +84,7 @@ def test_packages_without_wheels_are_refused(tmp_path: Path) -> None:
     )
 
 
+@needs_users
 @pytest.mark.parametrize("command", NOT_ROOTS)
 def test_others_than_root_are_refused(command: str) -> None:
     done = run(*NOBODY, "bash", "-c", f"exec '{SCRIPTS}'/{command}")
