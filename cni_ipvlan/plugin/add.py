@@ -69,6 +69,8 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         record = node.registry.finish(record, link.ifindex)
         old_records = [each for each in old_records if each.master != record.master]
         features.release(call, call.attachment, old_records, makes_master=True)
+        for key in call.registry.masters_with_note(each.master for each in old_records):
+            modes.remove_stale_note(call, key, is_ending=False)
         deliver(result)
 
 

@@ -70,6 +70,14 @@ def test_what_is_left_on_a_master_in_the_container_is_removed(setup: Setup, remo
     assert find_records() == []
 
 
+def test_an_add_on_another_master_leaves_no_note_of_the_first(setup: Setup) -> None:
+    setup.add()
+    setup.node.remove(setup.container)
+    master = setup.node.make_master("eth1")
+    setup.add(at=setup.container2, master=master, CNI_CONTAINERID="one").delete()
+    assert find_records() == []
+
+
 def commands(container: NetNS, conf: Conf) -> list[Point]:
     points = faulty.find_points_of_add(call_environment("ADD", container), stdin_of(conf))
     return [point for point in points if point.is_command]
