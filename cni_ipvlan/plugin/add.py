@@ -66,9 +66,10 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         features.release(call, call.attachment, old_records, makes_master=False)
         for feature in network_features:
             record = feature.apply(call, master, record, addressing)
-        record = node.registry.finish(record, link.ifindex)
+        # The old records say what there is to remove, also if this call is killed.
         old_records = [each for each in old_records if each.master != record.master]
         features.release(call, call.attachment, old_records, makes_master=True)
+        record = node.registry.finish(record, link.ifindex)
         for key in call.registry.masters_with_note(each.master for each in old_records):
             modes.remove_stale_note(call, key, is_ending=False)
         deliver(result)

@@ -35,7 +35,7 @@ from cni_ipvlan.plugin import codes, links
 from cni_ipvlan.plugin.addressing import Addressing, parse_address
 from cni_ipvlan.plugin.master import Master, key_of
 from cni_ipvlan.plugin.node import Call
-from cni_ipvlan.plugin.shared import Feature, disable_autoconfiguration
+from cni_ipvlan.plugin.shared import Feature, disable_autoconfiguration, is_only
 from cni_ipvlan.state.attachment import AttachmentId, Record
 from cni_ipvlan.state.registry import HOST, Registry
 
@@ -194,15 +194,10 @@ class HostAccess(Feature):
         for record in records or _assume_records(call, attachment):
             index = record.master[1]
             with _lock(call, index):
-                is_last = _is_only(registry.records_with_routes(record.master), attachment)
+                is_last = is_only(registry.records_with_routes(record.master), attachment)
                 is_last = is_last and not _has_unrecorded_routes(tx, registry, record)
                 _remove(tx, link_name(index), _routes_of(tx, record), with_link=is_last)
                 registry.drop_routes(record)
-
-
-def _is_only(records: Iterable[Record], attachment: AttachmentId) -> bool:
-    """Whether no record is about another attachment."""
-    return all(record.attachment == attachment for record in records)
 
 
 def _has_neighbour(tx: Transaction, master: Master, addresses: Sequence[Address]) -> bool:
@@ -460,7 +455,7 @@ def _find_host_link(tx: Transaction, name: str) -> Link | None:
 def _record_removal(call: Call, record: Record) -> None:
     """Record that the host's routes are gone, unless something could not be undone."""
     name, registry = link_name(record.master[1]), call.registry
-    was_last = _is_only(registry.records_with_routes(record.master), record.attachment)
+    was_last = is_only(registry.records_with_routes(record.master), record.attachment)
     if namespace.own_has_link(name) and (was_last or _routes_of(call.tx, record)):
         raise CniError(
             codes.COMMAND_FAILED,

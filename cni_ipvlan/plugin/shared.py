@@ -81,3 +81,8 @@ def disable_autoconfiguration(tx: Transaction, name: str) -> None:
         argv = commands.sysctl_write(switch.format(name))
         # It is absent if the kernel has no IPv6.
         tx.run(Command(argv, purpose, stdin=value, accept=commands.ABSENT))
+
+
+def is_only(records: Iterable[Record], attachment: AttachmentId | None) -> bool:
+    """Whether no record is about another attachment."""
+    return all(record.attachment == attachment for record in records)

@@ -27,7 +27,7 @@ from cni_ipvlan.plugin.master import (
     query_master,
 )
 from cni_ipvlan.plugin.node import Call
-from cni_ipvlan.plugin.shared import Feature, disable_autoconfiguration
+from cni_ipvlan.plugin.shared import Feature, disable_autoconfiguration, is_only
 from cni_ipvlan.state.attachment import AttachmentId, Record
 from cni_ipvlan.state.registry import VLAN
 
@@ -71,22 +71,18 @@ class Vlan(Feature):
         return query_master(tx, name, None) or _future_vlan(master, name)
 
     def release(self, call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:
-        """DEL, GC: remove the VLANs that were made here, by their indices or the ID, if unused.
-
-        The attachment's own records have been removed, or it still needs the VLAN.
-        """
-        del attachment
+        """DEL, GC: remove the VLANs that were made here, by their indices or the ID, if unused."""
         masters, vlan = [each.master for each in records], call.request.config.get("vlan")
-        unused = [each[1] for each in masters if not any(call.registry.records(each))]
-        if records and not unused:
+        unshared = [each[1] for each in masters if is_only(call.registry.records(each), attachment)]
+        if records and not unshared:
             return
         links = queries.links(call.tx.run(Command(commands.link_show())).stdout)
         indexes = {link.name: link.ifindex for link in links}
         for link in links:
-            is_own = link.ifindex in unused if records else link.vlan == vlan
+            is_own = link.ifindex in unshared if records else link.vlan == vlan
             if is_own and link.vlan and link.alias == VLAN_LABEL:
                 key = _lock_key(indexes.get(link.parent, 0), link.vlan)
-                _remove_vlan(call, key, link.ifindex)
+                _remove_vlan(call, key, link.ifindex, attachment)
 
 
 def _find_vlan(tx: Transaction, parent: Master, conf: NetConf) -> Master | None:
@@ -139,8 +135,14 @@ def _future_vlan(parent: Master, name: str) -> Master:
     return Master(link, host_prefixes=parent.host_prefixes)
 
 
-def _remove_vlan(call: Call, key: tuple[int, int], ifindex: int = 0, unlabelled: str = "") -> None:
-    """Remove a VLAN with our label, unless anything uses it.
+def _remove_vlan(
+    call: Call,
+    key: tuple[int, int],
+    ifindex: int = 0,
+    attachment: AttachmentId | None = None,
+    unlabelled: str = "",
+) -> None:
+    """Remove a VLAN with our label, unless anything but the attachment, if any, uses it.
 
     ``ifindex`` is 0 if its index does not matter. ``unlabelled`` is the name of a VLAN that this
     call may have made without labelling it. The kernel would remove other links on the VLAN with
@@ -154,7 +156,7 @@ def _remove_vlan(call: Call, key: tuple[int, int], ifindex: int = 0, unlabelled:
         link, *probes = links
         master = key_of(link.ifindex)
         with registry.master_lock(master, call.node.wait_check(f"the master {link.name}")):
-            is_unused = not any(registry.records(master))
+            is_unused = is_only(registry.records(master), attachment)
             for each in probes if is_unused else ():
                 tx.run(Command(commands.link_delete(each.name), "remove what a killed call left"))
             # The first line makes an ipvlan link, which is removed with the VLAN. If the kernel

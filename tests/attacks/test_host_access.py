@@ -91,7 +91,6 @@ def test_an_address_that_nothing_permits_is_refused(setup: Setup, host: NetNS) -
 
 
 PERMITTED = [
-    ("10.1.0.2", "l2"),
     ("10.3.0.2", "l2"),  # of the peer's subnet
     ("fd00:1::2", "l2"),
     ("10.1.0.2", "l3", "route add default via 10.1.0.4"),

@@ -74,9 +74,8 @@ def test_other_plugins_of_a_list_are_named_and_a_result_asked(setup: Setup, user
     for verb in ("add", "add --dry-run"):
         status, out, err = user.run(f"ipvlan {verb} {options}")
         assert (status, out) == (2, "")
-        assert err.startswith(
-            f"{left_out}ipvlan: ipam must be given, with a type, unless the plugin"
-        )
+        expected = f"{left_out}ipvlan: ipam must be given, with a type, unless the plugin"
+        assert err.startswith(expected)
     assert "net1" not in container.links()
 
     result = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.9/24"}]}

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import faulty
 import pytest
-from lab import remove_module, run
-from runtime import Conf, host_local, network, static
+from faulty import KillAt
+from lab import find_records, remove_module, run
+from runtime import Conf, call_environment, host_local, network, static, stdin_of
 from setup import Setup
 
 from cni_ipvlan.state.registry import Registry
@@ -107,6 +109,21 @@ def test_a_container_that_is_gone(setup: Setup, ending: str) -> None:
     else:
         setup.add(STATIC, at=setup.container2, vlan=200, CNI_CONTAINERID="one").delete()
     assert setup.host.links() == before
+
+
+@pytest.mark.slow
+def test_an_add_with_another_one_that_is_killed_leaves_neither(setup: Setup) -> None:
+    conf = {**STATIC, "vlan": 200}
+    for number in range(1, 24):
+        with setup.temporary_container() as container:
+            setup.add(STATIC, at=container, CNI_CONTAINERID="one")
+        with setup.temporary_container() as container:
+            environment = call_environment("ADD", container, CNI_CONTAINERID="one")
+            kill = KillAt(number, of_commands=True, after_work=False)
+            faulty.call_or_die(environment, stdin_of(conf), kill)
+            setup.runtime.delete(container, conf, CNI_CONTAINERID="one").succeeds()
+        gc(setup, vlan=200)  # if it was killed before it could write a record
+        assert (setup.host.links().keys(), find_records()) == ({"lo", "eth0"}, []), number
 
 
 def test_one_that_a_killed_call_has_left_down_is_brought_up(setup: Setup) -> None:
