@@ -84,7 +84,11 @@ def ask(question: Question) -> Iterator[Finding]:
         question = question._replace(source=route.source)
     (completed,) = question.side.topology.ask(question.ping())
     if completed.status == 0 and route.device:
-        yield from _check_answer(question, completed)
+        match = _OTHER.search(completed.stdout.decode("utf-8", "replace"))
+        if match and question.purpose != "gateway":  # which may be an anycast address
+            text = f"asked for {question.target}, {match[1]} answers, which no connection takes"
+            advice = f"what sends packets on to {match[1]} must masquerade, to get the answers"
+            yield Finding(PROBLEM, "return", text, advice)
         for trial in TRIALS:
             yield from trial(question, route)
         return
@@ -97,15 +101,6 @@ def ask(question: Question) -> Iterator[Finding]:
     if question.purpose == "gateway" and problems and all(map(question.is_refusal, problems)):
         findings = [problems[0]._replace(state=WARNING, subject="gateway")]
     yield from findings
-
-
-def _check_answer(question: Question, completed: Completed) -> Iterator[Finding]:
-    """Yield that another address has answered, which ping takes, but no connection does."""
-    match = _OTHER.search(completed.stdout.decode("utf-8", "replace"))
-    if match and question.purpose != "gateway":  # which may be an anycast address
-        text = f"asked for {question.target}, {match[1]} answers, which no connection takes"
-        advice = f"what sends packets on to {match[1]} must masquerade, to get the answers"
-        yield Finding(PROBLEM, "return", text, advice)
 
 
 def _report_echo(question: Question, route: RouteLookup) -> Iterator[Finding]:
@@ -179,13 +174,14 @@ def _list_paths(question: Question) -> list[Path]:
 def _report_loss(question: Question, mtu: int) -> Finding:
     text = f"{question.target} does not always answer, whatever the size of packets"
     advice = "packets are lost on the way, or something limits how often it answers"
-    for each in _find_losses(question, _list_paths(question), mtu):
+    for each in _find_losses(question, mtu):
         return Finding(WARNING, "loss", f"{text}; {each.text}", each.advice)
     return Finding(WARNING, "loss", text, advice)
 
 
-def _find_losses(question: Question, paths: Sequence[Path], mtu: int) -> list[Finding]:
+def _find_losses(question: Question, mtu: int) -> list[Finding]:
     """Return what has surely dropped some of a dozen packets."""
+    paths = _list_paths(question)
     ends = [each for each in (paths[0].source, question.target) if each]
     drops = _find_drops(paths, ends, *[question.ping(mtu)] * 4)[0]
     return [each for each in drops if each.subject in ("filter", "blackhole")]
@@ -270,7 +266,9 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
         pings.append((replier.side, commands.ping(source, replier.bind_device or address)))
     elif source and not holder:  # it may be a service's, whose answers come by the routers
         paths += [Path(each.side, "", source, each.bind_device) for each in receivers]
-    pings += _ask_next_hops(request_hops)
+    # They are asked by ARP, too: an echo may wait for an answer to one that was lost before.
+    askers = ((facts.find_asker(each.sender), each.next_hop) for each in request_hops)
+    pings += [(e.side, commands.arping(hop, e.link.name)) for e, hop in askers if ":" not in hop]
     is_global = ":" in target and target[:4] != "fe80"
     is_leaving = port is not None and port.link.name == route.device
     if port and is_global and is_leaving and not of_family(target, port.addresses):
@@ -286,10 +284,13 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
     yield from check_source(request_path, paths[1:])
     refusals = [*_read_refusal(question, answers[0])]
     yield from (*drops, *(refusals if is_far else ()))
-    has_answered = answers[0].status == 0
-    yield from _explain_late_answer(question, holder, paths) if has_answered else ()
-    if has_answered and not holder:
-        return
+    if answers[0].status == 0:  # two that are here may have learned ARP since
+        text = f"{target} answers now, but has not before"
+        advice = "ask again: packets are lost on the way, or it has just come up"
+        late = [] if holder else [Finding(PROBLEM, "echo", text, advice)]
+        yield from _find_losses(question, _SIZES[-1]) or late
+        if not holder:
+            return
     yield from _check_ignored(question, holder, paths)
     for hop in request_hops[-1:]:
         yield from _explain_outside(question, hop, source, refusals)
@@ -298,24 +299,6 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
     if kind in ("broadcast", "multicast"):
         text, advice = f"{text}: it is a {kind} address", "name an address that one host has"
     yield Finding(PROBLEM, question.purpose, text, advice)
-
-
-def _ask_next_hops(path_hops: Sequence[Hop]) -> Iterator[tuple[Side, Argv]]:
-    """Yield questions by ARP: an echo may wait for an answer to one that was lost before."""
-    for hop in path_hops:
-        if ":" not in hop.next_hop:
-            asker = facts.find_asker(hop.sender)
-            yield asker.side, commands.arping(hop.next_hop, asker.link.name)
-
-
-def _explain_late_answer(
-    question: Question, holder: Port | None, paths: Sequence[Path]
-) -> list[Finding]:
-    """Return what may have lost the first packets; two that are here may have learned ARP since."""
-    text = f"{question.target} answers now, but has not before"
-    advice = "ask again: packets are lost on the way, or it has just come up"
-    echo = [] if holder else [Finding(PROBLEM, "echo", text, advice)]
-    return _find_losses(question, paths, _SIZES[-1]) or echo
 
 
 def _find_ways_back(
@@ -427,7 +410,13 @@ def _explain_outside(
         yield Finding(PROBLEM, "return", text, advice)
     elif is_up:
         text = f"{target} answers {asker} ({sources[0]}), but not {source}"
-        yield _report_refusal(hop, text, source, refusals)
+        advice = f"let the network accept {source}: its switch or cloud may let only some pass, "
+        advice += f"{target} may have a filter or a wrong neighbour entry for it"
+        if hop.next_hop != target:
+            advice += ", a router on the way one of these, no route back to it, or no NAT for it"
+        if refusals:
+            text, advice = f"{text}; {refusals[0].text}", refusals[0].advice
+        yield Finding(PROBLEM, "refused", text, advice)
     elif known_mac and hop.next_hop == target:
         text = f"{target} answers ARP or ND ({known_mac}), but not ping"
         advice = f"it may ignore ping, have a filter, or have no route to {source}"
@@ -452,15 +441,3 @@ def _ask_neighbour(hop: Hop) -> str:
     side.run(commands.ping(hop.next_hop, name, seconds=4))
     answer = side.run(commands.neighbour_show(name, hop.next_hop)).stdout
     return "".join(each.mac.lower() for each in queries.neighbours(answer))
-
-
-def _report_refusal(hop: Hop, text: str, source: str, refusals: Sequence[Finding]) -> Finding:
-    """Return that a source gets no answer where others get one; a refusal may say why."""
-    if refusals:
-        return Finding(PROBLEM, "refused", f"{text}; {refusals[0].text}", refusals[0].advice)
-    target = hop.target
-    advice = f"let the network accept {source}: its switch or cloud may let only some pass, "
-    advice += f"{target} may have a filter or a wrong neighbour entry for it"
-    if hop.next_hop != target:
-        advice += ", a router on the way one of these, no route back to it, or no NAT for it"
-    return Finding(PROBLEM, "refused", text, advice)
