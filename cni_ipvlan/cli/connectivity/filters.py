@@ -163,13 +163,11 @@ def _report_rule(
 
 def _list_matches(side: Side, ends: Sequence[str], hook: str) -> list[tuple[str, str]]:
     """Return what has to pass a hook of a side: packets by source, destination or protocol."""
-    children = _list_children(side, ends)
-    addresses = [each for each in ends if side.has_address(each)]
-    addresses += [each for each in ends if any(port.has_address(each) for port in children)]
-    is_here = ends[0] == (*addresses, ends[-1])[0]
-    sender = ends[0] if is_here == (hook == "output") else ends[-1]
-    icmp = [("p", "ipv6-icmp")] if ":" in sender else []  # by which neighbours are found
-    return [("s", sender), *([("d", sender)] if hook == "forward" else icmp)]
+    here: list[Side | Port] = [side, *_list_children(side, ends)]
+    remote = [each for each in ends if not any(holder.has_address(each) for holder in here)]
+    keys = {"forward": "sd", "output": "d", "postrouting": "d"}.get(hook, "s")
+    icmp = [("p", "ipv6-icmp")] if ":" in ends[-1] and len(keys) == 1 else []  # to find neighbours
+    return [*((key, (*remote, ends[-1])[0]) for key in keys), *icmp]
 
 
 def _list_children(side: Side, ends: Sequence[str]) -> list[Port]:
@@ -246,7 +244,12 @@ def _read_nft(
             finding = _report_rule(side, ends, target[1], rule, remove, suspicion)
         else:
             text = f"a rule of {side} may drop packets: {rule}"
-            advice = _advise_policy(side, ends, chain, item["hook"])
+            advice = f"look at it: {side.command('nft', '-a', 'list', 'chain', *chain)}"
+            if family not in _FRAME_FAMILIES:
+                insert = ("nft", "insert", "rule", *chain, "ip6" if ":" in ends[-1] else "ip")
+                matches = _list_matches(side, ends, item["hook"])
+                argvs = ((*insert, _NFT_FIELDS[key], value, "accept") for key, value in matches)
+                advice = f"let them pass: {' && '.join(side.command(*each) for each in argvs)}"
             finding = Finding(PROBLEM, suspicion, text, advice)
         if counts or finding.subject != "nat":  # on many hosts some rule may change addresses
             yield finding, (*counts, _UNCOUNTED)[0]
@@ -263,16 +266,6 @@ def _accepts_all(expressions: Sequence[dict[str, Any]], protocol: str) -> bool:
 def _list_ruleset(side: Side) -> list[dict[str, Any]]:
     completed = side.run(("nft", "-j", "list", "ruleset"))
     return [] if completed.status else list(json.loads(completed.stdout)["nftables"])
-
-
-def _advise_policy(side: Side, ends: Sequence[str], chain: tuple[str, ...], hook: str) -> str:
-    """Return what to do about the policy of a chain of nft's."""
-    if chain[0] in _FRAME_FAMILIES:
-        return f"look at it: {side.command('nft', '-a', 'list', 'chain', *chain)}"
-    ip = "ip6" if ":" in ends[-1] else "ip"
-    insert, matches = ("nft", "insert", "rule", *chain, ip), _list_matches(side, ends, hook)
-    argvs = ((*insert, _NFT_FIELDS[key], value, "accept") for key, value in matches)
-    return f"let them pass: {' && '.join(side.command(*each) for each in argvs)}"
 
 
 def _read_ipsec(side: Side) -> Iterator[tuple[Finding, int]]:
