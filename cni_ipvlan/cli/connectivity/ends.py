@@ -43,7 +43,7 @@ def find_ends(
     network of ``near``.
     """
     netns = topology.namespaces_by_word.get(word)
-    if word == "host" or (netns and netns.identity == topology.host.identity):
+    if word == "host" or (netns and netns.identity == namespace.own_identity()):
         return [End("the host", topology.host.addresses, topology.host)]
     if is_address(word):
         address = options.address(word)
@@ -121,15 +121,11 @@ def _explain_unknown(
     if topology.omissions and side is None:
         return f"{word!r} was not found; {topology.omission_text}"
     for each in topology.records.values():
-        path = netns.path if netns else each.netns
-        names = (path, os.path.basename(path))
+        names = (each.netns, os.path.basename(each.netns))
         is_match = word in names or matches_container(each.container_id, each.pod, word)
-        if (netns or is_match) and namespace.leads_to(path, each.netns_identity):
-            text = f"{each.ifname} of the container {each.container_id} is gone from {path}"
-            return f"{text}; delete the attachment"
-        if is_match and not netns:
-            text = f"the container {each.container_id} is gone, or hidden"
-            return f"{text}: {path} does not lead there; ipvlan show lists what is left of it"
+        if namespace.leads_to(netns.path, each.netns_identity) if netns else is_match:
+            text = f"{each.ifname} of the container {each.container_id} is gone, or hidden"
+            return f"{text}; ipvlan show lists what is left of it"
     if netns:
         return f"there is no interface with an address in {netns.path}"
     kinds = "host, an address, a namespace, a container's ID, or a pod"

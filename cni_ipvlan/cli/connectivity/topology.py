@@ -50,11 +50,6 @@ class Side:
         return self.netns.path if self.netns else "the host"
 
     @property
-    def identity(self) -> tuple[int, int]:
-        """The identity of its namespace."""
-        return self.netns.identity if self.netns else namespace.own_identity()
-
-    @property
     def addresses(self) -> list[str]:
         """The addresses of all its interfaces but the loopback."""
         ports = (each for each in self.ports.values() if not each.is_loopback)
@@ -82,7 +77,8 @@ class Side:
             return [each for each in sides if not (each.netns and each.netns.name)]
         with suppress(OSError):  # it is gone
             identity = namespace.identity_of(f"/run/netns/{name}")
-            return [each for each in sides if each.identity == identity]
+            own = namespace.own_identity()
+            return [e for e in sides if (e.netns.identity if e.netns else own) == identity]
         return []
 
     def command(self, *argv: str) -> str:
