@@ -110,13 +110,11 @@ def trace_command(one: str, other: str, as_json: bool) -> int:
     topology = Topology(calls.read_only_node(), one, other)
     starts = _find_ends(topology, "A", one)
     ends = _find_ends(topology, "B", other, near=starts[0].port)
-    choices = {family: _choose_pairs(topology, starts, ends, family) for family in _FAMILIES}
-    pairs = [(pair, family) for family in choices for pair in choices[family]]
+    pairs = [(pair, e) for e in _FAMILIES for pair in _choose_pairs(topology, starts, ends, e)]
     asked = [(pair, each) for pair, family in pairs for each in _ask(*pair, family)]
     questions = [each for _, each in asked]
     start, end = (asked or pairs)[0][0]
-    is_exact = start.is_exact or end.is_exact
-    findings: list[Finding] = []
+    is_exact, findings = start.is_exact or end.is_exact, list[Finding]()
     if start.side is None:
         text = f"{start.name} is not on this node, so nothing can be sent from there"
         findings += [Finding(PROBLEM, "from", text, "run this on its node, or swap the two")]

@@ -198,36 +198,17 @@ class Path:
         master = entry.parent if entry.link.is_ipvlan else None
         is_apart = master is not None and master.side is not entry.side and master is not hop.sender
         if is_apart and not entry.has_address(self.target):
-            self.findings.append(_report_undelivered(entry, self.target))
+            text = f"ipvlan hands {entry} only packets for its own addresses, and {self.target} is "
+            advice = "use macvlan for a container that routes"
+            if entry.side.has_address(self.target):
+                add = ("ip", "address", "add", self.target, "dev", entry.link.name)
+                advice = f"give it that one: {entry.side.command(*add)}"
+            self.findings.append(Finding(PROBLEM, "delivery", f"{text}none", advice))
             return
         route = self._get_route(entry.side, {"from": self.source, "iif": entry.link.name}, entry)
         if route.device and not route.is_local:
             self.findings += routing.check_forwarding(entry, self.target)
             self._send(entry.side, route)
-
-
-def _is_dropped_by_rp_filter(entry: Port, source: str, answer: str) -> bool:
-    """Whether rp_filter drops what comes in, which Linux 6.13 and newer don't say any more."""
-    if "Invalid argument" not in answer or ":" in source:
-        return "cross-device" in answer
-    is_elsewhere = entry.side.get_route(source).device not in (entry.link.name, "lo")
-    return is_elsewhere and _read_rp_filter(entry) == 1
-
-
-def _read_rp_filter(entry: Port) -> int:
-    """Return how strictly an interface checks the sources of IPv4 packets; 0 is not at all."""
-    keys = (commands.RP_FILTER.format(each) for each in ("all", entry.link.name))
-    return max(entry.side.read_sysctl(key) for key in keys)
-
-
-def _report_undelivered(port: Port, target: str) -> Finding:
-    """Return that an ipvlan interface gets no packets for an address that it does not have."""
-    text = f"ipvlan hands {port} only packets for its own addresses, and {target} is none"
-    advice = "use macvlan for a container that routes"
-    if any(target in each.ips for each in port.side.ports.values()):
-        add = port.side.command("ip", "address", "add", target, "dev", port.link.name)
-        advice = f"give it that one: {add}"
-    return Finding(PROBLEM, "delivery", text, advice)
 
 
 def check_ttl(path: Path) -> Iterator[Finding]:
@@ -266,38 +247,48 @@ def check_source(request_path: Path, reply_paths: Sequence[Path]) -> Iterator[Fi
 def _explain_failure(side: Side, entry: Port | None, path: Path, answer: str) -> Iterator[Finding]:
     """Yield why a side has no route for packets, which it has got by ``entry`` if that is given."""
     target = path.target
-    blackholes = [*routing.find_blackhole(side, path.source, target, entry)]
-    # Any rp_filter drops what comes from an address to which there is no route at all.
-    is_checked = entry and path.source and (":" in path.source or _read_rp_filter(entry))
-    back = side.get_route(path.source, oif=entry.bind_device) if entry and is_checked else None
-    is_known = back is None or bool(back.device)
-    if entry and is_known and _is_dropped_by_rp_filter(entry, path.source, answer):
-        key, device = commands.RP_FILTER.format(entry.link.name), side.get_route(path.source).device
-        text = f"{side} drops what comes from {path.source} by {entry.link.name}, since it would "
-        text += f"answer by {device or 'another interface'} ({key}, or that of all, is 1)"
-        command = side.sysctl_command(key, 2)
-        advice = f"correct its route to {path.source}, or be less strict: {command}"
-        yield Finding(PROBLEM, "rp_filter", text, advice)
-    elif blackholes:
+    separated = (
+        None if path.is_from_vepa(side) else next(routing.find_separated(side, target), None)
+    )
+    if entry and (drops := _explain_drop(entry, path, answer)):
+        yield from drops
+    elif not entry and (blackholes := [*routing.find_blackhole(side, path.source, target)]):
         yield from blackholes
-    elif back and not is_known:
-        blackholes = [*routing.find_blackhole(side, target, path.source)]
-        yield from blackholes or routing.explain_missing_route(side, path.source, entry)
-    elif entry and side is path.sides[0]:
-        yield routing.report_loop(target, path.sides[-2], side)
-    elif entry and any(path.source in port.ips for port in side.ports.values()):
-        text = f"{path.source} is also an address of {side}, which therefore drops it"
-        yield facts.report_duplicate(text)
-    elif entry and (lookup := side.get_route(path.source)).is_local:
-        yield routing.report_own(side, path.source, lookup)
-    elif entry and (findings := [*routing.check_forwarding(entry, target)]):
-        previous, next_hop = path.sides[-2], side.get_route(target).gateway
-        is_loop = previous.has_address(next_hop) and not path.is_from_vepa(previous)
-        yield from [routing.report_loop(target, previous, side)] if is_loop else findings
-    elif not path.is_from_vepa(side) and (
-        separated := next(routing.find_separated(side, target), None)
-    ):
+    elif separated:
         port, master = separated
         yield from hops.check_host(Hop(path.source, target, master, target, port))
     else:
         yield from routing.explain_missing_route(side, target, entry or path.port)
+
+
+def _explain_drop(entry: Port, path: Path, answer: str) -> list[Finding]:
+    """Return why a side drops what comes in by ``entry``, whatever its routes to the target."""
+    side, source, target = entry.side, path.source, path.target
+    keys = [commands.RP_FILTER.format(each) for each in (entry.link.name, "all")]
+    strictness = max(map(side.read_sysctl, keys))
+    back = side.get_route(source, oif=entry.bind_device)
+    # Linux 6.13 and newer don't say any more that it is rp_filter.
+    is_silent = "Invalid argument" in answer and ":" not in source and strictness == 1
+    is_filtered = is_silent and back.device not in (entry.link.name, "lo")
+    # Any rp_filter drops what comes from an address to which there is no route at all.
+    is_unknown = bool(source) and not back.device and (":" in source or strictness > 0)
+    if not is_unknown and (is_filtered or "cross-device" in answer):
+        text = f"{side} drops what comes from {source} by {entry.link.name}, since it would "
+        text += f"answer by {back.device or 'another interface'} ({keys[0]}, or that of all, is 1)"
+        command = side.sysctl_command(keys[0], 2)
+        advice = f"correct its route to {source}, or be less strict: {command}"
+        return [Finding(PROBLEM, "rp_filter", text, advice)]
+    if blackholes := [*routing.find_blackhole(side, source, target, entry)]:
+        return blackholes
+    if is_unknown:
+        blackholes = [*routing.find_blackhole(side, target, source)]
+        return blackholes or [*routing.explain_missing_route(side, source, entry)]
+    if side is path.sides[0]:
+        return [routing.report_loop(target, path.sides[-2], side)]
+    if back.is_local:
+        return [routing.report_own(side, source, back)]
+    if not (findings := [*routing.check_forwarding(entry, target)]):
+        return []
+    previous, next_hop = path.sides[-2], side.get_route(target).gateway
+    is_loop = previous.has_address(next_hop) and not path.is_from_vepa(previous)
+    return [routing.report_loop(target, previous, side)] if is_loop else findings

@@ -56,7 +56,9 @@ def find_decision(
     entries = side.entries(*ip, "route", "show", "table", "all", "match", target)
     routes = [{**each, **hop} for each in entries for hop in each.get("nexthops", ({},))]
     routes = [each for each in routes if device in ("", each.get("dev")) or "type" in each]
-    routes.sort(key=lambda each: (-_measure(each["dst"]), each.get("metric", 0)))
+    prefixes = {each["dst"]: each["dst"].replace("default", "all/0") for each in routes}
+    lengths = {key: int(prefix.partition("/")[2] or 128) for key, prefix in prefixes.items()}
+    routes.sort(key=lambda each: (-lengths[each["dst"]], each.get("metric", 0)))
     thrown: dict[str, Any] = {}
     for rule in side.entries(*ip, "rule", "show"):
         if not _is_for(rule, source, target, names):
@@ -155,15 +157,14 @@ def report_local_route(side: Side, target: str, source: str) -> Finding:
     """Return that a side keeps packets for an address that it does not have."""
     route = show_route(side, "lo", target, source)
     text = f"{side} sends what goes to {target} to itself, by the route {route}"
-    return _report_blackhole(text, side.command("ip", "route", "delete", *route.split()))
-
-
-def _report_blackhole(text: str, command: str) -> Finding:
+    command = side.command("ip", "route", "delete", *route.split())
     return Finding(PROBLEM, "blackhole", text, f"if it is not meant so: {command}")
 
 
 def report_own(side: Side, target: str, route: queries.RouteLookup) -> Finding:
     """Return that a side takes another's address for its own, or for a broadcast address."""
+    if side.has_address(target):
+        return facts.report_duplicate(f"{target} is an address of {side}, too, which so keeps it")
     shown = show_route(side, "", target)
     text = f"{side} takes {target} for a {route.kind} address, by the route {shown}"
     command = side.command("ip", "route", "delete", *shown.split())
@@ -258,7 +259,8 @@ def find_blackhole(
         delete = ("route", "delete", *route, *of_table)
         reason = f"{' '.join((prefix, *of_table))}{f' ({reason})' if of_table else ''}"
     command = side.command("ip", "-6" if ":" in target else "-4", *delete)
-    yield _report_blackhole(f"{side} throws away what goes to {target}: {kind} {reason}", command)
+    text = f"{side} throws away what goes to {target}: {kind} {reason}"
+    yield Finding(PROBLEM, "blackhole", text, f"if it is not meant so: {command}")
 
 
 def _is_for(rule: dict[str, Any], source: str, target: str, names: Sequence[str]) -> bool:
@@ -274,11 +276,6 @@ def _is_for(rule: dict[str, Any], source: str, target: str, names: Sequence[str]
 def _format_prefix(rule: dict[str, Any], key: str) -> str:
     length = f"/{rule[f'{key}len']}" if f"{key}len" in rule else ""
     return f"{rule.get(key, 'all')}{length}"
-
-
-def _measure(prefix: str) -> int:
-    """Return the length of a prefix as ip writes it, which leaves out that of an address."""
-    return int(prefix.partition("/")[2] or (0 if prefix == "default" else 128))
 
 
 def _contains(prefix: str, address: str) -> bool:

@@ -59,12 +59,6 @@ class Question(NamedTuple):
         """Return how packets leave."""
         return self.side.get_route(self.target, **{"from": self.source, "oif": self.device})
 
-    def is_refusal(self, problem: Finding) -> bool:
-        """Whether a problem is only that the address itself answers no ping."""
-        holder = self.find_holder()
-        is_own_rule = holder is not None and f" of {holder.side} drops packets" in problem.text
-        return problem.subject in ("echo", "no ping") or is_own_rule
-
     def find_holder(self) -> Port | None:
         """Return the interface that has the address."""
         if self.receiver and self.receiver.has_address(self.target):
@@ -97,8 +91,11 @@ def ask(question: Question) -> Iterator[Finding]:
         yield Finding(PROBLEM, "not asked", text, "install it: apt install iputils-ping")
     findings = [*_read_refusal(question, completed), *_explain_silence(question)]
     problems = [each for each in findings if each.state == PROBLEM and each.subject != "gateway"]
+    holder = question.find_holder()
+    own_rule = f" of {holder.side} drops packets" if holder else "\0"  # which no text has
+    refusals = [e for e in problems if e.subject in ("echo", "no ping") or own_rule in e.text]
     # A gateway need not answer ping.
-    if question.purpose == "gateway" and problems and all(map(question.is_refusal, problems)):
+    if question.purpose == "gateway" and problems and len(refusals) == len(problems):
         findings = [problems[0]._replace(state=WARNING, subject="gateway")]
     yield from findings
 
@@ -224,9 +221,7 @@ def _check_local(question: Question, route: RouteLookup) -> Iterator[Finding]:
     receiver, side, target = question.receiver, question.side, question.target
     if not route.is_local or (receiver and receiver.side is side):
         return
-    if receiver and side.has_address(target):
-        yield facts.report_duplicate(f"{target} is an address of {side}, too, which so asks itself")
-    elif receiver:
+    if receiver:
         yield routing.report_own(side, target, route)
     elif question.purpose == "gateway":
         text = f"the gateway {target} is an address of {side} itself"
