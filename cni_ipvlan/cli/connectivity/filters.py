@@ -196,40 +196,35 @@ def _read_nft(
     hooked = [each["chain"] for each in ruleset if "hook" in each.get("chain", ())]
     # Tables with such chains are not iptables', whatever their names: iptables-save omits them.
     native = {(each["family"], each["table"]) for each in hooked if not each["name"].isupper()}
-    routed = ("ip", "ip6", "inet")
-    other_chains = {
+    own_family, other_family = ("ip6", "ip") if ":" in ends[-1] else ("ip", "ip6")
+    routed = {own_family, "inet"}
+    families = {"bridge", "netdev", *(["arp"] if own_family == "ip" else [])}
+    families |= routed if is_routed else set()
+    passed = {  # chains that echoes do not meet, or that let them pass
         (each["family"], each["table"], each["name"])
         for each in hooked
         if ("dev" in each and devices.isdisjoint(re.findall(r"[^' \[\],]+", str(each["dev"]))))
         or (each["hook"] in other_hooks and each["family"] in routed)
     }
-    other_family = "ip" if ":" in ends[-1] else "ip6"
-    other_families = {other_family, *(("arp",) if other_family == "ip" else ())}
-    other_families |= set() if is_routed else {*routed}
-    accepting = set()  # chains that have let echoes pass by then
     for entry in sorted(ruleset, key=lambda each: "chain" in each):  # a policy is for the rest
         item = entry.get("rule") or entry.get("chain") or {}
+        family, table = item.get("family", ""), item.get("table", "")
+        chain = (family, table, item.get("chain") or item.get("name", ""))
         expressions = item.get("expr", [])
         words = json.dumps(expressions)
         target = _NFT_TARGETS.search(words)
-        is_accepting = _accepts_all(expressions, "icmp" if other_family == "ip6" else "ipv6-icmp")
-        if not target and item.get("policy") != "drop" and not is_accepting:
-            continue
-        family, table = item["family"], item["table"]
-        chain = (family, table, item.get("chain") or item["name"])
-        if is_accepting:
-            if family in routed:  # the others have ARP, too
-                accepting.add(chain)
-            continue
+        if _accepts_all(expressions, "icmp" if other_family == "ip6" else "ipv6-icmp"):
+            passed |= {chain} if family in routed else set()  # the others have ARP, too
         counts = [each["counter"]["packets"] for each in expressions if "counter" in each]
         prefixes = ("/".join(filter(None, each)) for each in _NFT_PREFIX.findall(words))
-        is_of_iptables = family in ("ip", "ip6") and table in _IPTABLES_TABLES
+        is_of_iptables = table in _IPTABLES_TABLES and (family, table) not in native
         if (
-            chain in (other_chains | accepting)
-            or family in other_families
+            chain in passed
+            or family not in families
+            or not (target or item.get("policy") == "drop")
             or _NFT_OTHER_PROTOCOLS[other_family].search(words)
             or not _may_meet(prefixes, _NFT_DEVICE.findall(words), ends, devices)
-            or (is_of_iptables and (family, table) not in native and (counts or not target))
+            or (is_of_iptables and family in ("ip", "ip6") and (counts or not target))
         ):
             continue
         suspicion = "" if counts else "may filter"
