@@ -108,27 +108,22 @@ class Path:
 
     def _find_receiver(self, sender: Port, next_hop: str, neighbour: Neighbour) -> Port | None:
         """Return the interface that gets the packets, if it can be seen."""
-        mac = neighbour.mac
-        receiver = next(iter(self._topology.find_holders(next_hop, sender)), None)
-        master = sender.parent
-        if receiver is None:  # hostAccess's entries lead to the host, whatever addresses it has now
+        mac, master, segment = neighbour.mac, sender.parent, sender.segment
+        holder = next(iter(self._topology.find_holders(next_hop, sender)), None)
+        if holder is None:  # hostAccess's entries lead to the host, whatever addresses it has now
             is_for_host = master and neighbour.is_permanent and mac == master.link.mac
             return master if is_for_host and sender.link.is_ipvlan else None
-        # Other interfaces answer for the addresses of a loopback or dummy.
-        if receiver.is_loopback or receiver.link.kind == "dummy":
-            ports, holder = receiver.side.ports.values(), None if receiver.is_loopback else receiver
-            others = (each for each in ports if holder is None or not each.link.is_ipvlan)
-            candidates = (receiver, *others)
-            receiver = next((each for each in candidates if each in sender.segment), holder)
-        if receiver and mac and receiver not in sender.segment:  # another may answer: proxy ARP
-            near = [each for each in sender.segment if each is not sender and each.link.mac == mac]
-            of_side = (each for each in near if each.side is receiver.side)
-            is_known = any(each.link.mac == mac for each in receiver.side.ports.values())
-            # Else one outside has answered that has the same address.
-            if near or is_known or neighbour.is_permanent:
-                return next(of_side, (*near, receiver)[0])
-            return None
-        return receiver
+        if holder in segment:
+            return holder
+        # By ARP another one may answer for it, by proxy or as it is of the same side, if no host
+        # outside has answered that has the same address. One of ipvlan does so for its own only.
+        ports, others = holder.side.ports.values(), list[Port]()
+        near = [each for each in segment if mac and each.link.mac == mac and each is not sender]
+        if not mac or neighbour.is_permanent or any(each.link.mac == mac for each in ports):
+            is_lo = holder.is_loopback
+            others = [e for e in ports if e in segment and (is_lo or not e.link.is_ipvlan)]
+            others += [] if is_lo else [holder]
+        return next((e for e in near if e.side is holder.side), (*near, *others, None)[0])
 
     def _check_detour(
         self, sender: Port, address: str, *, is_lost: bool = False
