@@ -218,27 +218,20 @@ def _advise_host_access(port: Port, master: Port) -> str:
     record, key = port.record, Master(master.link, master.side.netns).key
     if record and record.host_routes:
         advice = "the host's interface for hostAccess is gone; the next container makes it again"
+    addresses = [each for each in port.ips if not _refuse_route(each, master)]
     # A container's owner may show another mode, which the new interface would give to all.
-    if record is None or record.master != key or not record.has_mode_of(link):
+    if not (record and record.master == key and record.has_mode_of(link) and addresses):
         return advice
-    lines = []
-    for address in port.ips:
-        if refusal := _refuse_route(address, master):
-            lines.append(f"# {refusal}")
-            continue
+    add = commands.link_add_ipvlan(master.link.name, name, link.mode, link.flag, 0)
+    settings = (commands.link_set(name, *words) for words in (("up",), ("arp", "off")))
+    lines = [f"{advice}; for this one:", *(command(*each) for each in (add, *settings))]
+    for address in addresses:
         source = of_family(address, master.addresses)[0]
         lines.append(command("ip", "route", "replace", address, "dev", name, "src", source))
         if link.mode == "l2":
             replace = commands.neighbour_replace(source, master.link.mac, link.name)
             lines.append(port.side.command(*replace))
-    if all(each.startswith("#") for each in lines):
-        return "\n".join((advice, *lines))
-    argvs = (
-        commands.link_add_ipvlan(master.link.name, name, link.mode, link.flag, 0),
-        commands.link_set(name, "up"),
-        commands.link_set(name, "arp", "off"),
-    )
-    return "\n".join((f"{advice}; for this one:", *(command(*each) for each in argvs), *lines))
+    return "\n".join(lines)
 
 
 def _refuse_route(address: str, master: Port) -> str:
