@@ -246,17 +246,6 @@ def _refuse_route(address: str, master: Port) -> str:
     return ""
 
 
-def _check_l3_neighbour(hop: Hop) -> Iterator[Finding]:
-    """Yield that an interface in mode l3 is looked for as a neighbour."""
-    side, receiver, next_hop = hop.sender.side, hop.receiver, hop.next_hop
-    gateway = routing.find_l3_gateway(hop.sender, receiver, next_hop)
-    if receiver and gateway:
-        text = f"in mode {receiver.link.mode} nobody answers ARP for {next_hop}, and "
-        text += f"{side} has no route to it through the host"
-        command = side.command("ip", "route", "add", next_hop, *gateway)
-        yield Finding(PROBLEM, "return", text, f"add it there: {command}")
-
-
 def _check_segment(hop: Hop) -> Iterator[Finding]:
     """Yield that nothing connects the two: subnets, VLANs or masters differ."""
     if hop.receiver is None or hop.receiver in hop.sender.segment:
@@ -396,6 +385,11 @@ def _explain_silence(sender: Port, receiver: Port, next_hop: str) -> Finding:
     """Return why an interface does not answer for an address on its network."""
     if unused := next(facts.check_unused(receiver, next_hop), None):
         return unused
+    if gateway := routing.find_l3_gateway(sender, receiver, next_hop):
+        text = f"in mode {receiver.link.mode} nobody answers ARP for {next_hop}, and {sender.side} "
+        command = sender.side.command("ip", "route", "add", next_hop, *gateway)
+        text += "has no route to it through the host"
+        return Finding(PROBLEM, "return", text, f"add it there: {command}")
     has_master_here = (sender.parent or sender).side is sender.side
     if receiver.shares_master(sender) and not sender.addresses and has_master_here:
         text = f"{sender} asks for neighbours, who can't answer it without an address"
@@ -424,7 +418,6 @@ HOP_CHECKS = (
     _check_flags,
     _check_bridges,
     check_host,
-    _check_l3_neighbour,
     _check_segment,
     check_macs,
     _check_neighbour,
