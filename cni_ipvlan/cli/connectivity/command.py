@@ -47,16 +47,14 @@ def probe_command(
     gateways = [] if to else _list_gateways(end, side, device)
     targets = [("reach", to)] if to else [("gateway", each) for each in gateways]
     targets += [("dns", each) for each in servers]
-
-    def prepare_question(purpose: str, target: str) -> Question:
+    questions = []
+    for purpose, target in targets:
         is_link_local = target[:4] == "fe80"
         # From an address of the interface that --ifname names: rules may go by the source.
         addresses = end.addresses if ifname and not is_link_local else ()
         source = (*of_family(target, addresses), "")[0]
         interface = device if ifname or is_link_local else bind_device
-        return Question(end, side, target, purpose, source, interface)
-
-    questions = [prepare_question(*each) for each in targets]
+        questions.append(Question(end, side, target, purpose, source, interface))
     return _report(topology, [end], findings, questions, as_json=as_json)
 
 

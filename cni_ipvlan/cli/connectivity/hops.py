@@ -272,8 +272,8 @@ def _check_segment(hop: Hop) -> Iterator[Finding]:
             ends = (each.side.command(*show, each.link.name) for each in (tunnel, other_end))
             yield Finding(PROBLEM, "carrier", text, f"{advice}: {'; '.join(ends)}")
     else:
-        places = [each.chain[-1].peer or each.chain[-1] for each in (sender, receiver)]
-        text = f"{next_hop} is looked for on {sender.chain[-1]}, but {receiver} is on {places[1]}"
+        place = receiver.chain[-1].peer or receiver.chain[-1]
+        text = f"{next_hop} is looked for on {sender.chain[-1]}, but {receiver} is on {place}"
         advice = "use one master, connect the two, or use a router"
         if route := routing.find_route(sender, next_hop):
             command = sender.side.command("ip", "route", "replace", next_hop, *route)

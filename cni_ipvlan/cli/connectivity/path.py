@@ -37,7 +37,7 @@ class Path:
         # Where a route is missing, the default route leads elsewhere.
         if {"route", "forwarding"} & {each.subject for each in self.findings}:
             for hop in self.hops:
-                self.findings += self._check_detour(hop.sender, target, is_lost=True)
+                self.findings += self._check_detour(hop.sender, target, hop.entry, is_lost=True)
         name = self.route.device or "lo"
         if port and port.side.netns and self.hops and name not in (port.link.name, "lo"):
             self.findings.append(routing.report_detour(port, name, target, self.source))
@@ -58,7 +58,7 @@ class Path:
             self.findings.append(routing.report_own(side, self.target, route))
         return route
 
-    def _send(self, side: Side, route: RouteLookup) -> None:
+    def _send(self, side: Side, route: RouteLookup, entry: str = "") -> None:
         if route.is_local or route.device not in side.ports:
             return
         sender, next_hop = side.ports[route.device], route.gateway or self.target
@@ -83,28 +83,23 @@ class Path:
             return
         # If several have the address, it is a matter of luck which of them gets the packets.
         findings = list(facts.check_holders(sender, next_hop))
-        findings = findings or list(self._check_detour(sender, next_hop))
+        findings = findings or list(self._check_detour(sender, next_hop, entry))
         if findings:
             self.findings += findings
             return
-        self.findings += () if next_hop == self.target else self._check_detour(sender, self.target)
+        if next_hop != self.target:
+            self.findings += self._check_detour(sender, self.target, entry)
         # An interface that asks for no neighbour has such an entry for each.
         states = ("nud", "all") if sender.link.has_arp else ()
         output = side.run((*commands.neighbour_show(sender.link.name, next_hop), *states)).stdout
         neighbour = next(iter(queries.neighbours(output)), Neighbour())
         receiver = self._find_receiver(sender, next_hop, neighbour)
-        entry = self._find_entry(side)
         self._follow(Hop(self.source, self.target, sender, next_hop, receiver, neighbour, entry))
 
     def is_from_vepa(self, side: Side) -> bool:
         """Whether an interface in mode l3 leaves packets for its siblings to a side's routes."""
         masters = [e.sender.parent for e in self.hops if e.sender.link.flag == "vepa"]
         return any(each and each.side is side for each in masters)
-
-    def _find_entry(self, side: Side) -> str:
-        """Return by which interface packets come to a side, empty if they begin there."""
-        receivers = (each.receiver for each in self.hops)
-        return next((each.link.name for each in receivers if each and each.side is side), "")
 
     def _find_receiver(self, sender: Port, next_hop: str, neighbour: Neighbour) -> Port | None:
         """Return the interface that gets the packets, if it can be seen."""
@@ -126,7 +121,7 @@ class Path:
         return next((e for e in near if e.side is holder.side), (*near, *others, None)[0])
 
     def _check_detour(
-        self, sender: Port, address: str, *, is_lost: bool = False
+        self, sender: Port, address: str, entry: str, *, is_lost: bool = False
     ) -> Iterator[Finding]:
         """Yield that packets leave by ``sender``, but an address is on another one's network.
 
@@ -145,8 +140,8 @@ class Path:
             if not (port.addresses and is_better and leads_there(port)):
                 continue
             if routing.find_route(port, address):
-                words = self.source, self._find_entry(sender.side)
-                finding = routing.report_detour(port, sender.link.name, address, *words)
+                words = sender.link.name, address, self.source, entry
+                finding = routing.report_detour(port, *words)
                 yield finding._replace(subject="detour")
 
     def _send_by_master(self, master: Port, mode: str) -> None:
@@ -203,7 +198,7 @@ class Path:
         route = self._get_route(entry.side, {"from": self.source, "iif": entry.link.name}, entry)
         if route.device and not route.is_local:
             self.findings += routing.check_forwarding(entry, self.target)
-            self._send(entry.side, route)
+            self._send(entry.side, route, entry.link.name)
 
 
 def check_ttl(path: Path) -> Iterator[Finding]:

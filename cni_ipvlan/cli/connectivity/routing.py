@@ -61,7 +61,11 @@ def find_decision(
     routes.sort(key=lambda each: (-lengths[each["dst"]], each.get("metric", 0)))
     thrown: dict[str, Any] = {}
     for rule in side.entries(*ip, "rule", "show"):
-        if not _is_for(rule, source, target, names):
+        is_from = not source or _contains(_format_prefix(rule, "src"), source)
+        is_to = _contains(_format_prefix(rule, "dst"), target) and not _OTHER_KEYS & rule.keys()
+        is_by = rule.get("iif", names[0]) in names and not rule.get("uid_start")  # root asks
+        is_icmp = rule.get("ipproto", "icmp") in ("icmp", "ipv6-icmp")
+        if (is_from and is_to and is_by and is_icmp) == ("not" in rule):
             continue
         matches = [each for each in routes if each.get("table", "main") == rule.get("table")]
         own = {"type": rule["action"]} if "action" in rule else {}
@@ -261,16 +265,6 @@ def find_blackhole(
     command = side.command("ip", "-6" if ":" in target else "-4", *delete)
     text = f"{side} throws away what goes to {target}: {kind} {reason}"
     yield Finding(PROBLEM, "blackhole", text, f"if it is not meant so: {command}")
-
-
-def _is_for(rule: dict[str, Any], source: str, target: str, names: Sequence[str]) -> bool:
-    """Whether a rule applies to echoes; ``names`` are those of the interface that they come by."""
-    is_from = not source or _contains(_format_prefix(rule, "src"), source)
-    is_to = _contains(_format_prefix(rule, "dst"), target) and not _OTHER_KEYS & rule.keys()
-    is_to = is_to and not rule.get("uid_start")  # root asks
-    is_to = is_to and rule.get("iif", names[0]) in names
-    is_to = is_to and rule.get("ipproto", "icmp") in ("icmp", "ipv6-icmp")
-    return (is_from and is_to) != ("not" in rule)
 
 
 def _format_prefix(rule: dict[str, Any], key: str) -> str:
