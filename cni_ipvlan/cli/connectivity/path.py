@@ -110,14 +110,14 @@ class Path:
             return master if is_for_host and sender.link.is_ipvlan else None
         if holder in segment:
             return holder
-        # By ARP another one may answer for it, by proxy or as it is of the same side, if no host
-        # outside has answered that has the same address. One of ipvlan does so for its own only.
+        # Another one answers for it by proxy, or for a loopback or dummy of its side, though one
+        # of ipvlan for its own only. Or a host outside has answered that has the same address.
         ports, others = holder.side.ports.values(), list[Port]()
         near = [each for each in segment if mac and each.link.mac == mac and each is not sender]
         if not mac or neighbour.is_permanent or any(each.link.mac == mac for each in ports):
-            is_lo = holder.is_loopback
+            is_lo, is_inner = holder.is_loopback, holder.is_loopback or holder.link.kind == "dummy"
             others = [e for e in ports if e in segment and (is_lo or not e.link.is_ipvlan)]
-            others += [] if is_lo else [holder]
+            others = [*(others if is_inner else ()), *(() if is_lo else (holder,))]
         return next((e for e in near if e.side is holder.side), (*near, *others, None)[0])
 
     def _check_detour(
