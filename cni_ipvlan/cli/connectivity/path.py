@@ -259,12 +259,13 @@ def _explain_drop(entry: Port, path: Path, answer: str) -> list[Finding]:
     back = side.get_route(source, oif=entry.bind_device)
     # Linux 6.13 and newer don't say any more that it is rp_filter.
     is_silent = "Invalid argument" in answer and ":" not in source and strictness == 1
-    is_filtered = is_silent and back.device not in (entry.link.name, "lo")
+    device = side.get_route(source).device  # not bound to a VRF
+    is_filtered = is_silent and device not in (entry.link.name, "lo")
     # Any rp_filter drops what comes from an address to which there is no route at all.
     is_unknown = bool(source) and not back.device and (":" in source or strictness > 0)
     if not is_unknown and (is_filtered or "cross-device" in answer):
         text = f"{side} drops what comes from {source} by {entry.link.name}, since it would "
-        text += f"answer by {back.device or 'another interface'} ({keys[0]}, or that of all, is 1)"
+        text += f"answer by {device or 'another interface'} ({keys[0]}, or that of all, is 1)"
         command = side.sysctl_command(keys[0], 2)
         advice = f"correct its route to {source}, or be less strict: {command}"
         return [Finding(PROBLEM, "rp_filter", text, advice)]
