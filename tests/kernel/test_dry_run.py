@@ -236,6 +236,20 @@ def test_a_script_leaves_alone_what_was_made_meanwhile(setup: Setup, option: Con
     assert setup.host.links() == host_links
 
 
+@with_host_address
+@pytest.mark.parametrize("option", SHARED)
+def test_the_script_of_an_add_again_keeps_what_others_use_by_then(
+    setup: Setup, option: Conf
+) -> None:
+    setup.add(**option)
+    setup.node.remove(setup.container)
+    script = setup.dry_run(at=setup.make_container())
+    setup.add(at=setup.container2, name="other", **option)
+    status, out = script.run()
+    assert (status, "is kept, since it may be in use" in out) == (0, True)
+    assert "net1" in setup.container2.links()
+
+
 def test_a_script_lets_the_plugin_allocate_and_uses_what_it_answers(setup: Setup) -> None:
     dry = setup.dry_run("add", "--args", "A=it's", ipam=host_local("10.1.0.0/24"))
     with setup.unchanged():

@@ -76,6 +76,9 @@ def render(prediction: Prediction) -> str:
     path = [f'export PATH={quote(programs)}:"$PATH"'] if (programs := own_programs()) else []
     is_add = environment["CNI_COMMAND"] == "ADD"
     steps = _undoable_steps(prediction) if is_add else _independent_steps(prediction)
+    if any(map(_removes_shared, prediction.plan.changes)):
+        probe = join(commands.link_add_macvlan_refused("$1")).replace("'$1'", '"$1"')
+        path.append(_IN_USE.format(probe=probe))
     return "\n".join((*map(_comment, lines), "(", *path, *steps, ")"))
 
 
@@ -88,14 +91,10 @@ def describe_attachment(environment: Mapping[str, str]) -> list[str]:
 def _independent_steps(prediction: Prediction) -> Iterator[str]:
     """Yield steps that are all tried, as DEL, CHECK and GC do; the status is 1 if one fails."""
     yield "status=0"
-    if any(map(_removes_shared, prediction.plan.changes)):
-        probe = join(commands.link_add_macvlan_refused("$1")).replace("'$1'", '"$1"')
-        yield _IN_USE.format(probe=probe)
     for step in (*prediction.plan.changes, *prediction.queries):
         # An IPAM plugin may be older than GC.
         is_needed = step.accept != OPTIONAL and step.parameters.get("CNI_COMMAND") != "GC"
-        condition = f"in_use {quote(step.argv[-1])} || " if _removes_shared(step) else ""
-        yield condition + _step(prediction, step, "|| status=1" if is_needed else "|| :")
+        yield _step(prediction, step, "|| status=1" if is_needed else "|| :")
     yield "exit $status"
 
 
@@ -174,7 +173,8 @@ def _exit(why: str) -> str:
 def _step(prediction: Prediction, step: Command, otherwise: str) -> str:
     if prediction.plan.was_run(step):
         return _comment(f"already run, since it changes nothing: {step.purpose}")
-    return _line(step, otherwise)
+    condition = f"in_use {quote(step.argv[-1])} || " if _removes_shared(step) else ""
+    return condition + _line(step, otherwise)
 
 
 def _line(step: Command, otherwise: str = "") -> str:
