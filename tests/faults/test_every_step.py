@@ -5,6 +5,7 @@ that the seed says, but more often what matters most; with --long it is tried ev
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -203,10 +204,7 @@ def test_gc_may_be_repeated_when_anything_fails(leasing_setup: Setup) -> None:
     setup.call("DEL")
     setup.node.remove(setup.container)
     move = next(point for point in points if " netns " in point.words)
-
-    def leave_something() -> None:
-        leave_behind(setup, move, "kill_plugin")
-
+    leave_something = partial(leave_behind, setup, move, "kill_plugin")
     assert repeat_on_faults(setup, "GC", gc_conf(setup), leave_something, setup.snapshot) == {}
 
 

@@ -176,13 +176,9 @@ def test_the_world_changes_at_any_moment_of_an_add(setup: Setup) -> None:
             failures[f"{change} at {point}"] = (answer, deleted, state)
         if exists:
             node.remove(container)
-        make_master_again(node, namespace)
+        for place, name in ((namespace, "eth0"), (node.host, "eth0"), (node.host, "eth7")):
+            if name in place.links():
+                place.ip(f"link delete dev {name}")
+        node.make_master()
     assert failures == {}
     assert changes_refused >= CHANGES.keys() - {"master down"}
-
-
-def make_master_again(node: Node, namespace: NetNS) -> None:
-    for place, name in ((namespace, "eth0"), (node.host, "eth0"), (node.host, "eth7")):
-        if name in place.links():
-            place.ip(f"link delete dev {name}")
-    node.make_master()

@@ -143,11 +143,8 @@ def prepare(node: Node, case: dict[str, str], mount: Path) -> NetNS:
 
 def state(node: Node, container: NetNS, ifname: str) -> dict[str, Any]:
     """Return the state of both namespaces, once IPv6 addresses are usable, and the leases."""
-
-    def is_settled() -> bool:
-        return "tentative" not in container.run("ip", "-6", "address", "show", "tentative")
-
-    wait_until(is_settled)
+    query = ("ip", "-6", "address", "show", "tentative")
+    wait_until(lambda: "tentative" not in container.run(*query))
     snapshot = node.snapshot()
     scopes = ["all", "default", "lo", *({ifname} & container.links().keys())]
     switches = ("ndisc_notify", "keep_addr_on_down", "disable_ipv6")
@@ -238,9 +235,7 @@ def test_a_script_leaves_alone_what_was_made_meanwhile(setup: Setup, option: Con
 
 @with_host_address
 @pytest.mark.parametrize("option", SHARED)
-def test_the_script_of_an_add_again_keeps_what_others_use_by_then(
-    setup: Setup, option: Conf
-) -> None:
+def test_script_of_an_add_again_keeps_what_others_use(setup: Setup, option: Conf) -> None:
     setup.add(**option)
     setup.node.remove(setup.container)
     script = setup.dry_run(at=setup.make_container())

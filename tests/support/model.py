@@ -6,7 +6,7 @@ to the attachments that it is about, from one view to the next.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -101,14 +101,10 @@ def _parse_slave(namespace: str, link: dict[str, Any], masters: Mapping[int, str
     data = link["linkinfo"]["info_data"]
     flag = next((flag for flag in ("private", "vepa") if data.get(flag)), "bridge")
     master = link["link"] if namespace == HOST else masters[link["link_index"]]
-    addresses = select_ipv4(f"{info['local']}/{info['prefixlen']}" for info in link["addr_info"])
+    addresses = (f"{info['local']}/{info['prefixlen']}" for info in link["addr_info"])
+    ipv4 = tuple(each for each in addresses if ":" not in each)  # the kernel itself adds others
     identity = (namespace, link["ifname"], master, (data["mode"], flag))
-    return Slave(*identity, "UP" in link["flags"], addresses)
-
-
-def select_ipv4(addresses: Iterable[str]) -> tuple[str, ...]:
-    """Leave out IPv6 addresses, since the kernel adds and removes some by itself."""
-    return tuple(address for address in addresses if ":" not in address)
+    return Slave(*identity, "UP" in link["flags"], ipv4)
 
 
 class Attachment(NamedTuple):
@@ -209,9 +205,6 @@ class Model:
         wheres = [where for where in self.view.slaves if where not in self._owners]
         self._owners.update(dict.fromkeys(wheres, owner))
         return wheres
-
-    def note_add(self, key: Key, namespace: str) -> None:
-        self.namespaces.setdefault(key, set()).add(namespace)
 
     def record_added(self, key: Key, where: Where, result: dict[str, Any]) -> None:
         slave = self.view.slaves[where]

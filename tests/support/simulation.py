@@ -49,7 +49,7 @@ class Simulation:
         answer = self._call_verb("ADD", key, namespace, network.conf_of_add(key), kill)
         self._update_model(key)
         if key not in self.model.attachments or answer is None or answer.status == 0:
-            self.model.note_add(key, namespace)
+            self.model.namespaces.setdefault(key, set()).add(namespace)
         may_remove = key in self.model.uncertain  # ADD may remove what a killed call has left
         if answer is None:
             assert may_remove or before.is_part_of(self.model.view)
