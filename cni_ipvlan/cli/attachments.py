@@ -61,8 +61,8 @@ def find_record(node: Node, word: str, netns: str | None, **fields: str | None) 
         records = _select(records, container_id=word) or records
     matches = _select(records, **fields)
     found = [each for each in matches if each.attachment in owners] or matches
-    if len(found) == 1:
-        return found[0]
+    if len({each.attachment for each in found}) == 1:  # a killed ADD elsewhere has a record, too
+        return max(found, key=lambda each: each.has_container)
     names = {"container": word, "namespace": netns, **fields}
     what = ", ".join(f"{name} {value!r}" for name, value in names.items() if value)
     text = f"{'more than one' if found else 'no'} attachment with {what} is recorded"

@@ -9,6 +9,8 @@ from command_line import User
 from lab import NETNS_DIRECTORY, RECORDS, NetNS, Node, run
 from runtime import Conf, host_local, network
 
+from cni_ipvlan.state.registry import Registry
+
 LEASED = network(ipam=host_local("169.254.20.0/24"))
 
 
@@ -146,6 +148,8 @@ def test_one_of_several_that_are_recorded_is_chosen(node: Node, user: User) -> N
     node.make_container()
     for name in ("net1", "net2"):
         attach(user, f"/var{NETNS_DIRECTORY}/container1", f"{ID} --ifname {name}")
+    for each in [*Registry().all_records()]:  # as if ADDs of both in another container were killed
+        Registry().write(each._replace(netns_identity=(1, 1), is_complete=False, ifindex=0))
 
     several = f"container '{ID}' is recorded; there is net1 of the network net, container {ID}"
     expect(user, 2, f"--container-id {ID}", several)
