@@ -125,9 +125,7 @@ def _attachment_row(each: Attachment, state: _State, routes: Iterable[queries.Ro
     identity, records = netns and netns.identity, state.records.get(owner, []) if owner else []
     local_records = [record for record in records if record.netns_identity == identity]
     leased_addresses = None
-    if links.key_in_name(link.name):
-        local_records = records  # they name the namespace to which ADD will move it
-    elif local_records and local_records[0].network in state.leases:
+    if local_records and local_records[0].network in state.leases:
         # A container's label could name any network, so only a recorded attachment has leases.
         record = local_records[0]
         leases = state.leases[record.network]
