@@ -164,9 +164,7 @@ def test_the_world_changes_at_any_moment_of_an_add(setup: Setup) -> None:
     changes_refused = set()
     for change, point in trials:
         container = node.make_namespace("changed")
-
         answer = add_with(container, point, partial(CHANGES[change], node))
-
         changes_refused |= {change} if answer.status else set()
         is_fine = not answer.status or answer.error()["code"] not in {INTERNAL, INTERRUPTED}
         deleted = faulty.call(*words("DEL", container), Faults())
