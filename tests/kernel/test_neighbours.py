@@ -70,14 +70,12 @@ def test_an_address_of_another_host_or_its_container_is_refused(setup: Setup) ->
         setup.expect_error(106, *words, conf=ASKING, mode=mode, ipam=ipam)
     setup.add(ASKING, checkIPv4Conflict=False, ipam=static(FIRST)).delete()  # asks nobody
     setup.neighbour.ip(f"address delete {FIRST} dev eth0")
-
     setup.neighbour.ip("link add link eth0 name slave type ipvlan mode l2")
     setup.neighbour.ip(f"link set dev slave netns {setup.container2.path}")
     setup.container2.ip("address add 10.1.0.9/24 dev slave")
     setup.container2.ip("link set dev slave up")
     every = static("10.1.0.3/24", "fd00:1::2/64", "10.1.0.9/24")
     setup.expect_error(106, "10.1.0.9", mac_of(setup.neighbour), conf=ASKING, ipam=every)
-
     setup.add(ASKING, ipam=static(FIRST))  # which is free now
     assert setup.container.addresses("net1") == [FIRST]
 
@@ -99,7 +97,6 @@ def test_who_cannot_be_asked(setup: Setup) -> None:
 
 
 # IPv6 is enabled if it is disabled, and duplicate addresses are detected.
-
 OF_IPV6 = "fd00:1::2/64"
 
 
@@ -158,6 +155,9 @@ def test_detection_without_end_is_given_up(setup: Setup, monkeypatch: pytest.Mon
     assert f"of {OF_IPV6} has not finished after 1 s; does the master" in added.stderr
     setup.neighbour.ip("link set dev eth0 up")
     setup.neighbour.ip(f"address add {OF_IPV6} dev eth0 nodad")
+    wait_until(lambda: setup.neighbour.links()["eth0"]["operstate"] == "UP")
+    for state in ("down", "up"):  # the kernel may have asked before the other host was ready
+        setup.container.ip(f"link set dev net1 {state}")
     wait_until(lambda: "fd00" in setup.container.ip("-6 address show dev net1 dadfailed"))
     added.check(f"the address {OF_IPV6} is not used, as another host had it")
     assert "duplicate fd00:1::2" in ipvlan("show").out
