@@ -6,7 +6,6 @@ line acts on a label only if root's record puts that attachment into the same co
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from ipaddress import ip_interface
 from typing import Any
 
@@ -15,15 +14,17 @@ import click
 from cni_ipvlan.cli import configs
 from cni_ipvlan.cni.errors import TRY_AGAIN_LATER, UNKNOWN_CONTAINER, CniError
 from cni_ipvlan.config import netconf
-from cni_ipvlan.iproute import commands, machine, namespace
+from cni_ipvlan.iproute import commands, machine, namespace, queries
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import host_local, inventory, links
 from cni_ipvlan.plugin.node import Node
 from cni_ipvlan.state.attachment import AttachmentId, Record, describe_container
 from cni_ipvlan.state.registry import Registry
 
+_IPAM_WITH_OWNERS = ("", "static", "host-local")  # the owners of their addresses can be found
 _MOST_LISTED = 10
 _SHORTEST_ID = 4  # characters of the start of a container's ID
+_Owners = dict[str, AttachmentId | None] | None
 
 
 def matches_id(container_id: str, word: str) -> bool:
@@ -48,11 +49,12 @@ def find_record(node: Node, word: str, netns: str | None, **fields: str | None) 
     fields. What is empty or None may have any value.
     """
     advice = "give its container ID with --container-id"
-    advice = "what is not recorded needs -c and --netns" if word else advice
+    if word:
+        advice = "what is not recorded needs -c and --netns"
     try:
         # A read-only registry would be empty for those who may not read it.
         in_container = _read_container(node, netns) if netns else None
-        records, owners = in_container or ([*Registry().all_records()], set())
+        records, owners = in_container or ([*Registry().all_records()], None)
     except PermissionError:
         text = "only root may read which attachments are recorded; use sudo"
         raise click.UsageError(f"{text}; {advice}") from None
@@ -60,7 +62,7 @@ def find_record(node: Node, word: str, netns: str | None, **fields: str | None) 
         records = [each for each in records if matches_container(each.container_id, each.pod, word)]
         records = _select(records, container_id=word) or records
     matches = _select(records, **fields)
-    found = [each for each in matches if each.attachment in owners] or matches
+    found = [each for each in matches if each.attachment in (owners or {}).values()] or matches
     if len({each.attachment for each in found}) == 1:  # a killed ADD elsewhere has a record, too
         return max(found, key=lambda each: each.has_container)
     names = {"container": word, "namespace": netns, **fields}
@@ -153,18 +155,30 @@ def check_whole_ids(node: Node, network: str, valid: Iterable[Mapping[str, str]]
 
 
 def check_exists(node: Node, network: configs.NetworkConfig, values: Mapping[str, Any]) -> None:
-    """Raise CniError if root has recorded others in a container, but not this attachment.
+    """Raise CniError if certainly nothing is left of an attachment.
 
     DEL would then do nothing, or harm another attachment whose interface has no label.
     """
     attachment = AttachmentId(network.name, values["container_id"], values["ifname"])
-    records: list[Record] = []
-    with suppress(PermissionError):
-        records, _ = _read_container(node, values["netns"])
-    if records and attachment not in [each.attachment for each in records]:
-        what = f"{attachment.container_id!r} with the interface {attachment.ifname!r}"
-        text = f"there is nothing of the container {what} in the network {attachment.network!r}"
-        raise CniError(UNKNOWN_CONTAINER, text + _list_records(records))
+    temporary, ipam = links.temporary_name(attachment.key), netconf.ipam_type(network.config)
+    store = netconf.lease_directory(network.config)
+    try:
+        records, owners = _read_container(node, values["netns"])
+    except PermissionError:
+        return
+    if (
+        owners is None
+        or ipam not in _IPAM_WITH_OWNERS
+        or any(is_leased_to(each, attachment) for each in host_local.leases(store))
+        or node.registry.records_of(attachment)
+        or namespace.own_has_link(temporary)
+        or attachment in owners.values()
+        or None in {owners.get(name, attachment) for name in (attachment.ifname, temporary)}
+    ):
+        return
+    what = f"{attachment.container_id!r} with the interface {attachment.ifname!r}"
+    text = f"there is nothing of the container {what} in the network {attachment.network!r}"
+    raise CniError(UNKNOWN_CONTAINER, text + _list_records(records))
 
 
 def is_leased_to(lease: host_local.Lease, attachment: Record | AttachmentId) -> bool:
@@ -182,10 +196,10 @@ def _list_records(records: Sequence[Record]) -> str:
     return f"; there is {'; '.join(phrases)}" if phrases else ""
 
 
-def _read_container(node: Node, path: str) -> tuple[list[Record], set[AttachmentId | None]]:
-    """Return the records about a container, and the owners of its interfaces.
+def _read_container(node: Node, path: str) -> tuple[list[Record], _Owners]:
+    """Return the records about a container, and the owners of its interfaces, by their names.
 
-    None is the owner of those of others; raises PermissionError.
+    The owners are None if the user may not list the interfaces; raises PermissionError.
     """
     records = list(Registry().all_records())
     try:
@@ -194,8 +208,10 @@ def _read_container(node: Node, path: str) -> tuple[list[Record], set[Attachment
         raise
     except (OSError, ValueError, namespace.NotANamespaceError):  # it is gone
         real_path = os.path.realpath(path)
-        return [record for record in records if os.path.realpath(record.netns) == real_path], set()
-    owners = inventory.Owners(records)
-    own_links = links.list_links(node.begin(), netns)
+        return [record for record in records if os.path.realpath(record.netns) == real_path], {}
+    output = node.begin().run(links.list_command(netns))
     local_records = [record for record in records if record.netns_identity == netns.identity]
-    return local_records, {owners.owner_of(link, netns) for link in own_links}
+    if output.is_assumed:
+        return local_records, None
+    owners, listed = inventory.Owners(records), queries.links(output.stdout)
+    return local_records, {link.name: owners.owner_of(link, netns) for link in listed}

@@ -59,9 +59,7 @@ def test_an_add_says_its_made_up_id_and_how_to_take_it_back(node: Node, user: Us
     node.make_container()
     add = "ipvlan add -c net.conf --netns container1"
     before = node.snapshot()
-
     status, _, err = user.run(f"{add} --ifname eth1")
-
     assert status == 0
     (container_id,) = show_addresses(user)
     assert f"container ID {container_id}" in err
@@ -89,7 +87,11 @@ def test_what_is_not_meant_is_reported_and_left_alone(node: Node, user: User) ->
         expect(user, 1, f"-c {other} {identity}", "in the network 'other'", hint)
         expect(user, 1, f"-c net.conf {identity} --ifname eth1", "interface 'eth1'", hint)
         assert node.snapshot() == before
-
+    # One that a script has made has a label, but no record.
+    attach(user, "container1", "one --ifname net2")
+    Registry().remove(next(each for each in Registry().all_records() if each.ifname == "net2"))
+    delete(user, "container1 --container-id one --ifname net2")
+    assert container.links().keys() == {"lo", "net1"}
     # A label without a record is shown, but not acted on.
     run("rm", "-r", str(RECORDS))
     give = "give its container ID with --container-id"
@@ -122,11 +124,9 @@ def test_one_that_is_recorded_needs_no_configuration(node: Node, user: User, wor
     cache_result({"cniVersion": "1.0.0", "name": "net", "plugins": [LEASED, {"type": "portmap"}]})
     before = node.snapshot()
     attach(user, "container1", f"{ID} {POD}")
-
     script = user.check_output(f"ipvlan del --container-id {word} --dry-run")
     assert "ip link delete dev net1" in script
     assert user.run(f"ipvlan del --container-id {word}") == (0, "", "")
-
     assert node.snapshot() == before
     expect(user, 2, f"--container-id {word}", f"no attachment with container {word!r} is")
 

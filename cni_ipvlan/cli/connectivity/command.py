@@ -112,7 +112,8 @@ def trace_command(one: str, other: str, as_json: bool) -> int:
     asked = [(pair, each) for pair, family in pairs for each in _ask(*pair, family)]
     questions = [each for _, each in asked]
     start, end = (asked or pairs)[0][0]
-    is_exact, findings = start.is_exact or end.is_exact, list[Finding]()
+    is_exact = start.is_exact or end.is_exact
+    findings: list[Finding] = []
     if start.side is None:
         text = f"{start.name} is not on this node, so nothing can be sent from there"
         findings += [Finding(PROBLEM, "from", text, "run this on its node, or swap the two")]

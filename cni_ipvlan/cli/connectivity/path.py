@@ -237,14 +237,15 @@ def check_source(request_path: Path, reply_paths: Sequence[Path]) -> Iterator[Fi
 def _explain_failure(side: Side, entry: Port | None, path: Path, answer: str) -> Iterator[Finding]:
     """Yield why a side has no route for packets, which it has got by ``entry`` if that is given."""
     target = path.target
-    separated = (
-        None if path.is_from_vepa(side) else next(routing.find_separated(side, target), None)
-    )
-    if entry and (drops := _explain_drop(entry, path, answer)):
+    if entry:
+        drops = _explain_drop(entry, path, answer)
+    else:
+        drops = [*routing.find_blackhole(side, path.source, target)]
+    if drops:
         yield from drops
-    elif not entry and (blackholes := [*routing.find_blackhole(side, path.source, target)]):
-        yield from blackholes
-    elif separated:
+    elif not path.is_from_vepa(side) and (
+        separated := next(routing.find_separated(side, target), None)
+    ):
         port, master = separated
         yield from hops.check_host(Hop(path.source, target, master, target, port))
     else:

@@ -92,10 +92,13 @@ def ask(question: Question) -> Iterator[Finding]:
     findings = [*_read_refusal(question, completed), *_explain_silence(question)]
     problems = [each for each in findings if each.state == PROBLEM and each.subject != "gateway"]
     holder = question.find_holder()
-    own_rule = f" of {holder.side} drops packets" if holder else "\0"  # which no text has
-    refusals = [e for e in problems if e.subject in ("echo", "no ping") or own_rule in e.text]
+    own_rules = (f" of {holder.side} drops packets",) if holder else ()
+    is_refusal = [
+        each.subject in ("echo", "no ping") or any(words in each.text for words in own_rules)
+        for each in problems
+    ]
     # A gateway need not answer ping.
-    if question.purpose == "gateway" and problems and len(refusals) == len(problems):
+    if question.purpose == "gateway" and problems and all(is_refusal):
         findings = [problems[0]._replace(state=WARNING, subject="gateway")]
     yield from findings
 

@@ -33,19 +33,25 @@ from cni_ipvlan.state.registry import Registry
 @options.netns_option(required=False)
 @options.option("--ifname", options.interface_name, "NAME", "A name to look up with --netns.")
 @options.cni_path_option
-def doctor_command(as_json: bool, config: str | None, cni_path: str | None, **names: Any) -> int:
+def doctor_command(
+    config: str | None,
+    network: str | None,
+    netns: str | None,
+    ifname: str | None,
+    cni_path: str | None,
+    as_json: bool,
+) -> int:
     """Check for what could keep an attachment from working.
 
     It looks at the node, and at the network given with -c, or else at all in /etc/cni/net.d.
     It runs no plugins but ipvlan and those that these networks name as IPAM.
     """
-    netns, ifname = names["netns"], names["ifname"] or ""
     if ifname and not netns:
         raise click.UsageError("--ifname needs --netns, the namespace to look it up in")
-    selected = options.choose_network(config, names["network"]) if config else None
+    selected = options.choose_network(config, network) if config else None
     runner, registry, *_ = calls.read_only_node()
     path, origin = calls.find_cni_path(cni_path)
-    tools = Tools(runner, Transaction(runner), registry, path.split(":"), origin, {}, ifname)
+    tools = Tools(runner, Transaction(runner), registry, path.split(":"), origin, {}, ifname or "")
     findings = []
     for finding in examine(tools, selected, netns):
         runner.interrupts.check()
