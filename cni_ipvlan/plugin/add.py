@@ -13,7 +13,7 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Running
-from cni_ipvlan.plugin import configure, features, ipam, links, modes
+from cni_ipvlan.plugin import configure, features, ipam, links, modes, on_demand
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import Master, check_master, describe_down
@@ -86,9 +86,7 @@ def _check_not_attached(call: Call) -> list[Record]:
     existing = next(filter(None, found), None)
     description = f"{existing[1].name} in {existing[0].path}" if existing else ""
     if complete and not existing:
-        from cni_ipvlan.plugin import inventory
-
-        moved = inventory.search_label(call.tx, call.registry, call.attachment)
+        moved = on_demand.inventory.search_label(call.tx, call.registry, call.attachment)
         description = next((each.describe() for each in moved), "")
     if description:
         raise CniError(
@@ -213,8 +211,7 @@ def _explain_conflicts(node: Node) -> Iterator[list[Master]]:
     except CniError as failure:
         cause = failure.__cause__
         if masters and isinstance(cause, CommandError):
-            from cni_ipvlan.plugin import explain
-
-            for each in explain.find_conflicts(cause, node.begin(), node.registry, masters[0]):
+            find_conflicts = on_demand.explain.find_conflicts
+            for each in find_conflicts(cause, node.begin(), node.registry, masters[0]):
                 failure.add_private(f"found: {each}")
         raise

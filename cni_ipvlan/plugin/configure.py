@@ -13,6 +13,7 @@ from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Running
 from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.plugin import on_demand
 from cni_ipvlan.plugin.codes import ADDRESS_IN_USE, COMMAND_FAILED
 from cni_ipvlan.plugin.ipam import needs_link
 from cni_ipvlan.plugin.master import Master
@@ -55,9 +56,8 @@ def configure(
         changes = _link_changes(conf, name, master, addressing)
         completed = tx.run_batch(*_with_show(changes, name, netns))
     except CommandError as error:
-        from cni_ipvlan.plugin import explain
-
-        error.findings += explain.explain_route(error, tx, netns)  # before anything is undone
+        # It is asked before anything is undone.
+        error.findings += on_demand.explain.explain_route(error, tx, netns)
         raise
     if completed.stderr:
         reason = completed.stderr.decode("utf-8", "replace").strip()

@@ -14,7 +14,7 @@ from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.commands import Command, link_delete
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link
-from cni_ipvlan.plugin import features, ipam, links
+from cni_ipvlan.plugin import features, ipam, links, on_demand
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.state.attachment import Record
 
@@ -95,9 +95,7 @@ def _remove_links(call: Call) -> _Outcome:
         names = (attachment.ifname, temporary)
         deleted_links = _remove_from_container(call, records, container, names)
         if not deleted_links and any(record.netns_identity == identity for record in records):
-            from cni_ipvlan.plugin import inventory
-
-            for each in inventory.search_label(tx, registry, attachment):
+            for each in on_demand.inventory.search_label(tx, registry, attachment):
                 call.warn(
                     f"not removed, since it was moved out of its container: {each.describe()}"
                 )

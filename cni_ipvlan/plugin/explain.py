@@ -152,6 +152,31 @@ def _describe_machine(code: int, error: CommandError) -> list[str]:
     return [machine.why_not_permitted(needed)] if code == codes.NOT_PERMITTED else []
 
 
+def netns_error(path: str, error: Exception | None) -> CniError:
+    """Return why CNI_NETNS can't be a container's; without an error, it is our own namespace."""
+    reason = getattr(error, "strerror", None) or str(error)
+    advice = "give the path of a network namespace: /run/netns/NAME, or /proc/PID/ns/net"
+    if error is None:
+        reason = "that is the namespace the plugin itself runs in"
+        advice = (
+            "add no interface, since a container on the host's network needs none "
+            "(CNI_NETNS_OVERRIDE=1 adds one anyway)"
+        )
+    elif isinstance(error, FileNotFoundError):
+        reason = "there is no such file"
+        advice = (
+            "list namespaces with ip netns or lsns -t net; the container may have ended already"
+        )
+    elif isinstance(error, PermissionError):
+        advice = "run as root"
+        if not os.geteuid():
+            # The kernel asks as for ptrace(2): proc_ns_get_link() in fs/proc/namespaces.c.
+            missing = machine.why_not_permitted(("CAP_SYS_ADMIN", "CAP_SYS_PTRACE"))
+            advice = f"run as the host's root with all capabilities: {missing}"
+    msg = f"CNI_NETNS is {path!r}; {reason}"
+    return CniError(errors.INVALID_ENVIRONMENT, msg, f"try: {advice}", subject="CNI_NETNS")
+
+
 def explain_route(error: CommandError, tx: Transaction, netns: Namespace) -> list[str]:
     """Return lines about what in the container explains why a route was refused."""
     if _code(error) != codes.ROUTE_REFUSED:

@@ -15,6 +15,7 @@ from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command, Undo
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Completed, Running
+from cni_ipvlan.plugin import on_demand
 from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.start import json
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
@@ -130,9 +131,8 @@ def _wait(call: Call, name: str, started: Running, parse: Callable[[Completed], 
     command = started.command
     stderr = completed.stderr.decode("utf-8", "replace").strip()
     if not completed.was_run:
-        from cni_ipvlan.plugin import causes
-
-        if causes.explain(command, stderr).meaning:  # the node's, as a limit on open files
+        # It may be the node's fault, such as a limit on open files.
+        if on_demand.causes.explain(command, stderr).meaning:
             raise CommandError(command, completed)
         raise delegate.not_executed(stderr, command.argv[0])
     if stderr:
@@ -144,10 +144,8 @@ def _wait(call: Call, name: str, started: Running, parse: Callable[[Completed], 
     try:
         return parse(completed)
     except CniError as error:
-        from cni_ipvlan.plugin import explain
-
         error.add_details(f"command: {commands.in_shell(command.full_argv)}")
-        for advice in explain.advice(call.request, name, error):
+        for advice in on_demand.explain.advice(call.request, name, error):
             error.add_details(f"try: {advice}")
         raise
 

@@ -42,7 +42,7 @@ from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import links
+from cni_ipvlan.plugin import links, on_demand
 from cni_ipvlan.plugin.codes import MODE_CONFLICT
 from cni_ipvlan.plugin.master import Master, shorten_list
 from cni_ipvlan.plugin.node import Call
@@ -263,13 +263,11 @@ def _search(tx: Transaction, registry: Registry, master: Master, record: Record)
     If none is found, the source is _UNKNOWN, and the description names some that may be one. If no
     note has the same mode, interfaces are waited for that the kernel may be removing.
     """
-    from cni_ipvlan.plugin import inventory
-
     deadline = time.monotonic() + _SEARCH_SECONDS
     namespaces = namespace.find_others(deadline)
     candidates = (each for each in namespaces if namespace.is_of_our_user(each.path))
     suspects = []
-    for each in inventory.search(tx, registry, deadline=deadline, namespaces=candidates):
+    for each in on_demand.inventory.search(tx, registry, deadline=deadline, namespaces=candidates):
         if _is_proven(tx, master, each.link, each.netns):
             return ModeInUse(each.link, each.describe())
         if master.carries(each.link, each.netns):

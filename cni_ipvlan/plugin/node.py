@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from cni_ipvlan.cni import delegate
-from cni_ipvlan.cni.errors import INVALID_ENVIRONMENT, CniError
+from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import Request
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import NetConf
@@ -17,6 +16,7 @@ from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import Runner
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import Log
+from cni_ipvlan.plugin import on_demand
 from cni_ipvlan.plugin.codes import INTERRUPTED
 from cni_ipvlan.start.namedtuple import NamedTuple
 from cni_ipvlan.state.attachment import AttachmentId
@@ -134,9 +134,7 @@ def assemble(environment: Mapping[str, str], interrupts: Interrupts, log: Log) -
 def _as_cni_error(error: Exception) -> CniError:
     if isinstance(error, CniError):
         return error
-    from cni_ipvlan.plugin.explain import as_cni_error  # a call without faults doesn't need it
-
-    return as_cni_error(error)
+    return on_demand.explain.as_cni_error(error)
 
 
 def find_container(request: Request) -> Namespace:
@@ -146,29 +144,10 @@ def find_container(request: Request) -> Namespace:
         netns = namespace.find(request.netns)
         if netns.identity != own_identity or request.may_share_netns:
             return netns
-        reason = "that is the namespace the plugin itself runs in"
-        advice = (
-            "add no interface, since a container on the host's network needs none "
-            "(CNI_NETNS_OVERRIDE=1 adds one anyway)"
-        )
-    except FileNotFoundError:
-        reason = "there is no such file"
-        advice = (
-            "list namespaces with ip netns or lsns -t net; the container may have ended already"
-        )
-    except (OSError, ValueError, namespace.NotANamespaceError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        advice = "give the path of a network namespace: /run/netns/NAME, or /proc/PID/ns/net"
-        if isinstance(error, PermissionError):
-            advice = "run as root"
-            if not os.geteuid():
-                from cni_ipvlan.iproute import machine
-
-                # The kernel asks as for ptrace(2): proc_ns_get_link() in fs/proc/namespaces.c.
-                missing = machine.why_not_permitted(("CAP_SYS_ADMIN", "CAP_SYS_PTRACE"))
-                advice = f"run as the host's root with all capabilities: {missing}"
-    msg = f"CNI_NETNS is {request.netns!r}; {reason}"
-    raise CniError(INVALID_ENVIRONMENT, msg, f"try: {advice}", subject="CNI_NETNS")
+        error = None
+    except (OSError, ValueError, namespace.NotANamespaceError) as failure:
+        error = failure
+    raise on_demand.explain.netns_error(request.netns, error)
 
 
 def attachment_id(request: Request) -> AttachmentId:
