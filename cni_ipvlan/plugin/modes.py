@@ -11,8 +11,8 @@ that of the first of these that exists:
 2. a recorded interface, which is asked for by its name in its container. Since the
    container's owner can forge what is seen there, it counts if it agrees with root's record,
    or if the kernel confirms that its parent is this master;
-3. none, if the kernel reports that the master carries no ipvlan in any namespace: then the
-   records leave the master. The kernel is asked before a mode is refused, or a record is believed;
+3. none, if the kernel reports that the master carries no ipvlan in any namespace. It is asked
+   before a mode is refused, or a record is believed;
 4. an interface on the host;
 5. root's note of the mode, if nothing was found when namespaces were searched;
 6. an interface found in any namespace, if the kernel confirms its parent. Root may have made
@@ -165,8 +165,12 @@ def _find_conflict(
     if current is not None and record.has_mode_of(current.source):
         return None
     is_unused = is_free(tx, master)
-    if is_unused:
-        current = _clear_records(registry, master, record)  # 3
+    if is_unused:  # 3
+        registry.mark_note(master.key, is_searched=False)
+        adding = (each for each in registry.records(master.key) if not each.is_complete)
+        live = (each for each in adding if registry.is_live(each.attachment.key))
+        others = (each for each in live if each.attachment != record.attachment)
+        current = next((ModeInUse(each, each.describe()) for each in others), None)
     elif current is None:
         host_link = next(iter(master.slaves), None)
         if host_link:
@@ -214,20 +218,6 @@ def _find_recorded(
                 earlier_mode = f"{record.mode} {record.flag}"
                 return ModeInUse(link, record.describe(), earlier_mode=earlier_mode)
     return None
-
-
-def _clear_records(registry: Registry, master: Master, new_record: Record) -> ModeInUse | None:
-    """Have the records leave a free master; return the mode of an attachment being created."""
-    registry.mark_note(master.key, is_searched=False)
-    current = None
-    for record in list(registry.records(master.key)):
-        if record.attachment == new_record.attachment:
-            continue  # it stays, since its addresses may still be allocated
-        if registry.is_live(record.attachment.key):
-            current = ModeInUse(record, record.describe())
-        else:
-            registry.leave_master(record)
-    return current
 
 
 def is_free(tx: Transaction, master: Master) -> bool | None:

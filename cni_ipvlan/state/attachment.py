@@ -131,17 +131,6 @@ class Record(NamedTuple):
         inode, index = self.master
         return bool(link.parent) if inode == netns.identity[1] else index == link.parent_index
 
-    def disproves(self, other: Record) -> bool:
-        """Whether another record can't be true beside this one, of an ADD that has done its work.
-
-        The other one is about the same attachment in another place, or about another attachment
-        with the same interface. It stays if the host has routes to it, since GC finds these by it,
-        or if it is about no interface any more.
-        """
-        interface, other_interface = ((each.netns_identity, each.ifname) for each in (self, other))
-        is_same_interface = other_interface == interface and any(other.master)
-        return other.attachment == self.attachment or (is_same_interface and not other.host_routes)
-
     def describe(self) -> str:
         """Return a phrase that names the interface and its place."""
         return f"{self.ifname} in {self.netns} ({describe_container(self.container_id, self.pod)})"

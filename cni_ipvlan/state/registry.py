@@ -12,7 +12,8 @@
    call has left is found by either.
 
 A record is a file, in a directory on tmpfs that only root can read. It lies in the directory of
-its master, so that nothing that is read under a lock grows with the node:
+its master, so that nothing that is read under a lock grows with the node. It stays until DEL, GC,
+or the next ADD of its attachment removes it, as addresses are allocated until then:
 
 ``on-NAMESPACE.MASTER/KEY.INTERFACE.host@INDEX.adding``
     a record on a master (namespace inode, interface index). KEY is the attachment's, see
@@ -20,8 +21,6 @@ its master, so that nothing that is read under a lock grows with the node:
     name. Both only find a record: the names in it identify the attachment. ``.host`` is added while
     the host has routes to the attachment. INDEX is the index of its interface, added when it is
     known. ``.adding`` is there until the ADD has done its work.
-``on-0.0/…``
-    the record of an attachment whose interface is gone, so that GC can release its addresses
 ``on-NAMESPACE.MASTER/mode`` or ``…/mode.searched``
     a note of the master's mode: the record of the first ADD in that mode. It stays when the last
     record goes, until the kernel says that the master carries no ipvlan: a container's owner may
@@ -30,10 +29,11 @@ its master, so that nothing that is read under a lock grows with the node:
     a file of which bytes are locked: one by each call, another one while a master's mode is decided
     or something that attachments share is changed (locks.py)
 
-A master's directory goes with its note. Before December 2026, attachments with routes of the
-host had a second record, in ``host-NAMESPACE.MASTER/``, and those on a VLAN one in ``vlan-…/``. And
-after INDEX, there was the number of the master's namespace in the container. A node that was not
-started since then may have such records.
+A master's directory goes with its note. Records of interfaces that were gone lay in ``on-0.0/``
+until December 3, 2026. Before December, attachments with routes of the host had a second record, in
+``host-NAMESPACE.MASTER/``, and those on a VLAN one in ``vlan-…/``. And after INDEX, there was the
+number of the master's namespace in the container. A node that was not started since then may have
+such records.
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ _OPEN_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 _MOST_RECORD = 1 << 16  # bytes; its names and paths have less than 5 KiB together
 HOST, VLAN, DHCP = "host-", "vlan-", "dhcp-"
 _LOCKS, _MASTER, _WITH_HOST, _ADDING = "locks", "on-", ".host", ".adding"
-_NO_MASTER = (0, 0)
 _INDEX = "@"  # nothing before it in a file's name has it
 _NOTES = ("mode.searched", "mode")
 
@@ -195,28 +194,18 @@ class Registry:
     def finish(self, record: Record, ifindex: int = 0) -> Record:
         """Record that the ADD of a record has done its work; return the complete record.
 
-        Its file gets the index of the interface when it is renamed. Records that it disproves are
-        removed.
+        Its file gets the index of the interface when it is renamed. Other records of the attachment
+        are removed, which were about former interfaces.
         """
-        key, interface = record.file_name.split(".")
         own_path = self._path(record)
-        for path in {*self._files(key), *self._files(f".{interface}")} - {own_path}:
-            other = self._read(path)
-            # One with the same key that can't be read was left by a call that was killed.
-            has_same_key = os.path.basename(path).startswith(key)
-            if record.disproves(other) if other else has_same_key:
-                if other and other.attachment != record.attachment:
-                    self._keep_without_master(path, other)
+        for path in self._files(record.attachment.key):
+            other = self._read(path)  # one that can't be read was left by a call that was killed
+            is_own = other is None or other.attachment == record.attachment
+            if path != own_path and is_own:
                 self._remove_record(path)
         record = record._replace(is_complete=True, ifindex=ifindex)
         self._rename(own_path, self._path(record))
         return record
-
-    def leave_master(self, record: Record) -> None:
-        """Record that an attachment has no interface on its master any more."""
-        path = self._path(record)
-        self._keep_without_master(path, record)
-        self._remove_record(path)
 
     def remove(self, record: Record) -> None:
         """Remove a record, and no other one about the same attachment."""
@@ -356,16 +345,6 @@ class Registry:
             raise
         finally:
             os.close(descriptor)
-
-    def _keep_without_master(self, path: str, record: Record) -> None:
-        """Copy a record that will be removed, since its addresses may still be allocated.
-
-        A call that works on the attachment, as its DEL may, has removed or will remove the record.
-        """
-        copy = record._replace(master=_NO_MASTER, vlan=0, host_routes=(), ifindex=0)
-        with self.try_attachment_lock(record.attachment.key) as is_locked:
-            if is_locked and os.path.lexists(path):
-                self._write(self._path(copy), copy)
 
     def _rename(self, path: str, new_path: str) -> None:
         if not self._is_read_only:

@@ -11,6 +11,8 @@ from lab import RECORDS, NetNS, Node, find_records, run
 from runtime import Conf, host_local, network, static
 from setup import Setup
 
+from cni_ipvlan.state.registry import Registry
+
 OTHER_MODES = [("l3", "bridge"), ("l3s", "bridge"), ("l2", "private"), ("l2", "vepa")]
 
 
@@ -97,6 +99,8 @@ def test_what_is_deleted_or_has_vanished_blocks_no_mode(setup: Setup) -> None:
     setup.add(mode="l2", at=setup.container2)
     setup.node.remove(setup.container2)
     add_in(setup, "l3s")
+    recorded = {each.container_id for each in Registry().all_records()}
+    assert recorded == {"one", "two", "third"}  # as their addresses may be allocated
 
 
 @pytest.mark.setup(master="")
