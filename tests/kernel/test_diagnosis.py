@@ -436,8 +436,8 @@ masqueraded in l3 | l3; neighbour: ip route add 10.1.0.2 via 10.1.0.10;
     host: iptables-legacy -t nat -A POSTROUTING -s 10.1.0.2 -j MASQUERADE; trace one 10.1.0.1
     => changes addresses, so that in mode l3 answers don't come back => use mode l3s; or
 the host drops what comes by hostAccess | access;
-    host: iptables-legacy -A INPUT -s 10.1.0.2 -j DROP; trace one host
-    => a rule of the host drops packets => -D INPUT -s 10.1.0.2/32 -j DROP
+    host: iptables-legacy -P INPUT DROP; trace one host
+    => the policy of the host drops packets => iptables-legacy -t filter -I INPUT -s 10.1.0.2 -j
 echo ignored, and isolated networks | pair; space iso;
     iso: ip link add name d0 up type dummy; iso: ip address add 10.1.0.2/24 dev d0;
     iso: ip address add 10.1.0.1/24 dev d0; neighbour: net/ipv4/icmp_echo_ignore_all=1;

@@ -163,8 +163,8 @@ def _report_rule(
 
 def _list_matches(side: Side, ends: Sequence[str], hook: str) -> list[tuple[str, str]]:
     """Return what has to pass a hook of a side: packets by source, destination or protocol."""
-    here: list[Side | Port] = [side, *_list_children(side, ends)]
-    remote = [each for each in ends if not any(holder.has_address(each) for holder in here)]
+    children = () if any(map(side.has_address, ends)) else _list_children(side, ends)
+    remote = [e for e in ends if not any(each.has_address(e) for each in (side, *children))]
     keys = {"forward": "sd", "output": "d", "postrouting": "d"}.get(hook, "s")
     icmp = [("p", "ipv6-icmp")] if ":" in ends[-1] and len(keys) == 1 else []  # to find neighbours
     return [*((key, (*remote, ends[-1])[0]) for key in keys), *icmp]
