@@ -551,13 +551,11 @@ mode changed by another program | pair; one: ip link set dev net1 type ipvlan mo
     probe --netns one
     => net1 in ONE was attached in mode l2 bridge, and shows l3 bridge now: another program may have
     => exec container1 ip link set dev net1 type ipvlan mode l2 bridge
-through a container | pair; space far;
-    two: ip link add name far0 up type veth peer name eth0 netns far;
-    two: ip address add 10.66.0.1/24 dev far0; far: ip link set dev eth0 up;
-    far: ip address add 10.66.0.2/24 dev eth0; far: ip route add default via 10.66.0.1;
-    one: ip route add 10.66.0.0/24 via 10.1.0.3; trace one 10.66.0.2
-    => ipvlan hands net1 in TWO only packets for its own addresses, and 10.66.0.2 is none
-    => use macvlan
+through a container | pair; space far; two: ip link add name far0 up type veth peer name eth0 netns
+    far; two: ip address add 10.66.0.1/24 dev far0; far: ip link set dev eth0 up; far: ip address
+    add 10.66.0.2/24 dev eth0; far: ip route add default via 10.66.0.1; one: ip route add
+    10.66.0.0/24 via 10.1.0.3; trace one 10.66.0.2 => ipvlan hands net1 in TWO only packets for its
+    own addresses, and 10.66.0.2 is none => use macvlan
 an address on lo | pair; two: ip link set dev lo up; two: ip address add 10.1.0.50/32 dev lo;
     trace one 10.1.0.50
     => ipvlan hands net1 in TWO only packets for its own addresses, and 10.1.0.50 is none
@@ -884,15 +882,17 @@ a namespace elsewhere with the gateway's address | routed; space vm;
 echo ignored, and a namespace elsewhere with the address | pair; space vm;
     vm: ip link add name d0 up type dummy; vm: ip address add 10.1.0.1/24 dev d0;
     neighbour: net/ipv4/icmp_echo_ignore_all=1; trace one 10.1.0.1 => answers ARP or ND
+another interface of a pod, behind a router | masters; one: net/ipv4/conf/net1/rp_filter=1;
+    add one 10.2.0.2/24 - master=eth1 name=other CNI_IFNAME=net2; trace two 10.1.0.2
+    => drops what comes from 10.2.0.3 by net1, since it would answer by net2 (
 another host answers | gateway; host: ip link add name d0 up type dummy; add one 10.1.0.2/24;
     add two 10.1.0.1/24 - master=d0 name=other; trace one two
     => is not on its network: another host has that address, too
 a wrong neighbour | pair;
     one: ip neighbour replace 10.1.0.1 lladdr 02:00:00:00:00:99 dev net1 nud permanent;
     trace one 10.1.0.1 => answers for it
-a neighbour that is not there | pair;
-    one: ip neighbour replace 10.1.0.9 lladdr 02:00:00:00:00:99 dev net1 nud permanent;
-    trace one 10.1.0.9 => nobody answers for 10.1.0.9
+a neighbour that is not there | pair; one: ip neighbour replace 10.1.0.9 lladdr 02:00:00:00:00:99
+    dev net1 nud permanent; trace one 10.1.0.9 => nobody answers for 10.1.0.9
 a bond's active port | bond; neighbour: ip link set dev eth1 down; probe --netns one
     => eth1 of the host is without carrier
 the host's address only | pair; addressed; neighbour: iptables-legacy -A INPUT -s 10.1.0.2 -j DROP;

@@ -234,6 +234,15 @@ def check_source(request_path: Path, reply_paths: Sequence[Path]) -> Iterator[Fi
         yield Finding(PROBLEM, "source", text, advice)
 
 
+def check_entry(path: Path, holder: Port | None) -> list[Finding]:
+    """Return why an interface of ipvlan drops what comes from a router that is not seen."""
+    if holder is None or not holder.link.is_ipvlan:  # to others it may come by another interface
+        return []
+    path.sides.append(holder.side)
+    route = holder.side.get_route(path.target, **{"from": path.source, "iif": holder.link.name})
+    return [] if route.device else _explain_drop(holder, path, route.error)
+
+
 def _explain_failure(side: Side, entry: Port | None, path: Path, answer: str) -> Iterator[Finding]:
     """Yield why a side has no route for packets, which it has got by ``entry`` if that is given."""
     target = path.target

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from cni_ipvlan.cli.connectivity import facts, filters, hops, routing
 from cni_ipvlan.cli.connectivity.ends import End
 from cni_ipvlan.cli.connectivity.hops import Hop
-from cni_ipvlan.cli.connectivity.path import Path, check_source, check_ttl
+from cni_ipvlan.cli.connectivity.path import Path, check_entry, check_source, check_ttl
 from cni_ipvlan.cli.connectivity.topology import Port, Side, is_address, of_family
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, queries
@@ -267,9 +267,8 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
     # They are asked by ARP, too: an echo may wait for an answer to one that was lost before.
     askers = ((facts.find_asker(each.sender), each.next_hop) for each in request_hops)
     pings += [(e.side, commands.arping(hop, e.link.name)) for e, hop in askers if ":" not in hop]
-    is_global = ":" in target and target[:4] != "fe80"
-    is_leaving = port is not None and port.link.name == route.device
-    if port and is_global and is_leaving and not of_family(target, port.addresses):
+    device = route.device if ":" in target and target[:4] != "fe80" else ""
+    if port and port.link.name == device and not of_family(target, port.addresses):
         text, advice = f"{port} has no IPv6 address but link-local ones", "see ipvlan check"
         yield Finding(PROBLEM, "address", text, advice)
     loopbacks = [question.side.ports["lo"]] if route.kind == "local" else []
@@ -279,7 +278,10 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
         paths[1:] = _find_ways_back(request_path, holder, source, drops) or paths[1:]
     for path in paths:
         yield from (*path.findings, *check_ttl(path))
-    yield from check_source(request_path, paths[1:])
+    yield from (
+        *check_source(request_path, paths[1:]),
+        *check_entry(request_path, holder if is_far else None),
+    )
     refusals = [*_read_refusal(question, answers[0])]
     yield from (*drops, *(refusals if is_far else ()))
     if answers[0].status == 0:  # two that are here may have learned ARP since
