@@ -273,6 +273,9 @@ too small a TTL by an advertised route | routed6; neighbour: net/ipv6/conf/all/f
 the host's route in mode l3 is missing | gateway; add one 10.1.0.2/24 - mode=l3;
     neighbour: ip route add 10.1.0.2 dev eth0; trace one 10.1.0.1
     => the host has no route to 10.1.0.1 => ip route add 10.1.0.1 dev eth0
+a rule that leads elsewhere | pair; one: ip link add name wg0 up type dummy; one: ip rule add lookup
+    99; one: ip address add 10.66.0.2/32 dev wg0; one: ip route add default dev wg0 table 99;
+    trace one 10.7.0.1 => 10.7.0.1 does not answer wg0 in ONE => the route: default dev wg0 table 99
 blackhole by policy routing | pair; one: ip rule add to 10.1.0.3 lookup 100;
     one: ip route add blackhole default table 100; trace one two
     => blackhole default table 100 (by the rule 32765 => route delete blackhole default table 100
@@ -482,13 +485,11 @@ private, and a rule that drops something else | gateway; add one 10.1.0.2/24 10.
 private, and a router that answers ARP for all | gateway; neighbour: net/ipv4/ip_forward=1;
     neighbour: net/ipv4/conf/eth0/proxy_arp_pvlan=1; add one 10.1.0.2/24 10.1.0.1 flag=private;
     add two 10.1.0.3/24 10.1.0.1 flag=private; trace one two => flag private keeps => flag bridge
-macvlan in mode private | space mac;
-    host: ip link add name mac0 link eth0 netns mac type macvlan mode private;
-    host: ip link add name mac1 link eth0 netns two type macvlan mode private;
-    mac: ip address add 10.5.0.2/24 dev mac0; two: ip address add 10.5.0.3/24 dev mac1;
-    mac: ip link set dev mac0 up; two: ip link set dev mac1 up; trace mac two
-    => is a macvlan in mode private, which keeps it apart from others on eth0 of the host
-    => use mode bridge for both
+macvlan in mode private | space mac; host: ip link add name mac0 link eth0 netns mac type macvlan
+    mode private; host: ip link add name mac1 link eth0 netns two type macvlan mode private; mac: ip
+    address add 10.5.0.2/24 dev mac0; two: ip address add 10.5.0.3/24 dev mac1; mac: ip link set dev
+    mac0 up; two: ip link set dev mac1 up; trace mac two => is a macvlan in mode private, which
+    keeps it apart from others on eth0 of the host => use mode bridge for both
 vepa in mode l3 without a router | addressed; gateway; host: ip route add 10.2.0.0/24 via 10.1.0.1;
     neighbour: ip route add 10.2.0.0/24 via 10.1.0.10; add one 10.2.0.2/24 - mode=l3 flag=vepa;
     add two 10.2.0.3/24 - mode=l3 flag=vepa; trace one two
@@ -575,9 +576,8 @@ ARP is not answered for another's address | pair; neighbour: net/ipv4/conf/all/a
     trace one 10.1.0.9 => has 10.1.0.9, but does not answer ARP or ND => echo 0
 no ARP | pair; one: ip link set dev net1 arp off; trace one 10.1.0.1
     => net1 in ONE asks for no neighbour => exec container1 ip link set dev net1 arp on
-hostAccess with rp_filter | access; host: net/ipv4/conf/eth0/rp_filter=1; trace one host
-    => the host drops what comes from 10.1.0.2 by eth0
-    => echo 2 >/proc/sys/net/ipv4/conf/eth0/rp_filter
+hostAccess with rp_filter | access; host: net/ipv4/conf/eth0/rp_filter=1; trace one host => the host
+    drops what comes from 10.1.0.2 by eth0 => echo 2 >/proc/sys/net/ipv4/conf/eth0/rp_filter
 hostAccess without its neighbour | access; one: ip neighbour delete 10.1.0.10 dev net1;
     trace one host
     => net1 in ONE has no permanent neighbour entry for 10.1.0.10, the host

@@ -295,7 +295,8 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
     for hop in request_hops[-1:]:
         yield from _explain_outside(question, hop, source, refusals)
     kind, text = route.kind, f"{target} does not answer {question.end.name}"
-    advice = "look at filters on the way, and at the way back"
+    advice = "look at filters on the way, and at the way back; the route: "
+    advice += routing.show_route(question.side, route.device, target, source)
     if kind in ("broadcast", "multicast"):
         text, advice = f"{text}: it is a {kind} address", "name an address that one host has"
     yield Finding(PROBLEM, question.purpose, text, advice)
