@@ -276,6 +276,11 @@ the host's route in mode l3 is missing | gateway; add one 10.1.0.2/24 - mode=l3;
 a rule that leads elsewhere | pair; one: ip link add name wg0 up type dummy; one: ip rule add lookup
     99; one: ip address add 10.66.0.2/32 dev wg0; one: ip route add default dev wg0 table 99;
     trace one 10.7.0.1 => 10.7.0.1 does not answer wg0 in ONE => the route: default dev wg0 table 99
+another interface, and a host that can't be the router | addressed; add one 10.1.0.2/24; host:
+    net/ipv4/ip_forward=1; host: ip link add name d0 up type dummy; host: ip address add
+    10.77.0.1/24 dev d0; one: ip link add name d1 up type dummy; one: ip address add 10.66.0.2/24
+    dev d1; one: ip route add default via 10.66.0.1; probe --netns one --to 10.77.0.1 => packets to
+    10.77.0.1 leave ONE by d1, not by net1 => a better route or a rule says so
 blackhole by policy routing | pair; one: ip rule add to 10.1.0.3 lookup 100;
     one: ip route add blackhole default table 100; trace one two
     => blackhole default table 100 (by the rule 32765 => route delete blackhole default table 100
@@ -505,14 +510,12 @@ vepa in a VLAN that the switch lacks | switch; switch: bridge link set dev p0 ha
     switch: ip link set dev br0 type bridge vlan_filtering 1;
     add one 10.1.0.2/24 - flag=vepa vlan=10; add two 10.1.0.3/24 - flag=vepa vlan=10; trace one two
     => does not let frames of VLAN 10 pass p0 => exec switch bridge vlan add dev p0 vid 10
-vepa without hairpin | switch; add one 10.1.0.2/24 - flag=vepa vlan=10;
-    add two 10.1.0.3/24 - flag=vepa vlan=10; trace one two
-    => flag vepa sends their packets to the switch of eth0.10
-    => exec switch bridge link set dev p0 hairpin on
-a rule beside hostAccess | access; host: ip rule add to 10.1.0.2 lookup 99;
-    host: ip route add 10.1.0.0/24 dev eth0 table 99; trace one host
-    => does not send to 10.1.0.2 by it; the route: 10.1.0.0/24 dev eth0 table 99
-    => correct the rule that leads there: ip rule
+vepa without hairpin | switch; add one 10.1.0.2/24 - flag=vepa vlan=10; add two 10.1.0.3/24 -
+    flag=vepa vlan=10; trace one two => flag vepa sends their packets to the switch of eth0.10 =>
+    exec switch bridge link set dev p0 hairpin on
+a rule beside hostAccess | access; host: ip rule add to 10.1.0.2 lookup 99; host: ip route add
+    10.1.0.0/24 dev eth0 table 99; trace one host => does not send to 10.1.0.2 by it; the route:
+    10.1.0.0/24 dev eth0 table 99 => correct the rule that leads there: ip rule
 hostAccess without a rule for the table main | access; host: ip rule delete lookup main;
     trace host one => but does not send to 10.1.0.2 by it
     => no rule leads to its table main; add one: ip -4 rule add priority 32766 lookup main
@@ -606,11 +609,10 @@ different VLANs | add one 10.1.0.2/24 - vlan=10; add two 10.1.0.3/24 - vlan=20 n
     trace one two => net1 in ONE is in VLAN 10, net1 in TWO is in VLAN 20 => same
 VLAN on one side only | vlans; neighbour: ip address flush dev v10; gateway; probe --netns one
     => eth0 in /run/netns/neighbour is in no VLAN, net1 in ONE is in VLAN 10 => the same option vlan
-two masters in mode l3 | wires; add one 10.5.0.2/24 - mode=l3;
-    add two 10.6.0.2/24 - mode=l3 master=eth1 name=other; host: ip route add 10.5.0.2 dev eth0;
-    host: ip route add 10.6.0.2 dev eth1; trace one two
-    => the host has no route to 10.6.0.2 by eth0, but by eth1
-    => in mode l3 packets leave by their own master only
+two masters in mode l3 | wires; add one 10.5.0.2/24 - mode=l3; add two 10.6.0.2/24 - mode=l3
+    master=eth1 name=other; host: ip route add 10.5.0.2 dev eth0; host: ip route add 10.6.0.2 dev
+    eth1; trace one two => the host has no route to 10.6.0.2 by eth0, but by eth1 => in mode l3
+    packets leave by their own master only
 a gateway of IPv6 for IPv4 | ipv6; one: ip address add 10.1.0.2/24 dev net1;
     one: ip -4 route add default via inet6 fd00:1::9 dev net1; probe --netns one --to 10.9.0.1
     => nobody answers for fd00:1::9, the gateway to 10.9.0.1
@@ -621,10 +623,9 @@ two masters without a way | host: ip link add name eth1 up type dummy; add one 1
     add two 10.1.0.3/24 - master=eth1 name=other; trace one two
     => 10.1.0.3 is looked for on eth0 of the host, but net1 in TWO is on eth1 of the host
     => use one master
-nobody on the second network | masters; one: ip address add fd00:7::2/64 dev net1 nodad;
-    add one 10.2.0.2/24 - master=eth1 name=other CNI_IFNAME=net2;
-    neighbour: ip link set dev eth0 down; trace one 10.2.0.77
-    => nobody answers for 10.2.0.77 on the network of eth1 => check the address
+nobody on the second network | masters; one: ip address add fd00:7::2/64 dev net1 nodad; add one
+    10.2.0.2/24 - master=eth1 name=other CNI_IFNAME=net2; neighbour: ip link set dev eth0 down;
+    trace one 10.2.0.77 => nobody answers for 10.2.0.77 on the network of eth1 => check the address
 nobody on the network of another plugin | pair; one: ip link add name d0 up type dummy;
     one: ip address add 10.5.0.2/24 dev d0; one: ip link set dev d0 arp on; trace one 10.5.0.77
     => nobody answers for 10.5.0.77 on the network of d0 => use another master
@@ -707,9 +708,8 @@ a wrong port for the gateway's frames in a VLAN | trunk; third;
     => bridge fdb delete 02:00:00:00:00:05 dev p2 master vlan 10
 ports of different VLANs | switched; switch: ip link set dev br0 type bridge vlan_filtering 1;
     switch: bridge vlan delete dev p1 vid 1; switch: bridge vlan add dev p1 vid 30 pvid untagged;
-    probe --netns one
-    => br0 in /run/netns/switch does not let frames of VLAN 1 pass p1 in /run/netns/switch untagged
-    => exec switch bridge vlan add dev p1 vid 1 pvid untagged
+    probe --netns one => br0 in /run/netns/switch does not let frames of VLAN 1 pass p1 in
+    /run/netns/switch untagged => exec switch bridge vlan add dev p1 vid 1 pvid untagged
 a port of another VLAN than all | switched; third;
     switch: ip link set dev br0 type bridge vlan_filtering 1;
     switch: bridge vlan delete dev p0 vid 1; switch: bridge vlan add dev p0 vid 30 pvid untagged;

@@ -113,6 +113,9 @@ def find_route(sender: Port, target: str) -> tuple[str, ...]:
     key = _forwarding_key(target)
     routers = (each for each in sender.segment if each.side is not side and not each.link.is_ipvlan)
     for each in routers:
+        siblings = (port.shares_master(sender) for port in each.side.ports.values())
+        if is_separated(sender, each) and not any(siblings):  # without hostAccess
+            continue
         ips = [ip for ip in of_family(target, each.addresses) if is_near(ip, sender.addresses)]
         is_router = ips and (each.side.read_sysctl(key) or each.side.has_address(target))
         # A router that would send packets back is of no use but to siblings.
