@@ -161,16 +161,14 @@ def _find_conflict(
     the head of this file. Since the master's lock is held, the time taken here must not grow with
     the node, nor with what is in containers.
     """
-    current = _find_recorded(tx, registry, master, record)  # 1 and 2
+    adding = _find_adding(registry, master, record)  # 1
+    current = adding or _find_recorded(tx, registry, master, record)  # 2
     if current is not None and record.has_mode_of(current.source):
         return None
     is_unused = is_free(tx, master)
     if is_unused:  # 3
         registry.mark_note(master.key, is_searched=False)
-        adding = (each for each in registry.records(master.key) if not each.is_complete)
-        live = (each for each in adding if registry.is_live(each.attachment.key))
-        others = (each for each in live if each.attachment != record.attachment)
-        current = next((ModeInUse(each, each.describe()) for each in others), None)
+        current = adding
     elif current is None:
         host_link = next(iter(master.slaves), None)
         if host_link:
@@ -196,16 +194,22 @@ def _read_record(
     return ModeInUse(record, record.describe(), is_recorded=True) if record else None
 
 
+def _find_adding(registry: Registry, master: Master, new_record: Record) -> ModeInUse | None:
+    """Return the mode of an attachment that another call is creating."""
+    for record in registry.records(master.key, is_adding=True):
+        if record.attachment != new_record.attachment and registry.is_live(record.attachment.key):
+            return ModeInUse(record, record.describe())
+    return None
+
+
 def _find_recorded(
     tx: Transaction, registry: Registry, master: Master, new_record: Record
 ) -> ModeInUse | None:
-    """Return the mode of a recorded attachment that is being created or still exists."""
+    """Return the mode of a recorded attachment that still exists."""
     count = 0
     for record in islice(registry.records(master.key), _MOST_RECORDS):
         if record.attachment == new_record.attachment:
             continue
-        if not record.is_complete and registry.is_live(record.attachment.key):
-            return ModeInUse(record, record.describe())
         if count < _MOST_CONTAINERS and record.has_container:
             count += 1
             container_link = links.find_link(tx, registry, record, at_once=True)

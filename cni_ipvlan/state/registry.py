@@ -17,10 +17,11 @@ or the next ADD of its attachment removes it, as addresses are allocated until t
 
 ``on-NAMESPACE.MASTER/KEY.INTERFACE.host@INDEX.adding``
     a record on a master (namespace inode, interface index). KEY is the attachment's, see
-    ``AttachmentId.key``; INTERFACE is a digest of the container's namespace and the interface's
-    name. Both only find a record: the names in it identify the attachment. ``.host`` is added while
-    the host has routes to the attachment. INDEX is the index of its interface, added when it is
-    known. ``.adding`` is there until the ADD has done its work.
+    ``AttachmentId.key``, which only finds a record: the names in it identify the attachment.
+    INTERFACE is a digest of the container's namespace and the interface's name, as there may be
+    one of an earlier container. ``.host`` is added while the host has routes to the attachment.
+    INDEX is the index of its interface, added when it is known. ``.adding`` is there until the ADD
+    has done its work.
 ``on-NAMESPACE.MASTER/mode`` or ``…/mode.searched``
     a note of the master's mode: the record of the first ADD in that mode. It stays when the last
     record goes, until the kernel says that the master carries no ipvlan: a container's owner may
@@ -128,12 +129,14 @@ class Registry:
                 return True
             raise
 
-    def records(self, master: tuple[int, int]) -> Iterator[Record]:
+    def records(self, master: tuple[int, int], *, is_adding: bool = False) -> Iterator[Record]:
         """Yield the records about attachments on a master (namespace inode, interface index).
 
-        They are read one by one: often the first is enough, and there may be a thousand.
+        They are read one by one: often the first is enough, and there may be a thousand. If
+        ``is_adding``, they are only those of ADDs that have not done their work.
         """
-        return self._read_all(self._files_in(self._directory_of(master)))
+        part = _ADDING if is_adding else ""
+        return self._read_all(self._files_in(self._directory_of(master), part))
 
     def records_with_routes(
         self, master: tuple[int, int], number: int | None = None

@@ -83,6 +83,7 @@ def test_only_full_names_tell_whose_a_record_is(written: Registry, directory: Pa
     file_of(directory, ATTACHMENT).write_text(json.dumps(other._asdict()))
     assert written.records_of(ATTACHMENT) == []
     written.remove_all(ATTACHMENT)
+    written.finish(RECORD._replace(netns_identity=(4, 5)))
     assert other in list(written.records(MASTER))
 
 
