@@ -44,6 +44,11 @@ class Path:
         self.ports = [each for hop in self.hops for each in hop.ports]
         self.ports += port.chain if port else []
 
+    def enter(self, entry: Port) -> None:
+        """Look at the side where packets come in, behind routers that are not seen."""
+        self.sides.append(entry.side)
+        self._get_route(entry.side, {"from": self.source, "iif": entry.link.name}, entry)
+
     def _get_route(
         self, side: Side, words: dict[str, str], entry: Port | None = None
     ) -> RouteLookup:
@@ -232,15 +237,6 @@ def check_source(request_path: Path, reply_paths: Sequence[Path]) -> Iterator[Fi
         words = route.replace(f" src {source} ", f" src {better} ").split()
         advice = f"correct the route: {side.command('ip', 'route', 'replace', *words)}"
         yield Finding(PROBLEM, "source", text, advice)
-
-
-def check_entry(path: Path, holder: Port | None) -> list[Finding]:
-    """Return why an interface of ipvlan drops what comes from a router that is not seen."""
-    if holder is None or not holder.link.is_ipvlan:  # to others it may come by another interface
-        return []
-    path.sides.append(holder.side)
-    route = holder.side.get_route(path.target, **{"from": path.source, "iif": holder.link.name})
-    return [] if route.device else _explain_drop(holder, path, route.error)
 
 
 def _explain_failure(side: Side, entry: Port | None, path: Path, answer: str) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from cni_ipvlan.cli.connectivity import facts, filters, hops, routing
 from cni_ipvlan.cli.connectivity.ends import End
 from cni_ipvlan.cli.connectivity.hops import Hop
-from cni_ipvlan.cli.connectivity.path import Path, check_entry, check_source, check_ttl
+from cni_ipvlan.cli.connectivity.path import Path, check_source, check_ttl
 from cni_ipvlan.cli.connectivity.topology import Port, Side, is_address, of_family
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, queries
@@ -267,21 +267,17 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
     # They are asked by ARP, too: an echo may wait for an answer to one that was lost before.
     askers = ((facts.find_asker(each.sender), each.next_hop) for each in request_hops)
     pings += [(e.side, commands.arping(hop, e.link.name)) for e, hop in askers if ":" not in hop]
-    device = route.device if ":" in target and target[:4] != "fe80" else ""
-    if port and port.link.name == device and not of_family(target, port.addresses):
-        text, advice = f"{port} has no IPv6 address but link-local ones", "see ipvlan check"
-        yield Finding(PROBLEM, "address", text, advice)
+    yield from _check_global_address(question, route.device)
     loopbacks = [question.side.ports["lo"]] if route.kind == "local" else []
     yield from [*_check_local(question, route)] or facts.check_states(loopbacks)
     drops, answers = _find_drops(paths, [each for each in (source, target) if each], *pings)
     if holder and paths[1:]:
         paths[1:] = _find_ways_back(request_path, holder, source, drops) or paths[1:]
+    if is_far and holder and holder.link.is_ipvlan:  # to others they may come in elsewhere
+        request_path.enter(holder)
     for path in paths:
         yield from (*path.findings, *check_ttl(path))
-    yield from (
-        *check_source(request_path, paths[1:]),
-        *check_entry(request_path, holder if is_far else None),
-    )
+    yield from check_source(request_path, paths[1:])
     refusals = [*_read_refusal(question, answers[0])]
     yield from (*drops, *(refusals if is_far else ()))
     if answers[0].status == 0:  # two that are here may have learned ARP since
@@ -300,6 +296,16 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
     if kind in ("broadcast", "multicast"):
         text, advice = f"{text}: it is a {kind} address", "name an address that one host has"
     yield Finding(PROBLEM, question.purpose, text, advice)
+
+
+def _check_global_address(question: Question, device: str) -> Iterator[Finding]:
+    """Yield that the interface that sends has no address to which an answer could come."""
+    target, port = question.target, question.end.port
+    is_global = ":" in target and target[:4] != "fe80"
+    is_leaving = port is not None and port.link.name == device
+    if port and is_global and is_leaving and not of_family(target, port.addresses):
+        text, advice = f"{port} has no IPv6 address but link-local ones", "see ipvlan check"
+        yield Finding(PROBLEM, "address", text, advice)
 
 
 def _find_ways_back(
