@@ -346,6 +346,11 @@ def sysctl_read(*keys: str) -> Argv:
     return ("cat", *(f"/proc/sys/{key}" for key in keys))
 
 
+def forwarding_key(address: str) -> str:
+    """Return the kernel parameter that is 0 if packets to an address are not forwarded."""
+    return "net/ipv6/conf/all/forwarding" if ":" in address else "net/ipv4/ip_forward"
+
+
 def arping_duplicate(address: str, interface: str) -> Argv:
     """Ask an interface's network for a second whether a host uses an IPv4 address.
 

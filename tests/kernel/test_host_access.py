@@ -418,9 +418,10 @@ def test_a_dry_run_whose_script_fails_leaves_nothing(setup: Setup) -> None:
 
 
 @pytest.mark.slow
-def test_strict_filtering_on_the_master_is_named(setup: Setup, user: InProcessUser) -> None:
+def test_doctor_names_parameters_of_the_host(setup: Setup, user: InProcessUser) -> None:
     setup.host.sysctl("net/ipv4/conf/eth0/rp_filter", 1)
-    conf = user.write_conf(CONF)
+    setup.host.sysctl("net/ipv4/ip_forward", 0)
+    conf = user.write_conf({**CONF, "routesViaHost": ["10.96.0.0/12"]})
 
     added = setup.add(CONF)
     _, out, _ = user.run(f"ipvlan doctor -c {conf}")
@@ -432,7 +433,7 @@ def test_strict_filtering_on_the_master_is_named(setup: Setup, user: InProcessUs
     setup.host.sysctl("net/ipv4/conf/eth0/rp_filter", 2)
     assert setup.container.can_ping(HOST)
     _, out, _ = user.run(f"ipvlan doctor -c {conf}")
-    assert "rp_filter" not in out
+    assert ("rp_filter" in out, "echo 1 >/proc/sys/net/ipv4/ip_forward" in out) == (False, True)
 
 
 def test_delete_without_record_spares_routes(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:

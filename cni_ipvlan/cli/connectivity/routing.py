@@ -110,7 +110,7 @@ def find_route(sender: Port, target: str) -> tuple[str, ...]:
     if holder in sender.segment and not (is_apart and not is_near(target, sender.addresses)):
         gateway = find_l3_gateway(sender, holder, target)
         return () if is_separated(holder, sender) else gateway or ("dev", sender.link.name)
-    key = _forwarding_key(target)
+    key = commands.forwarding_key(target)
     routers = (each for each in sender.segment if each.side is not side and not each.link.is_ipvlan)
     for each in routers:
         siblings = (port.shares_master(sender) for port in each.side.ports.values())
@@ -123,10 +123,6 @@ def find_route(sender: Port, target: str) -> tuple[str, ...]:
         if is_router and each.side.get_route(target).device not in ("", useless):
             return ("via", ips[0])
     return ()
-
-
-def _forwarding_key(target: str) -> str:
-    return "net/ipv6/conf/all/forwarding" if ":" in target else "net/ipv4/ip_forward"
 
 
 def find_l3_gateway(sender: Port, holder: Port | None, address: str) -> tuple[str, ...]:
@@ -292,7 +288,7 @@ def check_forwarding(entry: Port, target: str) -> Iterator[Finding]:
         yield from facts.check_states(holder.chain)
         yield Finding(PROBLEM, "delivery", text, f"restore that: {command}")
         return
-    all_key = _forwarding_key(target)
+    all_key = commands.forwarding_key(target)
     key = all_key if ":" in target else f"net/ipv4/conf/{entry.link.name}/forwarding"
     if entry.side.read_sysctl(key) == 0:
         text = f"{entry.side} is the way to {target}, but does not forward packets ({key} is 0)"

@@ -17,7 +17,8 @@ from cni_ipvlan.cli.validate.ipam import IpamConfig
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import NetConf
-from cni_ipvlan.iproute import machine, namespace
+from cni_ipvlan.iproute import commands, machine, namespace
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import explain, host_access, host_local, inventory, modes, status
 from cni_ipvlan.plugin import master as masters
@@ -236,6 +237,13 @@ def _check_host_addresses(conf: NetConf, ipam: IpamConfig, master: Master) -> It
 def _check_host_access(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]:
     if conf.mode == "l2" and (why := host_access.describe_strict_filter(tools.tx, master)):
         yield Finding(PROBLEM, "hostAccess", why)
+    keys = dict.fromkeys(map(commands.forwarding_key, conf.routes_via_host))
+    for key in keys if conf.mode == "l2" else ():  # in the other modes, the host sends them itself
+        query = Command(commands.sysctl_read(key), accept=commands.OPTIONAL)
+        if tools.tx.run(query).stdout.strip() == b"0":
+            text = f"the host does not forward what comes by routesViaHost ({key} is 0)"
+            advice = f"unless it is all for the host itself: echo 1 >/proc/sys/{key}"
+            yield Finding(WARNING, "hostAccess", text, advice)
     addresses = ", ".join(host_access.usable_addresses(master))
     yield Finding(OK, "hostAccess", f"containers reach the host as {addresses}")
 
