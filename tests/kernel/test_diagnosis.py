@@ -342,6 +342,9 @@ two networks with one subnet | wires; neighbour: ip address add 10.1.0.1/24 dev 
     add one 10.1.0.4/24 - master=eth1 name=other CNI_IFNAME=net2; trace one 10.1.0.1
     => packets to 10.1.0.1 leave ONE by net1, not by net2; the route: 10.1.0.0/24 dev net1
     => exec container1 ip route replace 10.1.0.1 dev net2
+an address of a port of a bridge | pair; neighbour: ip link add name br9 up type bridge;
+    neighbour: ip link set dev eth0 master br9; trace one 10.1.0.1
+    => eth0 in /run/netns/neighbour has 10.1.0.1/24, but is a port of br9 => 10.1.0.1/24 dev br9
 a subnet that the other end has inside, too | inner; b: ip address add 10.1.0.254/24 dev d0;
     trace one b => packets to 10.1.0.2 leave /run/netns/b by d0, not by eth0
     => exec b ip route replace 10.1.0.2 via 10.5.0.1

@@ -94,6 +94,20 @@ def _check_bridges(hop: Hop) -> Iterator[Finding]:
                 yield from _check_vlan_filter(bridge, entry, exit_port, hop.tags)
 
 
+def _check_ports(hop: Hop) -> Iterator[Finding]:
+    """Yield that an end is itself a port of a bridge or bond, which takes all that comes in."""
+    for each in filter(None, (hop.sender, hop.receiver)):
+        addresses = [a for a in each.addresses if (":" in a) == (":" in hop.next_hop)]
+        if addresses and each.upper and not each.bind_device:
+            name = each.upper.link.name
+            text = f"{each} has {', '.join(addresses)}, but is a port of {name}, "
+            moves = product(addresses, (("delete", each.link.name), ("add", name)))
+            argvs = (("ip", "address", verb, ip, "dev", device) for ip, (verb, device) in moves)
+            advice = " && ".join(each.side.command(*argv) for argv in argvs)
+            text, advice = f"{text}which takes what comes in", f"give {name} that: {advice}"
+            yield Finding(PROBLEM, "bridge", text, advice)
+
+
 def _check_bridge_ports(bridge: Port, ports: Sequence[Port], next_hop: str) -> Iterator[Finding]:
     """Yield which settings of a bridge's ports keep frames back."""
     for port in ports:
@@ -416,6 +430,7 @@ def _explain_silence(sender: Port, receiver: Port, next_hop: str) -> Finding:
 
 HOP_CHECKS = (
     _check_flags,
+    _check_ports,
     _check_bridges,
     check_host,
     _check_segment,
