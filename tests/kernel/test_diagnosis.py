@@ -345,6 +345,14 @@ two networks with one subnet | wires; neighbour: ip address add 10.1.0.1/24 dev 
 an address of a port of a bridge | pair; neighbour: ip link add name br9 up type bridge;
     neighbour: ip link set dev eth0 master br9; trace one 10.1.0.1
     => eth0 in /run/netns/neighbour has 10.1.0.1/24, but is a port of br9 => 10.1.0.1/24 dev br9
+answers by another router, which drops them | routed; space b; b: net/ipv4/ip_forward=1;
+    b: ip link add name e2 up type veth peer name eth2 netns far; far: ip link set dev eth2 up;
+    b: ip link add name e1 up type veth peer name far1 netns neighbour; b: ip address add
+    10.8.0.1/24 dev e2; far: ip address add 10.8.0.2/24 dev eth2; b: ip address add 10.7.0.1/24 dev
+    e1; b: ip route add default via 10.7.0.2; neighbour: ip address add 10.7.0.2/24 dev far1;
+    neighbour: ip link set dev far1 up; far: ip route replace default via 10.8.0.1;
+    b: iptables-legacy -A FORWARD -j DROP; trace one 10.9.0.1
+    => a rule of /run/netns/b drops packets: iptables-legacy -A FORWARD -j DROP
 a subnet that the other end has inside, too | inner; b: ip address add 10.1.0.254/24 dev d0;
     trace one b => packets to 10.1.0.2 leave /run/netns/b by d0, not by eth0
     => exec b ip route replace 10.1.0.2 via 10.5.0.1

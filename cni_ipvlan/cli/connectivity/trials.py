@@ -260,7 +260,7 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
         # Where nothing was sent, it does not matter by which interface an answer would leave.
         is_sent = all(each.subject != "route" for each in request_path.findings)
         reply_port = replier if is_sent and replier in receivers else None
-        paths.append(Path(replier.side, address, source, replier.bind_device, reply_port))
+        paths.append(_find_way_back(replier, address, source, reply_port))
         pings.append((replier.side, commands.ping(source, replier.bind_device or address)))
     elif source and not holder:  # it may be a service's, whose answers come by the routers
         paths += [Path(each.side, "", source, each.bind_device) for each in receivers]
@@ -296,6 +296,14 @@ def _explain_silence(question: Question) -> Iterator[Finding]:
     if kind in ("broadcast", "multicast"):
         text, advice = f"{text}: it is a {kind} address", "name an address that one host has"
     yield Finding(PROBLEM, question.purpose, text, advice)
+
+
+def _find_way_back(replier: Port, address: str, source: str, port: Port | None) -> Path:
+    """Return the path of an answer, which need not leave by the interface of the request."""
+    path = Path(replier.side, address, source, replier.bind_device, port)
+    weaker = {"leaves by": "returns by"}
+    path.findings = [e._replace(subject=weaker.get(e.subject, e.subject)) for e in path.findings]
+    return path
 
 
 def _check_global_address(question: Question, device: str) -> Iterator[Finding]:
