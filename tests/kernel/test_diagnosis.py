@@ -624,6 +624,11 @@ two masters in mode l3 | wires; add one 10.5.0.2/24 - mode=l3; add two 10.6.0.2/
     master=eth1 name=other; host: ip route add 10.5.0.2 dev eth0; host: ip route add 10.6.0.2 dev
     eth1; trace one two => the host has no route to 10.6.0.2 by eth0, but by eth1 => in mode l3
     packets leave by their own master only
+a router between two masters in mode l3 | nodes; wires; neighbour: net/ipv4/ip_forward=1;
+    neighbour: ip address add 10.4.0.1/24 dev eth1; neighbour: ip route add 10.5.0.0/24 via
+    10.4.0.10; host: ip address add 10.4.0.10/24 dev eth1; host: ip route add default via 10.1.0.1;
+    host: ip route add 10.5.0.0/24 dev eth1; space web; add web 10.5.0.2/24 - mode=l3 master=eth1
+    name=other; trace one 10.5.0.2 => the host has no route to 10.2.0.2 by eth1, but by eth0
 a gateway of IPv6 for IPv4 | ipv6; one: ip address add 10.1.0.2/24 dev net1;
     one: ip -4 route add default via inet6 fd00:1::9 dev net1; probe --netns one --to 10.9.0.1
     => nobody answers for fd00:1::9, the gateway to 10.9.0.1

@@ -97,15 +97,14 @@ def _check_bridges(hop: Hop) -> Iterator[Finding]:
 def _check_ports(hop: Hop) -> Iterator[Finding]:
     """Yield that an end is itself a port of a bridge or bond, which takes all that comes in."""
     for each in filter(None, (hop.sender, hop.receiver)):
-        addresses = [a for a in each.addresses if (":" in a) == (":" in hop.next_hop)]
+        addresses = [ip for ip in each.addresses if (":" in ip) == (":" in hop.next_hop)]
         if addresses and each.upper and not each.bind_device:
             name = each.upper.link.name
-            text = f"{each} has {', '.join(addresses)}, but is a port of {name}, "
             moves = product(addresses, (("delete", each.link.name), ("add", name)))
             argvs = (("ip", "address", verb, ip, "dev", device) for ip, (verb, device) in moves)
-            advice = " && ".join(each.side.command(*argv) for argv in argvs)
-            text, advice = f"{text}which takes what comes in", f"give {name} that: {advice}"
-            yield Finding(PROBLEM, "bridge", text, advice)
+            command = " && ".join(each.side.command(*argv) for argv in argvs)
+            text = f"{each} has {addresses[0]}, but is a port of {name}, which takes what comes in"
+            yield Finding(PROBLEM, "bridge", text, f"give {name} the address: {command}")
 
 
 def _check_bridge_ports(bridge: Port, ports: Sequence[Port], next_hop: str) -> Iterator[Finding]:

@@ -71,10 +71,13 @@ class Path:
             self.findings.append(routing.report_local_route(side, self.target, self.source))
             return
         # Whatever the route, a host and what is on its master don't hear each other. In mode l2 one
-        # that leads elsewhere may come back by the network, and with flag vepa what a gateway gets.
-        separated = next(routing.find_separated(side, self.target, sender), None)
-        if separated and not (route.gateway and self.is_from_vepa(side)):
-            sender, next_hop = separated[1], self.target
+        # that leads elsewhere may come back by the network, and what a gateway gets with flag vepa
+        # or from a container on another master.
+        for _, master in routing.find_separated(side, self.target, sender):
+            is_other = master is not sender and any(e.sender.parent is sender for e in self.hops)
+            if not (route.gateway and (is_other or self.is_from_vepa(side))):
+                sender, next_hop = master, self.target
+                break
         if any((each.sender, each.next_hop) == (sender, next_hop) for each in self.hops):
             self.findings.append(routing.report_loop(self.target, side, self.sides[-2]))
             return
@@ -160,17 +163,14 @@ class Path:
             return
         route = self._get_route(side, {})
         is_elsewhere = route.device not in ("", name, "lo")
-        if is_elsewhere:
+        if is_elsewhere and not side.get_route(self.target, oif=name).gateway:
             text = f"{side} has no route to {self.target} by {name}, but by {route.device}"
             add = side.command("ip", "route", "add", self.target, "dev", name)
             advice = f"in mode {mode} packets leave by their own master only: use one master for "
             advice += f"both, or a router on its network: {add} via GATEWAY"
             self.findings.append(Finding(PROBLEM, "route", text, advice))
-        elif not route.device and self.is_from_vepa(side):  # and it can't send to its own
-            return
-        route = self._get_route(side, {"oif": name})
-        if route.gateway or not is_elsewhere:  # else nobody there has the address
-            self._send(side, route)
+        elif route.device or not self.is_from_vepa(side):  # which can't send to its own
+            self._send(side, self._get_route(side, {"oif": name}))
 
     def _follow(self, hop: Hop) -> None:
         self.hops.append(hop)

@@ -19,8 +19,9 @@ _SUBJECTS = (
     *("local", "delivery", "rp_filter", "detour", "forwarding", "flag", "neighbour"),
     *("host access", "host", "carrier", "mode", "bridge", "leaves by", "route", "return"),
     *("duplicate", "vlan", "echo"),
-    *("filter", "path", "ttl", "returns by"),  # answers may well come another way
-    *("masters", "not asked", "tentative", "refused", *_VAGUE),
+    *("masters", "filter", "path", "ttl"),
+    "returns by",  # answers may well come another way
+    *("not asked", "tentative", "refused", *_VAGUE),
 )
 # What the verdict has besides, if all answers.
 _NOTES = ("own", "address", "duplicate", "loss", "gateway", "family", "tried back")
