@@ -25,7 +25,6 @@ IsWanted = Callable[[tuple[int, int] | None, Collection[str], str, str], bool]
 _Document = dict[str, Any]  # as show --json prints it
 _ROUTE_KEYS = ("mtu", "advmss", "priority", "table", "scope")
 _LEFTOVER_KEYS = ("kind", "problem", "netns", "master", "pod", "address", "file")
-_ORDER = ("network", "containerID", "interface", "address", "netns")  # of leftovers of a kind
 _DEFAULT_ROUTES = ("0.0.0.0/0", "::/0")
 _UNFINISHED = "unfinished"  # its ADD has not ended, but is not running either
 _NO_INTERFACE = "no interface"
@@ -65,10 +64,7 @@ def inspect(
     leftovers = () if unseen else _find_leftovers(tx, registry, state, is_wanted)
     return {
         "masters": [masters[name] for name in sorted(masters)],
-        "leftovers": sorted(
-            leftovers,
-            key=lambda row: (row["kind"] == "lease", *(row[key] or "" for key in _ORDER)),
-        ),
+        "leftovers": list(leftovers),
         "notSeen": unseen,
     }
 
@@ -78,14 +74,14 @@ class _State(NamedTuple):
 
     It is read in this order, so that a call can't make it inconsistent: ``busy``, the keys of
     attachments on which a call is working; ``leases`` of host-local, by network; ``records``, which
-    ADD writes before it has a lease, and DEL removes after that.
+    ADD writes before it has a lease, and DEL removes after that, by attachment and namespace.
     """
 
     masters: list[Master]  # on the host
     attachments: list[Attachment]
     busy: set[str]
     leases: dict[str, list[host_local.Lease]]
-    records: dict[AttachmentId, list[Record]]
+    records: dict[tuple[AttachmentId, tuple[int, int]], list[Record]]
 
 
 def _read_state(
@@ -99,10 +95,10 @@ def _read_state(
     busy = {key for key in map(_attachment_key, attachments) if key and registry.is_live(key)}
     leases, records = _read_leases(networks), defaultdict(list)
     for record in registry.all_records():
-        records[record.attachment].append(record)
+        records[record.attachment, record.netns_identity].append(record)
         unseen += [record.describe()] if record.is_hidden else []
     # Until ADD has moved an interface, its name has the key of its attachment.
-    by_key = {attachment.key: attachment for attachment in records}
+    by_key = {attachment.key: attachment for attachment, _ in records}
     owners = (each.owner or by_key.get(links.key_in_name(each.link.name)) for each in attachments)
     owned = [each._replace(owner=own) for each, own in zip(attachments, owners, strict=True)]
     return _State([*map(Master, host_links)], owned, busy, leases, records)
@@ -122,14 +118,12 @@ def _find_master(
 
 def _attachment_row(each: Attachment, state: _State, routes: Iterable[queries.Route]) -> _Document:
     link, netns, owner = each.link, each.netns, each.owner
-    identity, records = netns and netns.identity, state.records.get(owner, []) if owner else []
-    local_records = [record for record in records if record.netns_identity == identity]
+    records = state.records.get((owner, netns.identity), []) if owner and netns else []
     leased_addresses = None
-    if local_records and local_records[0].network in state.leases:
-        # A container's label could name any network, so only a recorded attachment has leases.
-        record = local_records[0]
-        leases = state.leases[record.network]
-        leased_addresses = [each.address for each in leases if is_leased_to(each, record)]
+    # A container's label could name any network, so only a recorded attachment has leases.
+    if owner and records and owner.network in state.leases:
+        leases = state.leases[owner.network]
+        leased_addresses = [each.address for each in leases if is_leased_to(each, owner)]
     route_rows = _route_rows(link.name, routes)
     return {
         "interface": link.name,
@@ -146,7 +140,7 @@ def _attachment_row(each: Attachment, state: _State, routes: Iterable[queries.Ro
         "gateways": [route["gw"] for route in route_rows if is_by_gateway(route)],
         "routes": route_rows,
         "leases": leased_addresses,
-        "problems": [*_find_problems(each, state, local_records, leased_addresses)],
+        "problems": [*_find_problems(each, state, records, leased_addresses)],
     }
 
 
@@ -217,7 +211,7 @@ def _find_leftovers(
     """
     masters = {each.key: (each.link.name, *each.link.alternative_names) for each in state.masters}
     owners, recorded = {each.owner for each in state.attachments}, set[AttachmentId]()
-    for record in chain.from_iterable(state.records.values()):
+    for record in sorted(chain.from_iterable(state.records.values())):
         attachment = record.attachment
         recorded |= {attachment, attachment._replace(ifname="")}  # as old leases have it
         if attachment in owners or registry.is_live(attachment.key):
@@ -240,7 +234,7 @@ def _find_leftovers(
     # The network may have been one of another plugin, whose containers still exist.
     every = inventory.search(tx, registry, (None,)) if leases else ()
     addresses = _plain_addresses(address for each in every for address in each.addresses)
-    for attachment, lease in leases:
+    for attachment, lease in sorted(leases):
         if lease.address in addresses or registry.is_live(attachment.key):
             continue
         if os.path.exists(lease.file) and is_wanted(None, (), attachment.container_id, ""):
