@@ -192,26 +192,6 @@ def list_directory(directory: str) -> list[str]:
     return []
 
 
-def choose(source: str, network: str | None) -> NetworkConfig:
-    """Return the selected configuration; raises ConfigError unless exactly one matches."""
-    candidates, faults = read(source)
-    chosen = [
-        each
-        for each in candidates
-        if network in (None, each.name, each.definition, each.definition.rpartition("/")[2])
-    ]
-    if faults and (network is None or not chosen):
-        raise faults[0]
-    if not candidates:
-        raise ConfigError(f"{source} has no configuration of type ipvlan")
-    names = ", ".join(each.label for each in chosen or candidates)
-    if not chosen:
-        raise ConfigError(f"{source} has no network {network!r}; it has: {names}")
-    if len(chosen) > 1:
-        raise ConfigError(f"{source} has several networks: {names}; choose one with --network")
-    return chosen[0]
-
-
 class _Reader(NamedTuple):
     """Adds the networks of a document, and what is wrong with it, to the contents of a file."""
 

@@ -11,7 +11,6 @@ import click
 from click.shell_completion import CompletionItem
 
 from cni_ipvlan.cli import configs
-from cni_ipvlan.cli.reading import ConfigError
 from cni_ipvlan.cni import request
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.plugin.addressing import is_unicast
@@ -39,13 +38,26 @@ def option_error(why: str, *option: str) -> click.BadParameter:
     return click.BadParameter(why, param_hint=" / ".join(f"'{name}'" for name in option))
 
 
-def choose_network(config: str, network: str | None) -> configs.NetworkConfig:
+def choose_network(source: str, network: str | None) -> configs.NetworkConfig:
     """Return the network that --config and --network select; raises BadParameter."""
-    try:
-        return configs.choose(config, network)
-    except ConfigError as error:
-        option = ["--network", "-c"] if network else ["-c", "--config"]
-        raise option_error(str(error), *option) from None
+    candidates, faults = configs.read(source)
+    chosen = [
+        each
+        for each in candidates
+        if network in (None, each.name, each.definition, each.definition.rpartition("/")[2])
+    ]
+    names = ", ".join(each.label for each in chosen or candidates)
+    if faults and (network is None or not chosen):
+        why = str(faults[0])
+    elif not candidates:
+        why = f"{source} has no configuration of type ipvlan"
+    elif not chosen:
+        why = f"{source} has no network {network!r}; it has: {names}"
+    elif len(chosen) > 1:
+        why = f"{source} has several networks: {names}; choose one with --network"
+    else:
+        return chosen[0]
+    raise option_error(why, *(("--network", "-c") if network else ("-c", "--config")))
 
 
 def find_namespace(netns: str) -> namespace.Namespace:

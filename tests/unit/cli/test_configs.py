@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from runtime import network
 
-from cni_ipvlan.cli import configs
+from cni_ipvlan.cli import configs, options
 from cni_ipvlan.cli.reading import ConfigError
 
 CONF = network(master=None, ipam={"type": "static"})
@@ -102,7 +103,7 @@ def several(tmp_path: Path) -> str:
 def test_one_of_several_is_chosen_by_any_of_its_names(several: str) -> None:
     names = {"first": "first", "one": "first", "shop/two": "second", "farm/two": "third"}
     for choice, name in names.items():
-        assert configs.choose(several, choice).name == name
+        assert options.choose_network(several, choice).name == name
 
 
 def test_without_a_clear_choice_the_names_are_listed(several: str) -> None:
@@ -111,9 +112,9 @@ def test_without_a_clear_choice_the_names_are_listed(several: str) -> None:
         ("two", "has several networks: shop/two, farm/two; choose one with --network"),
         ("three", "has no network 'three'; it has: shop/one, shop/two, farm/two"),
     ):
-        with pytest.raises(ConfigError) as excinfo:
-            configs.choose(several, choice)
-        assert str(excinfo.value) == f"{several} {printed}"
+        with pytest.raises(click.BadParameter) as excinfo:
+            options.choose_network(several, choice)
+        assert excinfo.value.message == f"{several} {printed}"
 
 
 @pytest.mark.parametrize(
@@ -150,9 +151,9 @@ def test_without_a_clear_choice_the_names_are_listed(several: str) -> None:
 def test_what_cannot_be_read_is_told_in_a_sentence(tmp_path: Path, text: str, printed: str) -> None:
     file = tmp_path / "file"
     file.write_text(text)
-    with pytest.raises(ConfigError) as excinfo:
-        configs.choose(str(file), None)
-    message = str(excinfo.value)
+    with pytest.raises(click.BadParameter) as excinfo:
+        options.choose_network(str(file), None)
+    message = excinfo.value.message
     assert printed in message
     assert message.startswith(str(file))
     assert "\n" not in message
@@ -179,13 +180,13 @@ def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
 def test_what_a_file_is_called_says_how_it_is_read(tmp_path: Path) -> None:
     file = tmp_path / "two.conflist"
     file.write_text(json.dumps({**LIST, "plugins": [CONF, CONF]}))
-    with pytest.raises(ConfigError, match="has several networks: listed, listed;"):
-        configs.choose(str(file), None)  # for which there are no names to choose by
+    with pytest.raises(click.BadParameter, match="has several networks: listed, listed;"):
+        options.choose_network(str(file), None)  # for which there are no names to choose by
     (tmp_path / "net.conf").write_text("a: b")
-    with pytest.raises(ConfigError, match="it is not valid JSON: a value is missing"):
-        configs.choose(str(tmp_path / "net.conf"), None)
+    with pytest.raises(click.BadParameter, match="it is not valid JSON: a value is missing"):
+        options.choose_network(str(tmp_path / "net.conf"), None)
     (tmp_path / "net.yaml").write_text("{type: ipvlan, # a comment\n name: net}")
-    assert configs.choose(str(tmp_path / "net.yaml"), None).name == "net"
+    assert options.choose_network(str(tmp_path / "net.yaml"), None).name == "net"
 
 
 def test_what_is_not_about_networks_does_not_matter() -> None:
@@ -202,6 +203,6 @@ def test_what_is_wrong_with_one_network_does_not_hide_others(tmp_path: Path) -> 
     assert [each.document for each in contents.faults] == [1]
     file = tmp_path / "nets.yaml"
     file.write_text(text)
-    assert configs.choose(str(file), "two").name == "second"
-    with pytest.raises(ConfigError, match="it is not valid JSON"):
-        configs.choose(str(file), None)
+    assert options.choose_network(str(file), "two").name == "second"
+    with pytest.raises(click.BadParameter, match="it is not valid JSON"):
+        options.choose_network(str(file), None)
