@@ -80,7 +80,7 @@ def _select(records: Iterable[Record], **fields: str | None) -> list[Record]:
 def find_config(record: Record) -> dict[str, Any] | None:
     """Return the configuration of an attachment that libcni has cached, or None."""
     for file, entry in configs.read_cache("-".join(record.attachment)):
-        for network in configs.read(f"{file}.json", configs.read_cached_config(entry)).networks:
+        for network in configs.read(f"{file}.json", entry["config"]).networks:
             if network.name == record.network:
                 return network.config
     return None

@@ -139,19 +139,16 @@ def read_directory() -> Contents:
 
 
 def read_cache(*names: str) -> Iterator[tuple[str, Config]]:
-    """Yield the files of these names, by default all, that libcni caches, and their contents."""
+    """Yield the files of these names, by default all, that libcni caches, and their contents.
+
+    In these, the text of the configuration is decoded.
+    """
     for directory in RESULT_DIRECTORIES:
         for name in names or list_directory(directory):
             file = os.path.join(directory, name)
-            with suppress(ConfigError):
-                yield file, reading.parse_object(read_source(file))
-
-
-def read_cached_config(entry: Config) -> str:
-    """Return the text of the configuration in what libcni caches; an empty one without any."""
-    with suppress(ValueError):
-        return b64decode(str(entry.get("config", ""))).decode()
-    return ""
+            with suppress(ConfigError, ValueError):
+                entry = reading.parse_object(read_source(file))
+                yield file, {**entry, "config": b64decode(str(entry.get("config", ""))).decode()}
 
 
 def read_networks() -> Networks:
@@ -164,7 +161,7 @@ def read_networks() -> Networks:
         with suppress(ConfigError):
             texts += [(file, read_source(file))] if file.endswith(JSON_SUFFIXES) else []
     networks: Networks = {}
-    for file, text in (*texts, *((file, read_cached_config(each)) for file, each in read_cache())):
+    for file, text in (*texts, *((file, each["config"]) for file, each in read_cache())):
         networks.setdefault(str(reading.parse_object(text).get("name")), [])
         for network in read(file, text).networks:
             networks.setdefault(network.name, []).append(network)
