@@ -19,9 +19,9 @@ from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import pod, read
 from cni_ipvlan.config import netconf
+from cni_ipvlan.iproute.commands import select_parameters
 from cni_ipvlan.log import one_line
 
-_OWN_PREFIX = "CNI_IPVLAN_"  # of variables that are this program's, not the protocol's
 # Bytes that are no UTF-8 are surrogates from dc80 to dcff; the other surrogates can't be encoded.
 _TEXT = re.compile("[^\0\ud800-\udc7f\udd00-\udfff]*")
 
@@ -80,11 +80,11 @@ def _load(source: str, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     status, answer = (netconf.value_at(last, "outcome", each) for each in ("status", "answer"))
     recorded = {"status": status, "answer": answer or ""}
     texts = {key: request.get(key) for key in ("time", "stdin")} | {"answer": recorded["answer"]}
+    of_cni = list(filter(str.isidentifier, select_parameters(environment)))
     for name, value in {**environment, **texts}.items():
-        is_of_cni = name.startswith("CNI_") and name.isidentifier()
         if not isinstance(value, str) or not _TEXT.fullmatch(value):
             raise ConfigError(f"{source}: {name} must be a string without NUL")
-        if name in environment and (name.startswith(_OWN_PREFIX) or not is_of_cni):
+        if name in environment and name not in of_cni:
             raise ConfigError(f"{source}: {name!r} is no variable of CNI")
     return request, recorded
 
@@ -93,8 +93,7 @@ def _merge_environment(
     recorded: dict[str, str], netns: str | None, cni_path: str | None
 ) -> dict[str, str]:
     """Return the recorded variables, those of options, and the person's own that are not CNI's."""
-    of_cni = {name for name in os.environ if name.startswith("CNI_")}
-    of_cni -= {name for name in of_cni if name.startswith(_OWN_PREFIX)}
+    of_cni = select_parameters(os.environ)
     variables = {name: value for name, value in os.environ.items() if name not in of_cni}
     chosen = {"CNI_PATH": calls.find_cni_path(cni_path)[0]}
     return {**variables, **recorded, **chosen, **({"CNI_NETNS": netns} if netns else {})}
