@@ -125,16 +125,10 @@ def collect(subject: str, check: Iterable[Finding]) -> Iterator[Finding]:
     except InterruptedBySignalError:
         raise
     except (CniError, IprouteError, OSError) as error:
-        yield error_finding(subject, error)
-
-
-def error_finding(subject: str, error: Exception) -> Finding:
-    """Return an error as a finding."""
-    cni_error = as_cni_error(error)
-    is_refused = isinstance(error, PermissionError) or cni_error.code == NOT_PERMITTED
-    return Finding(
-        WARNING if is_refused else PROBLEM, subject, cni_error.msg, cni_error.explanation
-    )
+        failure = as_cni_error(error)
+        is_refused = isinstance(error, PermissionError) or failure.code == NOT_PERMITTED
+        state = WARNING if is_refused else PROBLEM
+        yield Finding(state, subject, failure.msg, failure.explanation)
 
 
 def print_result(result: Result) -> None:

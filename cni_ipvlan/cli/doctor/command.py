@@ -223,7 +223,7 @@ def _check_addresses(
 def _check_host_addresses(conf: NetConf, ipam: IpamConfig, master: Master) -> Iterator[Finding]:
     for _, text, advice in validate.find_host_addresses(ipam, master):
         yield Finding(PROBLEM, "addresses", text, advice)
-    hops = {hop for _, _, hop in ipam.routes}
+    hops = {hop for _, _, hop, _ in ipam.routes}
     hops |= {each.gateway for each in ipam.pools} if None in hops else set()
     conflicts = hops.intersection(map(ip_address, master.addresses))
     # Only in mode l2 are packets sent to a gateway.

@@ -194,10 +194,8 @@ def render_json(prediction: Prediction) -> dict[str, Any]:
                 "environment": step.parameters,
                 "undo": [list(undo.command.full_argv) for undo in step.undo],
                 "needed": step.accept != OPTIONAL,
-                **{
-                    f"ipv{family}Only": step in prediction.family_changes.get(family, ())
-                    for family in (4, 6)
-                },
+                "ipv4Only": step in prediction.family_changes.get(4, ()),
+                "ipv6Only": step in prediction.family_changes.get(6, ()),
                 "run": prediction.plan.was_run(step) or step in prediction.queries,
             }
             for step in (*prediction.plan.changes, *prediction.queries)

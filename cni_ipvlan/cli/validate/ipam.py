@@ -76,9 +76,9 @@ class IpamConfig:
         self.sets += [[_read_static_address(*each)] for each in addresses]
         self.pools = [each for group in self.sets for each in group]
         routes = _number_entries(host_local.get("routes") or static.get("routes"), "routes")
-        # The path, the destination and the next hop of each route.
+        # Of each route: its path, the destination, the next hop, and all that is given.
         self.routes = [
-            (path, _read_prefix(route["dst"]), _read_address(route.get("gw")))
+            (path, _read_prefix(route["dst"]), _read_address(route.get("gw")), route)
             for path, route in routes
         ]
         gateways = (each.gateway for each in reversed(self.pools) if each.gateway)
@@ -86,7 +86,7 @@ class IpamConfig:
         # Destinations of routes without a next hop, as to a gateway that is in no subnet.
         self.on_link = [
             dst.network
-            for (_, dst, gw), (_, route) in zip(self.routes, routes, strict=True)
+            for _, dst, gw, route in self.routes
             if (gw and gw.is_unspecified)
             or (not gw and self.gateways.get(dst.version) in (None, dst.ip))
             or (not gw and route.get("scope") in SCOPES_WITHOUT_GATEWAY)
@@ -313,7 +313,7 @@ def _check_gateway(ipam: IpamConfig, pool: Pool, pools: list[Pool]) -> Iterator[
     """Yield why a gateway can't be one. In the right family, it harms only routes through it."""
     hop, family = pool.gateway, pool.subnet.version
     if hop and (why := _find_hop_fault(ipam, hop, pools, family)):
-        is_needed = any(dst.version == family and gw is None for _, dst, gw in ipam.routes)
+        is_needed = any(dst.version == family and gw is None for _, dst, gw, _ in ipam.routes)
         is_warning = hop.version == family and not is_needed
         yield Problem((*pool.path, "gateway"), f"gateway is {hop}, {why}", is_warning)
 
@@ -324,8 +324,7 @@ def _check_routes(ipam: IpamConfig, mode: str) -> Iterator[Problem]:
     subnets = (each.subnet for each in ipam.pools if each.subnet.version != _IPV6)
     connected = (each for each in subnets if 0 < each.prefixlen < each.max_prefixlen)
     hops: dict[Any, Any] = {(each, "0", "0"): "" for each in connected}
-    for path, dst, gw in ipam.routes:
-        route = ipam.options["routes"][path[-1]]
+    for path, dst, gw, route in ipam.routes:
         is_default = not dst.network.prefixlen
         hop = gw or ipam.gateways.get(dst.version)
         numbers = (str(route.get(each) or 0) for each in ("priority", "table"))  # of any type
