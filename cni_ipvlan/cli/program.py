@@ -132,10 +132,8 @@ def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verb
     elif not command and not has_options:
         output.echo(*ctx.get_help().split("\n"))
     elif not command or not (dry_run or verbose):
-        text = "give a command, such as ipvlan show -j; or to replay a runtime's call"
-        raise click.UsageError(
-            f"{text}, set CNI_COMMAND and its variables, and give --dry-run or -v"
-        )
+        text = "give a command, such as ipvlan show -j; or to replay a runtime's call, set "
+        raise click.UsageError(f"{text}CNI_COMMAND and its variables, and give --dry-run or -v")
     elif command not in verbs:
         raise click.UsageError(f"cannot replay {command!r}, only {', '.join(verbs)}")
     else:

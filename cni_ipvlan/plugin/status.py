@@ -37,7 +37,7 @@ def status(node: Node, request: Request) -> None:
     try:
         with node.call(request) as call:
             check_kernel(node.runner)
-            check_programs(node.runner, conf, likely_addresses(request.config.get("ipam")))
+            check_programs(node.runner, conf, likely_addresses(request.config))
             check_records()
             _check_master(call, conf)
             if conf.ipam_type:
@@ -91,7 +91,7 @@ def _check_master(call: Call, conf: NetConf) -> None:
     check_master(master, conf)
     _check_is_up(master)
     modes.check_mode(tx, call.registry, master, conf)
-    for _, check in option_checks(tx, conf, master, likely_addresses(config.get("ipam"))):
+    for _, check in option_checks(tx, conf, master, likely_addresses(config)):
         check()
 
 
@@ -124,15 +124,15 @@ def _check_is_up(master: Master) -> None:
         raise CniError(LIMITED_CONNECTIVITY, describe_down(master))
 
 
-def likely_addresses(section: Any) -> list[Address]:
+def likely_addresses(config: Mapping[str, Any]) -> list[Address]:
     """Return addresses that a container may get, as far as the configuration says that."""
-    if not isinstance(section, dict):
+    plugin, addresses = netconf.ipam_type(config), netconf.value_at(config, "ipam", "addresses")
+    if plugin == "host-local":
+        addresses = [str(each) for each in host_local.lowest_addresses(config["ipam"])]
+    elif plugin == "static" and isinstance(addresses, list):
+        addresses = [each.get("address") for each in addresses if isinstance(each, dict)]
+    else:
         return []
-    addresses: list[Any] = []
-    if section.get("type") == "host-local":
-        addresses = [str(each) for each in host_local.lowest_addresses(section)]
-    elif section.get("type") == "static" and isinstance(section.get("addresses"), list):
-        addresses = [each.get("address") for each in section["addresses"] if isinstance(each, dict)]
     return [Address(each) for each in addresses if isinstance(each, str)]
 
 

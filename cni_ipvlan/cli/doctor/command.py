@@ -121,7 +121,7 @@ def _examine_network(
         yield from collect("ipam", _check_leases(network.config, tools.registry))
     elif conf.ipam_type == "dhcp":
         yield from collect("ipam", node.check_dhcp(tools, network.config))
-    addresses = status.likely_addresses(network.config.get("ipam"))
+    addresses = status.likely_addresses(network.config)
     check = partial(status.check_programs, tools.runner, conf, addresses)
     success = Finding(OK, "programs", "checkIPv4Conflict has what it needs, arping")
     successes = (success,) if conf.check_ipv4_conflict else ()
@@ -154,7 +154,7 @@ def _check_master(
     master = status.expected_master(tools.tx, conf, master)
     masters.check_master(master, conf)
     yield _link_finding(master, conf)
-    addresses = status.likely_addresses(config.get("ipam")) if is_sound else []
+    addresses = status.likely_addresses(config) if is_sound else []
     refused = set()
     for (option, *_), check in status.option_checks(tools.tx, conf, master, addresses):
         subject = "addresses" if option == "ipam" else str(option)

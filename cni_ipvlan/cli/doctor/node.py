@@ -66,7 +66,11 @@ def examine(tools: Tools) -> Iterator[Finding]:
     yield from collect("iproute2", _check_iproute2(runner))
     for program in ("nsenter", "tee", "cat"):
         yield from collect("programs", run_check(partial(runner.find, program)))
-    yield from collect("permission", _check_permission())
+    if missing := machine.missing_capabilities():
+        text = f"without {' and '.join(missing)}, ADD and some of these checks can't work"
+        yield Finding(WARNING, "permission", text, "run it as root, as runtimes do")
+    else:
+        yield Finding(OK, "permission", "this user may change networks and enter namespaces")
     success = Finding(OK, "records", f"attachments can be recorded in {DIRECTORY}")
     yield from collect("records", run_check(check_records, success))
     yield from collect("plugins", _check_plugins(tools))
@@ -98,15 +102,6 @@ def run_check(check: Callable[[], object], *success: Finding) -> Iterator[Findin
     """Run a check that raises an error or nothing; yield what its success means."""
     check()
     yield from success
-
-
-def _check_permission() -> Iterator[Finding]:
-    missing = machine.missing_capabilities()
-    if missing:
-        text = f"without {' and '.join(missing)}, ADD and some of these checks can't work"
-        yield Finding(WARNING, "permission", text, "run it as root, as runtimes do")
-    else:
-        yield Finding(OK, "permission", "this user may change networks and enter namespaces")
 
 
 def examine_container(tools: Tools, container: Namespace, network: str) -> Iterator[Finding]:

@@ -28,23 +28,17 @@ from cni_ipvlan.iproute.commands import OPTIONAL, Argv, Command
 from cni_ipvlan.iproute.dry_run import Answers, Plan, identity
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.iproute.queries import Link
-from cni_ipvlan.iproute.runner import CommandError, Runner
+from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Completed
-from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import Log
-from cni_ipvlan.plugin import explain, perform
-from cni_ipvlan.plugin.addressing import (
-    check_not_host_addresses,
-    connected_routes,
-    make_addressing,
-)
+from cni_ipvlan.plugin import addressing, explain, perform
 from cni_ipvlan.plugin.codes import CHECK_FAILED
 from cni_ipvlan.plugin.configure import check_ipv4_conflict
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.host_access import HostAccess
 from cni_ipvlan.plugin.ipam import STATIC_PLUGINS
 from cni_ipvlan.plugin.master import Master
-from cni_ipvlan.plugin.node import Node, attachment_id, find_container
+from cni_ipvlan.plugin.node import Node, assemble, attachment_id, find_container
 from cni_ipvlan.plugin.status import expected_master
 
 _Begin = Callable[[Plan], Node]
@@ -228,20 +222,17 @@ def ipam_answer(
     """
     result = delegate.result(plugin, cni_version, 0, configs.read_standard_input(), b"")
     conf = NetConf("", master or "", mtu=mtu, ipam_type=plugin, host_access=host_access)
-    log = Log(output.echo_err, {})
-    tx = Transaction(Runner(os.environ.get("PATH", ""), log.command, Interrupts()))
+    tx = assemble(os.environ, Interrupts(), Log(output.echo_err, {})).begin()
     parent = find_master(tx, conf, None) if master else Master(Link(0, ""))
-    addressing = make_addressing(conf, parent, result)
-    addresses, routes = addressing.addresses, addressing.routes
+    added = addressing.make_addressing(conf, parent, result)
     if master:
-        check_not_host_addresses(tx, parent, addresses)
-        if host_access and HostAccess().extend(tx, addressing, parent, conf).is_conflict_likely:
-            check_ipv4_conflict(tx, parent, addressing)
+        addressing.check_not_host_addresses(tx, parent, added.addresses)
+        if host_access and HostAccess().extend(tx, added, parent, conf).is_conflict_likely:
+            check_ipv4_conflict(tx, parent, added)
     values: dict[str, list[str]] = {"ipv4": [], "ipv6": [], "route": []}
-    for address in addresses:
+    for address in added.addresses:
         values[f"ipv{address.family}"].append(address.address)
-    connected = connected_routes(routes, addresses)
-    for route in (each for each in routes if each not in connected):
+    for route in added.routes_to_add:
         values["route"].append(" ".join(commands.route_add(name="", **route._asdict())[3:]))
     if as_json:
         output.echo_json(values)

@@ -173,9 +173,7 @@ def _check_machine(network: NetworkConfig, ipam: IpamConfig, tx: Transaction) ->
         return
     for path, text, advice in find_host_addresses(ipam, master):
         yield Problem(path, f"{text}; {advice}")
-    for path, check in option_checks(
-        tx, conf, master, likely_addresses(network.config.get("ipam"))
-    ):
+    for path, check in option_checks(tx, conf, master, likely_addresses(network.config)):
         try:
             check()
         except CniError as error:
