@@ -33,7 +33,6 @@ _MINIMUM_WIDTH = 8  # of a column, in characters
 _GAP = "  "
 _PREFIX = "cni_ipvlan_"
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"'})
-_Labels = tuple[tuple[str, str], ...]
 _Filters = Mapping[str, str | None]
 
 
@@ -200,8 +199,8 @@ def _render_metrics(document: Mapping[str, Any], networks: Networks) -> Iterator
     All are gauges: so the text is both OpenMetrics and what node_exporter's textfile collector
     reads. Labels have only names that root gave. What containers' owners name is only counted.
     """
-    attachments, faulty = Counter[_Labels](), Counter[_Labels]()
-    up: dict[_Labels, int] = {}
+    attachments, faulty = Counter[str](), Counter[str]()
+    up: dict[str, int] = {}
     for each in document["masters"]:
         is_on_host = each["up"] is not None
         name = each["master"] if is_on_host else ""
@@ -216,7 +215,7 @@ def _render_metrics(document: Mapping[str, Any], networks: Networks) -> Iterator
     leaked = Counter({_labels(kind="lease"): 0, _labels(kind="record"): 0})
     leaked.update(_labels(kind=each["kind"]) for each in document["leftovers"])
     unseen = len(document["notSeen"])
-    values: dict[tuple[str, str], Mapping[_Labels, int]] = {
+    values: dict[tuple[str, str], Mapping[str, int]] = {
         ("build_info", "The plugin's version."): {_labels(version=__version__): 1},
         ("attachments", "Interfaces of containers."): attachments,
         ("attachments_with_problems", "Interfaces that have a problem."): faulty,
@@ -225,14 +224,13 @@ def _render_metrics(document: Mapping[str, Any], networks: Networks) -> Iterator
         ("addresses_free", "Addresses that host-local can still lease."): free,
         # If something was not seen, the leftovers are not known.
         ("leftovers", "Leases and records of containers that are gone."): {} if unseen else leaked,
-        ("not_seen", "Places that could not be read."): {(): unseen},
+        ("not_seen", "Places that could not be read."): {"": unseen},
     }
     for (name, about), numbers in values.items():
         if numbers:
             yield from (f"# HELP {_PREFIX}{name} {about}", f"# TYPE {_PREFIX}{name} gauge")
         for labels, number in numbers.items():
-            text = ",".join(f'{label}="{value}"' for label, value in labels)
-            yield f"{_PREFIX}{name}{f'{{{text}}}' if text else ''} {number}"
+            yield f"{_PREFIX}{name}{labels} {number}"
     yield "# EOF"
 
 
@@ -246,9 +244,10 @@ def _find_fullest_ranges(networks: Networks) -> Iterator[tuple[str, host_local.U
                 yield name, min(usage, key=lambda each: each.capacity - each.leased)
 
 
-def _labels(**names: str) -> _Labels:
+def _labels(**names: str) -> str:
     """Return labels. Prometheus refuses a file with an unknown escape, or twice the same labels."""
-    return tuple(
-        (label, "".join(each if each.isprintable() else "?" for each in name).translate(_ESCAPES))
-        for label, name in names.items()
-    )
+    labels = []
+    for label, name in names.items():
+        text = "".join(each if each.isprintable() else "?" for each in name)
+        labels.append(f'{label}="{text.translate(_ESCAPES)}"')
+    return f"{{{','.join(labels)}}}"

@@ -161,9 +161,7 @@ def _route_rows(device: str, routes: Iterable[queries.Route]) -> list[dict[str, 
     The main table comes first, and in each table IPv4.
     """
     own_routes = [each for each in routes if each.device == device and not each.is_connected]
-    own_routes.sort(
-        key=lambda each: (each.table != queries.MAIN_TABLE, each.table, ":" in each.dst)
-    )
+    own_routes.sort(key=lambda e: (e.table != queries.MAIN_TABLE, e.table, ":" in e.dst))
     return [
         {"dst": each.dst, "gw": each.gateway or None}
         | {name: getattr(each, name) for name in _ROUTE_KEYS}
