@@ -9,11 +9,14 @@ import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from cni_ipvlan.cni.errors import NOT_AVAILABLE, CniError
-from cni_ipvlan.config.netconf import lease_directory
+from cni_ipvlan.config.netconf import Path, lease_directory
 from cni_ipvlan.start.namedtuple import Any, NamedTuple
+
+Address = IPv4Address | IPv6Address
+Subnet = IPv4Network | IPv6Network
 
 _MOST_LEASE = 4096  # bytes
 
@@ -38,7 +41,7 @@ def leases(store: str) -> list[Lease]:
     return found_leases
 
 
-def addresses(store: str) -> list[IPv4Address | IPv6Address]:
+def addresses(store: str) -> list[Address]:
     """Return the addresses that are leased in a directory, which may not exist."""
     found_addresses = []
     for name in os.listdir(store) if os.path.isdir(store) else ():
@@ -48,21 +51,33 @@ def addresses(store: str) -> list[IPv4Address | IPv6Address]:
 
 
 class Range(NamedTuple):
-    """A range of a subnet, including both ends; containers don't get the ``gateway``."""
+    """A range of a subnet, including both ends; containers don't get the ``gateway``.
 
-    subnet: str
-    first: IPv4Address | IPv6Address
-    last: IPv4Address | IPv6Address
-    gateway: IPv4Address | IPv6Address
+    ``path`` is its place in a configuration, if that is needed.
+    """
 
-    def contains(self, address: IPv4Address | IPv6Address) -> bool:
-        """Whether an address is in the range."""
+    subnet: Subnet
+    first: Address
+    last: Address
+    gateway: Address | None
+    path: Path = ()
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
+
+    def contains(self, address: Address) -> bool:
+        """Whether an address is in the range, which may be the gateway."""
         is_between = int(self.first) <= int(address) <= int(self.last)
         return is_between and address.version == self.first.version
 
+    def overlaps(self, other: Range) -> bool:
+        """Whether both have an address in common."""
+        return self.contains(other.first) or other.contains(self.first)
+
     def capacity(self) -> int:
         """Return how many addresses containers can get."""
-        return int(self.last) - int(self.first) + 1 - self.contains(self.gateway)
+        has_gateway = self.gateway is not None and self.contains(self.gateway)
+        return int(self.last) - int(self.first) + 1 - has_gateway
 
 
 def ranges(ipam: Mapping[str, Any]) -> list[list[Range]]:
@@ -77,7 +92,7 @@ def ranges(ipam: Mapping[str, Any]) -> list[list[Range]]:
     return [list(_parse_ranges(each)) for each in sets]
 
 
-def lowest_addresses(ipam: Mapping[str, Any]) -> list[IPv4Address | IPv6Address]:
+def lowest_addresses(ipam: Mapping[str, Any]) -> list[Address]:
     """Return the first address of each range that a container can get."""
     all_ranges = (each for ranges_of_set in ranges(ipam) for each in ranges_of_set)
     return [each.first + (each.first == each.gateway) for each in all_ranges if each.capacity()]
@@ -94,7 +109,7 @@ def _parse_ranges(entries: list[Any]) -> Iterator[Range]:
                 for value, default in zip(values, (*defaults, defaults[0]), strict=True)
             )
             if first in subnet and last in subnet and int(first) <= int(last):
-                yield Range(str(subnet), first, last, gateway)
+                yield Range(subnet, first, last, gateway)
 
 
 class Usage(NamedTuple):
@@ -117,7 +132,7 @@ def usage(config: Mapping[str, Any]) -> list[Usage]:
 
     return [
         Usage(
-            ", ".join(each.subnet for each in group),
+            ", ".join(str(each.subnet) for each in group),
             sum(map(count_leased, group)),
             sum(each.capacity() for each in group),
         )

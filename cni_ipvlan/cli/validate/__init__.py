@@ -14,7 +14,7 @@ from cni_ipvlan import log_file
 from cni_ipvlan.cli import reading
 from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.reading import ConfigError
-from cni_ipvlan.cli.validate.ipam import MOST_COMPARED, IpamConfig, Pool, check_form, check_ipam
+from cni_ipvlan.cli.validate.ipam import MOST_COMPARED, IpamConfig, check_form, check_ipam
 from cni_ipvlan.cni import LATEST_VERSION, VERSION_WHEN_ABSENT
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import parse as parse_result
@@ -24,13 +24,14 @@ from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.find_master import find_master
+from cni_ipvlan.plugin.host_local import Range
 from cni_ipvlan.plugin.master import LEAST_MTU, Master
 from cni_ipvlan.plugin.status import expected_master, likely_addresses, option_checks
 
 # The names and patterns of a network's master; none for the interface of the default route.
 MasterNames = tuple[str, ...]
 Begin = Callable[[], Transaction]
-_Group = list[tuple[NetworkConfig, list[Pool]]]  # networks of one master, with their addresses
+_Group = list[tuple[NetworkConfig, list[Range]]]  # networks of one master, with their addresses
 _Groups = defaultdict[MasterNames, _Group]
 _MOST_GIVEN = 2**24  # addresses of a range, in order, which no node gives out
 
@@ -193,7 +194,7 @@ def _find_overlaps(network: NetworkConfig, ipam: IpamConfig, others: _Group) -> 
         )
         if overlap := next(overlaps, None):
             rival, pool = overlap
-            text = f"{own.span} overlaps with {pool.span} of {_describe(rival)}, on the same master"
+            text = f"{own} overlaps with {pool} of {_describe(rival)}, on the same master"
             yield Problem(own.path, f"{text}; an address in use there is refused here")
 
 

@@ -7,51 +7,23 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from cni_ipvlan.cni import SUPPORTED_VERSIONS
 from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS, PERMITTED
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import Path, Problem
 from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6, SCOPES_WITHOUT_GATEWAY, is_unicast
+from cni_ipvlan.plugin.host_local import Address, Range, Subnet
 from cni_ipvlan.suggest import nearest_first
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
-Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Entries = list[tuple[Path, dict[str, Any]]]
 
 _IPV6 = 6
 _LEAST_ADDRESSES = 4  # of a subnet with a broadcast address; host-local refuses a smaller one
 _ONE_PER_FAMILY = (None, "", "0.1.0", "0.2.0")  # versions with one address for each family
 MOST_COMPARED = 1000  # ranges; each is compared with every other
-
-
-class Pool(NamedTuple):
-    """A range of addresses that containers get, and its path in the configuration.
-
-    For static, it is one address, and ``gateway`` may be None. host-local never gives a gateway.
-    """
-
-    path: Path
-    subnet: Subnet
-    first: Address
-    last: Address
-    gateway: Address | None
-
-    def contains(self, address: Address) -> bool:
-        """Whether an address is in the range, which may be the gateway."""
-        is_between = int(self.first) <= int(address) <= int(self.last)
-        return is_between and address.version == self.first.version
-
-    def overlaps(self, other: "Pool") -> bool:
-        """Whether both have an address in common."""
-        return self.contains(other.first) or other.contains(self.first)
-
-    @property
-    def span(self) -> str:
-        """The first and the last address."""
-        return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
 
 
 class IpamConfig:
@@ -102,17 +74,17 @@ def _number_entries(values: list[dict[str, Any]] | None, *path: str | int) -> _E
     return [(("ipam", *path, index), each) for index, each in enumerate(values or ())]
 
 
-def _read_static_address(path: Path, entry: dict[str, Any]) -> Pool:
+def _read_static_address(path: Path, entry: dict[str, Any]) -> Range:
     prefix, gateway = _read_prefix(entry["address"]), _read_address(entry.get("gateway"))
-    return Pool(path, prefix.network, prefix.ip, prefix.ip, gateway)
+    return Range(prefix.network, prefix.ip, prefix.ip, gateway, path)
 
 
-def _read_range(path: Path, entry: dict[str, Any]) -> Pool:
+def _read_range(path: Path, entry: dict[str, Any]) -> Range:
     """Read a range, with host-local's defaults for what is not given."""
     subnet = _read_subnet(entry["subnet"])
     first = _read_address(entry.get("rangeStart")) or subnet[1]
     last = _read_address(entry.get("rangeEnd")) or subnet[-1 if subnet.version == _IPV6 else -2]
-    return Pool(path, subnet, first, last, _read_address(entry.get("gateway")) or subnet[1])
+    return Range(subnet, first, last, _read_address(entry.get("gateway")) or subnet[1], path)
 
 
 def _read_address(text: object) -> Address | None:
@@ -257,7 +229,7 @@ def _check_static(ipam: IpamConfig) -> Iterator[Problem]:
     if not ipam.options.get("addresses") and not ipam.may_come_from_runtime("ips"):
         text = "static has no addresses, so ADD needs some in CNI_ARGS (IP=…) or in args.cni.ips"
         yield Problem(("ipam", "addresses"), text, is_warning=True)
-    addresses: dict[Address, Pool] = {}
+    addresses: dict[Address, Range] = {}
     for each in ipam.pools:
         path, ip = (*each.path, "address"), each.first
         text = f"address is {ip}/{each.subnet.prefixlen}"
@@ -268,7 +240,7 @@ def _check_static(ipam: IpamConfig) -> Iterator[Problem]:
         first = addresses.setdefault(ip, each)
         if first is not each:  # the kernel refuses a second one that differs
             text = f"{text}; {ip} was given before"
-            yield Problem(path, text, is_warning=first[1:] == each[1:])
+            yield Problem(path, text, is_warning=first[:-1] == each[:-1])
         yield from _check_gateway(ipam, each, ipam.pools)
 
 
@@ -278,7 +250,7 @@ def _check_host_local(ipam: IpamConfig) -> Iterator[Problem]:
         yield Problem(("ipam",), "host-local needs a subnet or ranges")
     for key in () if "subnet" in options else filter(options.get, ("gateway", *_RANGE_ENDS)):
         yield Problem(("ipam", key), f"{key} is ignored, since it is not in one of the ranges")
-    earlier: list[Pool] = []
+    earlier: list[Range] = []
     for group in ipam.sets:
         sound = []
         for each in group:
@@ -296,11 +268,11 @@ def _check_host_local(ipam: IpamConfig) -> Iterator[Problem]:
             compared = earlier if len(earlier) < MOST_COMPARED else ()
             rival = next(filter(each.overlaps, compared), None)
             if rival:
-                yield Problem(each.path, f"the range {each.span} overlaps with {rival.span}")
+                yield Problem(each.path, f"the range {each} overlaps with {rival}")
             earlier.append(each)
 
 
-def _check_ends(pool: Pool) -> Iterator[Problem]:
+def _check_ends(pool: Range) -> Iterator[Problem]:
     ends = dict(zip(_RANGE_ENDS, (pool.first, pool.last), strict=True))
     faults = {key: why for key, end in ends.items() if (why := _find_address_fault(end, [pool]))}
     if not faults and int(pool.first) > int(pool.last):
@@ -309,7 +281,7 @@ def _check_ends(pool: Pool) -> Iterator[Problem]:
         yield Problem((*pool.path, key), f"{key} is {ends[key]}, {why}")
 
 
-def _check_gateway(ipam: IpamConfig, pool: Pool, pools: list[Pool]) -> Iterator[Problem]:
+def _check_gateway(ipam: IpamConfig, pool: Range, pools: list[Range]) -> Iterator[Problem]:
     """Yield why a gateway can't be one. In the right family, it harms only routes through it."""
     hop, family = pool.gateway, pool.subnet.version
     if hop and (why := _find_hop_fault(ipam, hop, pools, family)):
@@ -341,7 +313,7 @@ def _check_routes(ipam: IpamConfig, mode: str) -> Iterator[Problem]:
             yield Problem(path, f"the default route {dst} has no gateway; mode l2 needs one")
 
 
-def _find_hop_fault(ipam: IpamConfig, hop: Address, pools: list[Pool], family: int) -> str:
+def _find_hop_fault(ipam: IpamConfig, hop: Address, pools: list[Range], family: int) -> str:
     """Return why packets of a family (4 or 6) can't be sent to an address; empty if they can.
 
     0.0.0.0 and :: mean no gateway.
@@ -358,7 +330,7 @@ def _find_hop_fault(ipam: IpamConfig, hop: Address, pools: list[Pool], family: i
     return "" if family == _IPV6 and hop.is_link_local else _find_address_fault(hop, pools)
 
 
-def _find_address_fault(address: Address, pools: list[Pool]) -> str:
+def _find_address_fault(address: Address, pools: list[Range]) -> str:
     """Return why no host can have an address in the subnets of these ranges; empty if one can."""
     subnets = list(dict.fromkeys(each.subnet for each in pools))
     if subnets and not any(address in subnet for subnet in subnets):
