@@ -18,7 +18,7 @@ from cni_ipvlan.iproute import commands, machine, namespace, queries
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import host_local, inventory, links
 from cni_ipvlan.plugin.node import Node
-from cni_ipvlan.state.attachment import AttachmentId, Record, describe_container
+from cni_ipvlan.state.attachment import AttachmentId, Record
 from cni_ipvlan.state.registry import Registry
 
 _IPAM_WITH_OWNERS = ("", "static", "host-local")  # the owners of their addresses can be found
@@ -188,12 +188,9 @@ def is_leased_to(lease: host_local.Lease, attachment: Record | AttachmentId) -> 
 
 
 def _list_records(records: Sequence[Record]) -> str:
-    phrases = [
-        f"{each.ifname} of the network {each.network}, "
-        f"{describe_container(each.container_id, each.pod)}, in {each.netns}"
-        for each in sorted(records)[:_MOST_LISTED]
-    ]
-    return f"; there is {'; '.join(phrases)}" if phrases else ""
+    first = sorted(records)[:_MOST_LISTED]
+    phrases = (f"{each.describe()} of the network {each.network}" for each in first)
+    return f"; there is {'; '.join(phrases)}" if first else ""
 
 
 def _read_container(node: Node, path: str) -> tuple[list[Record], _Owners]:

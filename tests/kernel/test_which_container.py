@@ -81,7 +81,7 @@ def test_what_is_not_meant_is_reported_and_left_alone(node: Node, user: User) ->
         before = node.snapshot()
         expect(user, 1, "-c net.conf --netns container1 --container-id on", *words)
         no_such = "network 'other', ifname 'net1' is recorded"
-        hint = "; there is net1 of the network net, container one, in /run/netns/container1"
+        hint = "; there is net1 in /run/netns/container1 (container one) of the network net"
         expect(user, 2, f"-c {other} --netns container1", no_such, hint)
         identity = "--netns container1 --container-id one"
         expect(user, 1, f"-c {other} {identity}", "in the network 'other'", hint)
@@ -151,7 +151,7 @@ def test_one_of_several_that_are_recorded_is_chosen(node: Node, user: User) -> N
     for each in [*Registry().all_records()]:  # as if ADDs of both in another container were killed
         Registry().write(each._replace(netns_identity=(1, 1), is_complete=False, ifindex=0))
 
-    several = f"container '{ID}' is recorded; there is net1 of the network net, container {ID}"
+    several = f"container '{ID}' is recorded; there is net1 in /var/run/netns/container1"
     expect(user, 2, f"--container-id {ID}", several)
     expect(user, 2, f"--container-id {ID} --ifname eth5", "'eth5' is recorded; there is net1")
     user.write_conf({key: LEASED[key] for key in LEASED if key != "name"}, "nameless.conf")
