@@ -1,5 +1,6 @@
 """The command validate, and the JSON Schema that it prints for editors."""
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -17,38 +18,7 @@ from cni_ipvlan.log import one_line
 
 _SUFFIXES = (*JSON_SUFFIXES, *YAML_SUFFIXES)
 _NO_NETWORK = "it has no configuration of type ipvlan"
-_SWITCH = {"enum": [True, False, "true", "false"]}  # a string in CNI 0.4.0
-_LIST = {
-    "description": "A list of plugins, which run one after the other. They get its name.",
-    "type": "object",
-    "required": ["name", "plugins"],
-    "properties": {
-        "cniVersion": {"description": "The CNI version of all plugins.", "type": "string"},
-        "name": {"$ref": "#/$defs/options/properties/name"},
-        "disableCheck": {**_SWITCH, "description": "Whether CHECK is never called."},
-        "plugins": {
-            "description": "The configurations of the plugins.",
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "required": ["type"],
-                "if": {"properties": {"type": {"const": "ipvlan"}}},
-                "then": {"$ref": "#/$defs/options"},
-            },
-        },
-    },
-}
-_CONFIG = {
-    "description": "A configuration or a list, as JSON in a string.",
-    "type": "string",
-    "contentMediaType": "application/json",
-    "contentSchema": {"$ref": "#"},
-}
-_DEFINITION = {
-    "description": "A NetworkAttachmentDefinition of Kubernetes.",
-    "properties": {"spec": {"type": "object", "properties": {"config": _CONFIG}}},
-}
+_SCHEMA_FILE = os.path.join(os.path.dirname(__file__), "documents.schema.json")
 
 
 @command("ipvlan validate examples/*.yaml", "ipvlan validate examples")
@@ -141,27 +111,9 @@ def _schema() -> dict[str, Any]:
 
     The options, with their descriptions, are those of netconf.schema.json.
     """
-    options = dict(netconf.load_schema())
-    dialect, _, required = (options.pop(key) for key in ("$schema", "$id", "required"))
-    return {
-        "$schema": dialect,
-        "$id": "urn:cni-ipvlan:documents",
-        "title": "Network configurations with the ipvlan plugin",
-        "type": "object",
-        "allOf": [
-            _condition({"type": {"const": "ipvlan"}}, "network"),
-            _condition({"plugins": True}, "list"),
-            _condition({"kind": {"const": "NetworkAttachmentDefinition"}}, "definition"),
-        ],
-        "$defs": {
-            "options": options,
-            "network": {"$ref": "#/$defs/options", "required": required},
-            "list": _LIST,
-            "definition": _DEFINITION,
-        },
-    }
-
-
-def _condition(properties: dict[str, Any], kind: str) -> dict[str, Any]:
-    condition = {"properties": properties, "required": list(properties)}
-    return {"if": condition, "then": {"$ref": f"#/$defs/{kind}"}}
+    with open(_SCHEMA_FILE, encoding="utf-8") as file:
+        schema: dict[str, Any] = json.load(file)
+    options = netconf.load_schema().items()
+    left_out = ("$schema", "$id", "required")  # a plugin in a list has no name of its own
+    schema["$defs"]["options"] = {key: rule for key, rule in options if key not in left_out}
+    return schema
