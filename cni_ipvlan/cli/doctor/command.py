@@ -121,11 +121,11 @@ def _examine_network(
         yield from collect("ipam", _check_leases(network.config, tools.registry))
     elif conf.ipam_type == "dhcp":
         yield from collect("ipam", node.check_dhcp(tools, network.config))
-    addresses = status.likely_addresses(network.config)
-    check = partial(status.check_programs, tools.runner, conf, addresses)
-    success = Finding(OK, "programs", "checkIPv4Conflict has what it needs, arping")
-    successes = (success,) if conf.check_ipv4_conflict else ()
-    yield from collect("programs", node.run_check(check, *successes))
+    if conf.check_ipv4_conflict:
+        addresses = status.likely_addresses(network.config)
+        check = partial(status.check_programs, tools.runner, conf, addresses)
+        success = Finding(OK, "programs", "checkIPv4Conflict has what it needs, arping")
+        yield from collect("programs", node.run_check(check, success))
     yield from collect("master", _check_master(tools, network.config, conf, is_sound=is_sound))
 
 

@@ -194,14 +194,12 @@ def check_ipam(tools: Tools, plugin: str, version: str) -> Iterator[Finding]:
         state = PROBLEM if answer.killed_because or not answer.was_run else WARNING
         yield Finding(state, "ipam", f"{text}: {why}" if why else text, advice)
     # A runtime searches the directory in its own configuration.
-    ipvlan, name = next(iter(_find_executables(tools)), ""), os.path.basename(path)
-    is_together = any(
-        all(os.path.exists(f"{directory}/{each}") for each in (name, "ipvlan"))
-        for directory in tools.directories
-    )
-    if ipvlan and not tools.origin and not is_together:
-        text = f"{ipvlan} and {path} are in different directories; most runtimes search only one"
-        yield Finding(WARNING, "ipam", text, f"cp {path} {os.path.dirname(ipvlan)}/")
+    directories = [os.path.dirname(each) for each in _find_executables(tools)]
+    is_together = any(os.path.exists(os.path.join(each, plugin)) for each in directories)
+    if directories and not tools.origin and not is_together:
+        text = f"{directories[0]}/ipvlan and {path} are in different directories"
+        advice = f"cp {path} {directories[0]}/"
+        yield Finding(WARNING, "ipam", f"{text}; most runtimes search only one", advice)
 
 
 def _run(tools: Tools, path: str, stdin: bytes = b"", **parameters: str) -> Completed:
