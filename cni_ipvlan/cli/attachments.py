@@ -160,8 +160,7 @@ def check_exists(node: Node, network: configs.NetworkConfig, values: Mapping[str
     DEL would then do nothing, or harm another attachment whose interface has no label.
     """
     attachment = AttachmentId(network.name, values["container_id"], values["ifname"])
-    temporary, ipam = links.temporary_name(attachment.key), netconf.ipam_type(network.config)
-    store = netconf.lease_directory(network.config)
+    temporary, (ipam, directory) = links.temporary_name(attachment.key), network.store
     try:
         records, owners = _read_container(node, values["netns"])
     except PermissionError:
@@ -169,7 +168,7 @@ def check_exists(node: Node, network: configs.NetworkConfig, values: Mapping[str
     if (
         owners is None
         or ipam not in _IPAM_WITH_OWNERS
-        or any(is_leased_to(each, attachment) for each in host_local.leases(store))
+        or any(is_leased_to(each, attachment) for each in host_local.leases(directory))
         or node.registry.records_of(attachment)
         or namespace.own_has_link(temporary)
         or attachment in owners.values()

@@ -66,6 +66,11 @@ class NetworkConfig(NamedTuple):
         """The name that selects it."""
         return self.definition or self.name or "(without a name)"
 
+    @property
+    def store(self) -> tuple[str, str]:
+        """Where it allocates addresses: its IPAM plugin, and the directory of host-local."""
+        return netconf.ipam_type(self.config), netconf.lease_directory(self.config)
+
     def path_in_document(self, path: Path) -> Path:
         """Return the path in the document of a path in the configuration."""
         is_of_list = self.path[-2:-1] == ("plugins",) and path[:1] and path[0] in _LIST_KEYS
@@ -176,8 +181,7 @@ def select_stores(networks: Iterable[NetworkConfig]) -> list[NetworkConfig]:
     """
     stores: dict[tuple[str, str], NetworkConfig] = {}
     for each in networks:
-        place = netconf.ipam_type(each.config), netconf.lease_directory(each.config)
-        stores.setdefault(place, each)
+        stores.setdefault(each.store, each)
     places = sorted(stores, key=lambda place: _RELEASE_LAST.get(place[0], 0))
     return [stores[place] for place in places]
 

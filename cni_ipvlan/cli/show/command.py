@@ -19,7 +19,6 @@ from cni_ipvlan.cli.configs import Networks
 from cni_ipvlan.cli.options import option
 from cni_ipvlan.cli.show import tree
 from cni_ipvlan.cli.show.tree import is_by_gateway
-from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import MAIN_TABLE
@@ -237,10 +236,9 @@ def _render_metrics(document: Mapping[str, Any], networks: Networks) -> Iterator
 def _find_fullest_ranges(networks: Networks) -> Iterator[tuple[str, host_local.Usage]]:
     """Yield each network of host-local's, and how full the fullest of its ranges is."""
     for name, entries in networks.items():
-        stores = [each.config for each in configs.select_stores(entries)]
-        stores = [each for each in stores if netconf.ipam_type(each) == "host-local"]
+        stores = [each for each in configs.select_stores(entries) if each.store[0] == "host-local"]
         with suppress(OSError):
-            if usage := [each for store in stores for each in host_local.usage(store)]:
+            if usage := [each for store in stores for each in host_local.usage(store.config)]:
                 yield name, min(usage, key=lambda each: each.capacity - each.leased)
 
 

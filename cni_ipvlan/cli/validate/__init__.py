@@ -187,7 +187,7 @@ def _machine_problem(path: Path, error: CniError) -> Problem:
 
 def _find_overlaps(network: NetworkConfig, ipam: IpamConfig, others: _Group) -> Iterator[Problem]:
     """Yield the overlaps with another network of the master, unless both share their leases."""
-    rivals = [each for each in others if _lease_store(each[0]) != _lease_store(network)]
+    rivals = [each for each in others if each[0].store != network.store]
     for own in ipam.pools:
         overlaps = (
             (rival, each) for rival, pools in rivals for each in filter(own.overlaps, pools)
@@ -230,8 +230,3 @@ def _describe(network: NetworkConfig) -> str:
 
 def _mode(network: NetworkConfig) -> str:
     return " ".join(netconf.mode_of(network.config))
-
-
-def _lease_store(network: NetworkConfig) -> str:
-    is_static = netconf.ipam_type(network.config) == "static"
-    return f"static {network.name}" if is_static else netconf.lease_directory(network.config)

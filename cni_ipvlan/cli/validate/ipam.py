@@ -17,7 +17,6 @@ from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6, SCOPES_WITHOUT_GATEW
 from cni_ipvlan.plugin.host_local import Address, Range, Subnet
 from cni_ipvlan.suggest import nearest_first
 
-Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 _Entries = list[tuple[Path, dict[str, Any]]]
 
 _IPV6 = 6
@@ -97,7 +96,7 @@ def _read_address(text: object) -> Address | None:
     raise ValueError("an address is needed")
 
 
-def _read_prefix(text: object) -> Interface:
+def _read_prefix(text: object) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface:
     """Read an address with a prefix length as Go's net.ParseCIDR does."""
     with suppress(ValueError):
         if isinstance(text, str) and re.fullmatch("[^%]+/[0-9]+", text):
