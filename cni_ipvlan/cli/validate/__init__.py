@@ -6,7 +6,7 @@ another network of the master, or the host, has already.
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 from typing import Any
 
@@ -30,18 +30,17 @@ from cni_ipvlan.plugin.status import expected_master, likely_addresses, option_c
 
 # The names and patterns of a network's master; none for the interface of the default route.
 MasterNames = tuple[str, ...]
-Begin = Callable[[], Transaction]
 _Group = list[tuple[NetworkConfig, list[Range]]]  # networks of one master, with their addresses
 _Groups = defaultdict[MasterNames, _Group]
 _MOST_GIVEN = 2**24  # addresses of a range, in order, which no node gives out
 
 
 def check_all(
-    networks: Sequence[NetworkConfig], begin: Begin | None = None
+    networks: Sequence[NetworkConfig], tx: Transaction | None = None
 ) -> Iterator[tuple[NetworkConfig, ConfigError]]:
     """Yield the problems of each configuration, and the conflicts between them.
 
-    With ``begin``, which begins a transaction, conflicts with this machine are found, too.
+    With a transaction, for queries, conflicts with this machine are found, too.
     """
     groups: _Groups = defaultdict(list)
     for network in networks:
@@ -51,7 +50,7 @@ def check_all(
             keys = netconf.find_suspicious_keys(network.config)
             paths = [network.path_in_document((key,)) for key, _ in keys]
             is_sound = all(problem.is_warning or problem.path in paths for problem in problems)
-            problems += _locate(network, _find_conflicts(network, groups, begin, is_sound=is_sound))
+            problems += _locate(network, _find_conflicts(network, groups, tx, is_sound=is_sound))
         yield from ((network, problem) for problem in problems)
 
 
@@ -127,7 +126,7 @@ def _check_log_option(option: str, name: str) -> Iterator[Problem]:
 
 
 def _find_conflicts(
-    network: NetworkConfig, groups: _Groups, begin: Begin | None, *, is_sound: bool
+    network: NetworkConfig, groups: _Groups, tx: Transaction | None, *, is_sound: bool
 ) -> Iterator[Problem]:
     """Yield the conflicts of a network whose mode is valid; of addresses, if it is sound.
 
@@ -145,9 +144,9 @@ def _find_conflicts(
         text += f"{_describe(first)}; a master has one mode and flag"
         yield Problem(("mode",) if "mode" in network.config else (), text)
     ipam = IpamConfig(network.config if is_sound else {})
-    if is_sound and begin:
+    if is_sound and tx:
         try:
-            yield from _check_machine(network, ipam, begin())
+            yield from _check_machine(network, ipam, tx)
         except InterruptedBySignalError:
             raise
         except IprouteError:

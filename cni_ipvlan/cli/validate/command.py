@@ -46,7 +46,7 @@ def validate(files: tuple[str, ...], schema: bool, as_json: bool) -> int:
         empty += [] if any(contents) else [file]
     # Among several files, one without ipvlan (a Pod, another plugin) is fine.
     faults += [ConfigError(_NO_NETWORK, file) for file in empty if not networks]
-    problems = check_all(networks, lambda: Transaction(calls.read_only_node().runner))
+    problems = check_all(networks, Transaction(calls.read_only_node().runner))
     # A problem of a list is reported once, not for each of its networks.
     faults += dict.fromkeys(problem for _, problem in problems)
     unchecked = [
