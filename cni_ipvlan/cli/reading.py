@@ -74,7 +74,8 @@ class Document(NamedTuple):
         """Return the document; raises ConfigError if a list in it is too long."""
         for path, line in self.lines.items():
             if path[-1:] == (_MOST_ITEMS,):
-                raise ConfigError(f"a list has more than {_MOST_ITEMS} items", line=line)
+                text = f"a list has more than {_MOST_ITEMS} items"
+                raise ConfigError(text, line=line, document=self.number)
         return self
 
 
@@ -166,8 +167,6 @@ def parse_yaml(text: str) -> Iterator[Document]:
             if document.value is not None:
                 yield document.check_lists()
             reader.number += 1
-    except ConfigError as error:
-        raise ConfigError(error.text, line=error.line, document=reader.number) from None
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         why = getattr(error, "problem", None) or " ".join(str(error).split())
@@ -196,9 +195,9 @@ class _YamlReader:
         """Return a node's value; note its line, and those of what is in it, in the document."""
         self._remaining_values -= 1
         if self._remaining_values < 0:
-            raise _error(node, "it is too large, perhaps because of its aliases")
+            raise self._error(node, "it is too large, perhaps because of its aliases")
         if len(path) > MOST_LEVELS:
-            raise _error(node, TOO_DEEP)
+            raise self._error(node, TOO_DEEP)
         self._document.lines[path] = line
         if node.id == "scalar":
             return self._read_scalar(node, path)
@@ -208,7 +207,7 @@ class _YamlReader:
         values = {}
         for key, value in node.value:
             if key.id != "scalar" or key.value == "<<":
-                raise _error(key, "a key must be a string, and no merge (<<)")
+                raise self._error(key, "a key must be a string, and no merge (<<)")
             if key.value in values:
                 self._document.duplicates.setdefault(path, []).append(key.value)
             values[key.value] = self._read_value(value, (*path, key.value), _line_of(key))
@@ -220,15 +219,14 @@ class _YamlReader:
         if node.tag not in _NON_STRING_TAGS:
             return node.value
         if len(node.value) > _MOST_DIGITS:
-            raise _error(node, f"it has a number of more than {_MOST_DIGITS} characters")
+            raise self._error(node, f"it has a number of more than {_MOST_DIGITS} characters")
         value = self._constructor.construct_object(node)
         is_json = not isinstance(value, float) or math.isfinite(value)
         return value if is_json else node.value
 
+    def _error(self, node: Any, text: str) -> ConfigError:
+        return ConfigError(text, line=_line_of(node), document=self.number)
+
 
 def _line_of(node: Any) -> int:
     return int(node.start_mark.line) + 1
-
-
-def _error(node: Any, text: str) -> ConfigError:
-    return ConfigError(text, line=_line_of(node))
