@@ -33,8 +33,9 @@ undo() {{
     eval "$restore"
     {first}
     {second}
+    eval "$unmake"
 }}
-restore='' remove='' release=''
+restore='' remove='' release='' unmake=''
 trap undo EXIT
 trap 'exit 1' HUP INT PIPE TERM"""
 # If the plugin refuses because of an earlier ADD's allocation, that one is not released.
@@ -155,11 +156,15 @@ def _undo(step: Command, remove: list[str]) -> Iterator[str]:
             yield _printable(f"ipam() {{ printf '%s\\n' \"$network\" | {call}; }}")
             yield "release='ipam DEL'"
         elif undo.only_if is None:
-            if step.argv[:3] == ADD_LINK:  # the undo must not remove another's link
+            variable = "restore"
+            # The undo must not remove another's link: neither this one, nor the container's. With
+            # a VLAN, the interface on it would go, and ``remove`` go on to one that has its name.
+            if step.argv[:3] == ADD_LINK:
+                variable = "unmake"
                 name = command.argv[-1]
                 why = _exit(f"{name} was made meanwhile; make the dry run again")
                 yield _printable(f"! ip link show dev {quote(name)} >/dev/null 2>&1 || {why}")
-            yield _printable(f"restore={quote(_line(command) + '; ')}$restore")
+            yield _printable(f"{variable}={quote(_line(command) + '; ')}${variable}")
         else:
             remove.append(join(command.full_argv))
     if len(remove) > before:
