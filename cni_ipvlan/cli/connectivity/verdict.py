@@ -19,8 +19,9 @@ _SUBJECTS = (
     *("local", "delivery", "rp_filter", "detour", "forwarding", "flag", "neighbour"),
     *("host access", "host", "carrier", "mode", "bridge", "leaves by", "route", "return"),
     *("duplicate", "vlan", "echo"),
-    *("masters", "filter", "path", "ttl"),
+    *("filter", "path", "ttl"),
     "returns by",  # answers may well come another way
+    "masters",  # of the interface by which an answer returns, this is no cause of its own
     *("not asked", "tentative", "refused", *_VAGUE),
 )
 # What the verdict has besides, if all answers.
