@@ -673,6 +673,8 @@ a lease of who is gone | add one 10.1.0.2/24; host: sh -c
     trace one 10.1.0.77 => leased it to the container db, which lacks it => ipvlan show
 a broadcast address | add one 10.1.0.2/24; trace one 10.1.0.255 => it is a broadcast address
     => name an address that one host has
+no address at another host | pair; neighbour: ip address flush dev eth0; trace one neighbour
+    => eth0 in /run/netns/neighbour has no address => exec neighbour ip address add ADDRESS dev eth0
 no address | pair; one: ip address flush dev net1; probe --netns one => net1 in ONE has no address
 not on this node | pair; trace 10.1.0.77 one => 10.1.0.77 is not on this node => swap
 IPv6 is switched off beside IPv4 | ipv6; one: ip address add 10.1.0.2/24 dev net1;

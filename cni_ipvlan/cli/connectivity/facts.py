@@ -62,6 +62,9 @@ def _describe_state(port: Port) -> str:
 def _check_addresses(port: Port) -> Iterator[Finding]:
     if not port.addresses and not any(each.is_duplicate for each in port.link.addresses):
         text, advice = f"{port} has no address", "ADD gives it one: ipvlan check compares"
+        if not port.owner:
+            add = port.side.command("ip", "address", "add", "ADDRESS", "dev", port.link.name)
+            advice = f"give it one: {add}"
         reason, command = explain_missing_ipv6(port)
         if reason:
             text, advice = f"{text}, and {reason}", f"{advice}; for IPv6, before that: {command}"
